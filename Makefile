@@ -1,0 +1,52 @@
+# Everything a newcomer types. `make help` lists it. Needs Python 3.11, git and make; the rest goes into .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1
+PORT ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo repro test test-slow lint ui serve lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready ## create .venv and install the locked requirements
+
+.venv/ready: requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there; install Python 3.11 or say make PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup repro ## the whole pipeline on the embedded faces, some minutes; then how to look at it
+	@$(RUN) bmask champion show
+	@echo "report:  results/evaluate/report.html"
+	@echo "runs:    make ui      (http://127.0.0.1:$(PORT))"
+	@echo "serving: make serve   (http://127.0.0.1:5001)"
+
+repro: setup ## dvc repro: run what has changed
+	$(RUN) dvc repro
+
+test: setup ## the tests, without the slow ones
+	$(RUN) pytest -m "not slow"
+
+test-slow: setup ## all tests
+	$(RUN) pytest
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+ui: setup ## the MLflow UI with losses, samples and models
+	$(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
+
+serve: setup ## serve the champion
+	MLFLOW_TRACKING_URI=sqlite:///mlflow.db $(RUN) mlflow models serve -m models:/bmask-unmasker@champion --env-manager local --port 5001
+
+lock: ## resolve requirements.txt anew: versions and hashes, no index
+	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header --extra dev pyproject.toml -o requirements.txt
+
+clean: ## remove results, runs and checkpoints; .venv stays
+	rm -rf results checkpoints mlruns mlartifacts mlflow.db

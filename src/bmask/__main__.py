@@ -1,0 +1,3 @@
+from bmask.cli import main
+
+main()

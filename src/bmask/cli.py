@@ -1,0 +1,188 @@
+"""The command line: one command a stage, and what people do with the result.
+
+Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking store.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bmask.errors import BmaskError
+
+app = typer.Typer(
+    name="bmask",
+    help="Takes face masks off photos: trains, compares and serves unpaired translation from two folders of photos.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+champion_app = typer.Typer(no_args_is_help=False, help="Show, set and roll back the model that is served.")
+app.add_typer(champion_app, name="champion")
+
+STAGES, USE = "Stages, in the order of `dvc repro`", "Using the result"
+Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", show_default=True)]
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
+RESULTS, PARAMS = Path("results"), Path("params.yaml")
+
+
+@app.command(rich_help_panel=STAGES)
+def ingest(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Check, group, split and store the photos of `ingest.source`; write results/ingest and print the counts."""
+    from bmask.ingest import ingest
+    from bmask.params import load_params
+
+    ingest(load_params(params), results / "ingest")
+
+
+@app.command(rich_help_panel=STAGES)
+def augment(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Make the training arrays: every training photo and its altered copies; write results/augment."""
+    from bmask.augment import augment
+    from bmask.params import load_params
+
+    augment(load_params(params), results / "ingest", results / "augment")
+
+
+@app.command(rich_help_panel=STAGES)
+def train(
+    model: Annotated[str, typer.Argument(help="A name below `models` in the parameter file.")],
+    params: ParamsFile = PARAMS,
+    results: Results = RESULTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a few steps; say how long and how much memory.")] = False,
+) -> None:
+    """Train one model; write results/train/MODEL and an MLflow run. A killed training goes on where it was."""
+    from bmask import train as stage
+    from bmask.params import load_params
+
+    folders = (results / "ingest", results / "augment")
+    if dry_run:
+        typer.echo(stage.dry_run(load_params(params), model, *folders))
+    else:
+        stage.train(load_params(params), model, *folders, results / "train" / model)
+
+
+@app.command(rich_help_panel=STAGES)
+def judge(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Train the classifier that scores all systems and hold it to its own checks; write results/judge."""
+    from bmask.judge import judge
+    from bmask.params import load_params
+
+    judge(load_params(params), results / "ingest", results / "judge")
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Score all models and baselines on the test photos; write metrics, leaderboard and report to results/evaluate."""
+    from bmask.evaluate import evaluate
+    from bmask.params import load_params
+
+    evaluate(load_params(params), results / "ingest", results / "train", results / "judge", results / "evaluate")
+
+
+@app.command(rich_help_panel=STAGES)
+def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Bring MLflow in line with the results and promote the best generator if it passes the gate. Safe to repeat."""
+    from bmask.params import load_params
+    from bmask.register import register
+
+    folders = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
+    register(load_params(params), *folders, results / "register")
+
+
+@app.command(rich_help_panel=USE)
+def unmask(
+    source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
+    target: Annotated[Path, typer.Argument(help="A PNG file, or a folder for the PNG files.")],
+    model: Annotated[str, typer.Option(help="`champion`, a models:/ address, a training's folder or a generator file.")] = "champion",
+    attention: Annotated[bool, typer.Option("--attention", help="Write the attention masks too, as NAME.attention.png.")] = False,
+) -> None:
+    """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
+    from bmask.serving.files import unmask_files
+    from bmask.serving.resolve import resolve
+    from bmask.serving.unmasker import Unmasker
+
+    failed = unmask_files(source, target, Unmasker(resolve(model)), attention=attention)
+    raise typer.Exit(3 if failed else 0)
+
+
+@app.command(rich_help_panel=USE)
+def log(
+    model: Annotated[str | None, typer.Argument(help="A training's name; all of them when left out.")] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
+    from bmask.tracking import ensure_logged
+
+    folders = [results / "train" / model] if model else sorted(p.parent for p in (results / "train").glob("*/run.json"))
+    for folder in folders:
+        typer.echo(f"{folder.name}: run {ensure_logged(folder).info.run_id}")
+
+
+@app.command(rich_help_panel=USE)
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Where the pictures go.")],
+    masked: Annotated[int, typer.Option(help="How many masked faces.")] = 100,
+    unmasked: Annotated[int, typer.Option(help="How many unmasked faces.")] = 100,
+    size: Annotated[int, typer.Option(help="Side in px.")] = 128,
+    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
+) -> None:
+    """Draw the embedded set: faces with and without masks, the truth beside them."""
+    from bmask.data.faces import draw_set
+    from bmask.params import Faces
+
+    draw_set(folder, Faces(masked=masked, unmasked=unmasked, size=size, seed=seed))
+
+
+@champion_app.callback(invoke_without_command=True)
+def champion(context: typer.Context, params: ParamsFile = PARAMS) -> None:
+    """Without a sub-command: show the versions, their scores and who is champion."""
+    if context.invoked_subcommand is None:
+        champion_show(params)
+
+
+@champion_app.command("show")
+def champion_show(params: ParamsFile = PARAMS) -> None:
+    """Show the versions, their scores and who is champion."""
+    from bmask.champion import show
+    from bmask.params import load_params
+
+    typer.echo(show(load_params(params).register_.name))
+
+
+@champion_app.command("set")
+def champion_set(version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS) -> None:
+    """Make a version the champion, whatever the gate said."""
+    from bmask.champion import set_champion
+    from bmask.params import load_params
+
+    typer.echo(set_champion(version, load_params(params).register_.name))
+
+
+@champion_app.command("rollback")
+def champion_rollback(params: ParamsFile = PARAMS) -> None:
+    """Give the alias back to the champion before this one."""
+    from bmask.champion import rollback
+    from bmask.params import load_params
+
+    typer.echo(rollback(load_params(params).register_.name))
+
+
+def main() -> None:
+    """Runs the app; errors that a user can mend end as one sentence and an exit code."""
+    try:
+        app()
+    except BmaskError as error:
+        print(f"bmask: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("bmask: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

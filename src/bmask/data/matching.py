@@ -1,0 +1,45 @@
+"""Squares that give away nothing of their domain but the mask: same framing, same distribution of resolution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bmask.data.photos import decode, frame, recompress, resample
+from bmask.params import Ingest
+
+
+def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which resolution each photo keeps so that all domains end with the same distribution.
+
+    A photo at quantile q of its domain keeps what the domain that is poorest there has at q: the minimum over the
+    domains of their quantile functions. So no photo is asked for more than it brings, and order is kept.
+
+    Args:
+        brought: {domain: float (N,)}, px.
+
+    Returns:
+        The same shape, px.
+    """
+    levels = {domain: (np.arange(len(sides)) + 0.5) / len(sides) for domain, sides in brought.items()}
+    kept = {}
+    for domain, sides in brought.items():
+        quantiles = [np.interp(levels[domain], levels[other], np.sort(brought[other])) for other in brought]
+        ranks = np.argsort(np.argsort(sides, kind="stable"), kind="stable")
+        kept[domain] = np.min(quantiles, axis=0)[ranks]
+    return kept
+
+
+def square(path: Path, side: int, settings: Ingest) -> np.ndarray:
+    """Reads a photo as uint8 (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
+    pixels = resample(frame(decode(path, enough=2 * side), settings.fit), side)
+    if settings.jpeg_quality:  # at the resolution that is kept, where a camera's own compression lies
+        pixels = recompress(pixels, settings.jpeg_quality)
+    return resample(pixels, settings.load_size)
+
+
+def region_square(path: Path, settings: Ingest) -> np.ndarray:
+    """Reads a mask region as uint8 (S, S), 0 or 255, framed like the photo."""
+    region = resample(frame(decode(path), settings.fit), settings.load_size).max(-1)
+    return np.where(region >= 128, 255, 0).astype(np.uint8)

@@ -1,0 +1,25 @@
+"""The errors a user can mend. The command line prints the message alone and exits with the code; anything else is a bug."""
+
+
+class BmaskError(Exception):
+    """A failure with a remedy. The message names the file or field, what is wrong, and what to do."""
+
+    exit_code = 1
+
+
+class ParamsError(BmaskError):
+    """A parameter file that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(BmaskError):
+    """Photos, splits or models that are missing, unreadable or do not fit together."""
+
+    exit_code = 3
+
+
+class TrainingError(BmaskError):
+    """A training that cannot go on: NaN, collapsed attention, a checkpoint that does not belong to it."""
+
+    exit_code = 4

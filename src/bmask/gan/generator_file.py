@@ -1,0 +1,54 @@
+"""A generator as one file: safetensors weights with the JSON that rebuilds the network in the file's header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bmask.errors import DataError
+from bmask.gan.networks import build_generator, options_from_dict
+
+FORMAT = "bmask-generator-1"
+
+
+def save_generator(path: Path, generator: nn.Module, about: dict) -> None:
+    """Writes the weights in fp32. `about` must hold `network` (the options as a dict); the rest is carried along."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(tensors, temporary, metadata={"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+    os.replace(temporary, path)
+
+
+def read_about(path: Path) -> dict:
+    """The JSON in the header, without reading the weights. Raises DataError if the file is no generator of ours."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again") from None
+    if header.get("format") != FORMAT:
+        raise DataError(f"{path} is not a bmask generator (format {header.get('format')!r}, expected {FORMAT!r})")
+    return json.loads(header["about"])
+
+
+def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict]:
+    """The generator in eval mode and its `about`. Raises DataError."""
+    from safetensors.torch import load_file
+
+    about = read_about(path)
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights; loading a file must not move the caller's seed
+        generator = build_generator(options_from_dict(about["network"]))
+    generator.load_state_dict(load_file(path))
+    return generator.to(device).eval().requires_grad_(False), about

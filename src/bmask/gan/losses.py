@@ -1,0 +1,40 @@
+"""The losses, each a function of tensors with the equation it comes from. All are means, so free of size and batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gan_generator(fake_scores: Tensor) -> Tensor:
+    """Least-squares GAN, generator's side: mean (D(G(x)) - 1)^2 (Mao et al. 2017)."""
+    return (fake_scores - 1).square().mean()
+
+
+def gan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Least-squares GAN, discriminator's side, halved as in CycleGAN: (mean (D(y)-1)^2 + mean D(G(x))^2) / 2."""
+    return 0.5 * ((real_scores - 1).square().mean() + fake_scores.square().mean())
+
+
+def l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference: cycle consistency, identity and pixel loss."""
+    return F.l1_loss(output, target)
+
+
+def total_variation(attention: Tensor) -> Tensor:
+    """Mean |A[i+1, j] - A[i, j]| + mean |A[i, j+1] - A[i, j]| of (N, 1, H, W).
+
+    AGGAN's eq. 8 sums over pixels and batch; its weight of 1e-6 at batch 4 and 256 px is 4 * 256 * 255 * 1e-6 = 0.26
+    on this mean.
+    """
+    down = (attention[..., 1:, :] - attention[..., :-1, :]).abs().mean()
+    across = (attention[..., :, 1:] - attention[..., :, :-1]).abs().mean()
+    return down + across
+
+
+@torch.no_grad()
+def attention_statistics(attention: Tensor) -> dict[str, Tensor]:
+    """Mean of the attention and the share of pixels that are saturated (below 0.01 or above 0.99)."""
+    saturated = ((attention < 0.01) | (attention > 0.99)).float().mean()
+    return {"attention": attention.mean(), "saturated": saturated}

@@ -1,0 +1,106 @@
+"""Pictures for the report: PNGs as data addresses, the strip for the README, and loss curves as inline SVG."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+GREY = "#7d8590"  # readable on light and on dark
+BLUE = "#2f81f7"
+
+
+def data_address(picture: NDArray) -> str:
+    """uint8 (H, W, 3) or (H, W), or float (H, W) in [0, 1], as a PNG in a data: address."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(_bytes(picture)).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _bytes(picture: NDArray) -> NDArray[np.uint8]:
+    if picture.dtype == np.uint8:
+        return picture
+    return (picture * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def strip(rows: list[tuple[str, list[NDArray]]], cell: int = 128, gap: int = 6) -> bytes:
+    """A PNG with a labelled row per kind of picture and a column per photo; the background is transparent."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(16)
+    margin = max(int(font.getlength(label)) for label, _ in rows) + 2 * gap
+    columns = max(len(pictures) for _, pictures in rows)
+    canvas = Image.new("RGBA", (margin + columns * (cell + gap), len(rows) * (cell + gap)))
+    draw = ImageDraw.Draw(canvas)
+    for i, (label, pictures) in enumerate(rows):
+        top = i * (cell + gap)
+        draw.text((margin - 2 * gap, top + cell // 2), label, fill=GREY, font=font, anchor="rm")
+        for j, picture in enumerate(pictures):
+            photo = Image.fromarray(_bytes(picture)).convert("RGB")
+            canvas.paste(photo.resize((cell, cell), Image.Resampling.BICUBIC), (margin + j * (cell + gap), top))
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def read_losses(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """losses.csv (step, epoch, a column per loss) as steps and losses; empty cells are NaN. Missing file: nothing."""
+    if not path.is_file():
+        return np.zeros(0), {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")]
+    column = {name: np.array([_number(row.get(name)) for row in rows]) for name in ("step", *names)}
+    return column.pop("step"), column
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def loss_chart(steps: NDArray[np.float64], losses: dict[str, NDArray[np.float64]]) -> str:
+    """Small multiples as one SVG, a panel per loss: every logged value faint, a running mean of 5 % on top."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
+    across = min(4, len(losses))
+    down = math.ceil(len(losses) / across)
+    style = {"svg.hashsalt": "bmask", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
+    style |= {key: GREY for key in ("text.color", "axes.edgecolor", "xtick.color", "ytick.color")}
+    with matplotlib.rc_context(style):
+        figure, axes = pyplot.subplots(down, across, figsize=(2.9 * across, 1.9 * down), squeeze=False)
+        for axis in axes.flat[len(losses) :]:
+            axis.remove()
+        for axis, (name, values) in zip(axes.flat, losses.items(), strict=False):
+            there = np.isfinite(values)
+            axis.plot(steps[there], values[there], color=BLUE, alpha=0.25, linewidth=0.8)
+            axis.plot(*_running_mean(steps[there], values[there]), color=BLUE, linewidth=1.4)
+            axis.set_title(name, fontsize=9, color=GREY)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.locator_params(nbins=4)
+            axis.patch.set_alpha(0)
+        figure.patch.set_alpha(0)
+        figure.tight_layout()
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        pyplot.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _running_mean(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
+    width = max(1, len(values) // 20)
+    window = np.ones(width) / width
+    return np.convolve(steps, window, "valid"), np.convolve(values, window, "valid")

@@ -1,0 +1,117 @@
+"""Trains a judge on real photos and counterfeits, and checks it on those it has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from bmask import params
+from bmask.errors import TrainingError
+from bmask.progress import bar
+from bmask.quality.counterfeits import CHECKS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
+from bmask.quality.judge import Judge
+
+Photos = NDArray[np.uint8]
+SMOOTHING = 0.05  # of the labels: a judge that is never sure leaves room between a good and a perfect face
+
+
+def train_judge(masked: Photos, unmasked: Photos, size: int, options: params.Judge) -> Judge:
+    """Trains on uint8 photos (N, size, size, 3). The same photos, options and thread count give the same bits on a CPU.
+
+    Half of each batch is labelled unmasked: unmasked photos, some with another's lower face. The other half is masked:
+    masked photos, some spoiled, and unmasked ones with pasted masks or spoiled mouths. An epoch shows twice as many
+    pictures as there are photos, since about half of them are counterfeits.
+    """
+    rng = np.random.default_rng(options.seed)
+    batches = max(1, round(2 * (len(masked) + len(unmasked)) / options.batch_size))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        judge = Judge(options.filters, size).train()
+        optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=0.02)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, options.epochs * batches, pct_start=0.2)
+        maker = Counterfeiter(masked, unmasked, TRAINING, rng)
+        for _ in bar(range(options.epochs * batches), what="judge"):
+            pictures, labels = _batch(maker, max(1, options.batch_size // 2))
+            logits = judge(_tensor(pictures))
+            loss = F.binary_cross_entropy_with_logits(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    judge.eval()
+    real = np.concatenate([judge.photo_features(masked), judge.photo_features(unmasked)])
+    judge.scale.fill_(1 / max(float(np.sqrt((real**2).mean())), 1e-6))
+    return judge
+
+
+def _batch(maker: Counterfeiter, half: int) -> tuple[NDArray[np.float32], torch.Tensor]:
+    """`half` pictures labelled 1 (unmasked), then as many labelled 0."""
+    rng, pictures = maker.rng, []
+    for _ in range(half):
+        photo = maker.unmasked[rng.integers(len(maker.unmasked))].astype(np.float32)
+        pictures.append(augment(maker.swap(photo) if rng.random() < 0.15 else photo, rng))
+    for _ in range(half):
+        kind = rng.choice(["real", "spoiled", "pasted", "mouthless"], p=[0.45, 0.25, 0.2, 0.1])
+        domain = maker.masked if kind in ("real", "spoiled") else maker.unmasked
+        photo = domain[rng.integers(len(domain))].astype(np.float32)
+        if kind == "pasted":
+            photo = maker.paste(photo, rng.choice(PASTED))
+        elif kind == "spoiled":
+            photo = maker.spoil(photo, rng.choice(SPOILED))
+        elif kind == "mouthless":
+            photo = maker.spoil(photo, rng.choice(["blurred", "grey", "skin", "inpainted"]))
+        pictures.append(augment(photo, rng))
+    return np.stack(pictures), torch.cat([torch.ones(half), torch.zeros(half)])
+
+
+def _tensor(pictures: NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1  # so laid out that the channels come last
+
+
+def check_judge(judge: Judge, masked: Photos, unmasked: Photos, options: params.Judge) -> dict[str, Any]:
+    """Measures the judge on photos it has not seen, real and counterfeit, uint8 (N, S, S, 3).
+
+    Returns {"accuracy", "pasted", "fooled", "passed", "failures", "kinds": {kind: {"share", "photos"}}}: accuracy is
+    the mean over both domains; pasted the share of unmasked photos with pasted masks that it calls masked; fooled the
+    share of masked photos with spoiled lower faces that it calls unmasked; `kinds` has the share that it calls unmasked
+    for each kind of picture.
+    """
+    maker = Counterfeiter(masked, unmasked, CHECKS, np.random.default_rng(options.seed + 1))
+
+    def called_unmasked(photos: Photos) -> dict[str, Any]:
+        return {"share": float((judge.unmasked(photos) > 0.5).mean()), "photos": len(photos)}
+
+    def counterfeits(photos: Photos, make, kind: str) -> Photos:
+        return np.stack([make(photo.astype(np.float32), kind).round() for photo in photos]).astype(np.uint8)
+
+    kinds = {"masked": called_unmasked(masked), "unmasked": called_unmasked(unmasked)}
+    kinds |= {f"pasted {kind}": called_unmasked(counterfeits(unmasked, maker.paste, kind)) for kind in PASTED}
+    kinds |= {f"spoiled {kind}": called_unmasked(counterfeits(masked, maker.spoil, kind)) for kind in SPOILED}
+    found = {
+        "accuracy": (1 - kinds["masked"]["share"] + kinds["unmasked"]["share"]) / 2,
+        "pasted": 1 - float(np.mean([kinds[f"pasted {kind}"]["share"] for kind in PASTED])),
+        "fooled": float(np.mean([kinds[f"spoiled {kind}"]["share"] for kind in SPOILED])),
+    }
+    failures = [
+        f"{name} is {found[name]:.3f}, {'above' if most else 'below'} judge.{field} {limit:g}"
+        for name, field, limit, most in (
+            ("accuracy", "min_accuracy", options.min_accuracy, False),
+            ("pasted", "min_pasted", options.min_pasted, False),
+            ("fooled", "max_fooled", options.max_fooled, True),
+        )
+        if (found[name] > limit if most else found[name] < limit)
+    ]
+    return {**found, "passed": not failures, "failures": failures, "kinds": kinds}
+
+
+def require_passed(checks: dict[str, Any], where: str) -> None:
+    """Raises TrainingError when a check failed."""
+    if not checks["passed"]:
+        raise TrainingError(
+            f"the judge failed its checks: {'; '.join(checks['failures'])}; scores by it would mislead, so raise "
+            f"judge.epochs or judge.filters, or give more photos ({where} lists what it gets wrong)"
+        )

@@ -1,0 +1,131 @@
+"""All systems side by side: their scores with intervals, as a table for people, for DVC and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bmask.files import write_text
+from bmask.quality.render import Rendered
+from bmask.quality.scores import LOWER_IS_BETTER, NEUTRAL, Interval, Scores, photo_interval
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system on the leaderboard."""
+
+    name: str
+    trained: bool  # else a baseline
+    rendered: Rendered
+    scores: Scores
+    found: dict[str, Interval]  # every score with its interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a score is shown."""
+
+    name: str
+    label: str
+    meaning: str
+    form: str  # of a number, as str.format takes it
+
+    @property
+    def better(self) -> str:
+        return "" if self.name in NEUTRAL else "lower" if self.name in LOWER_IS_BETTER else "higher"
+
+    def show(self, value: float) -> str:
+        return self.form.format(value) if math.isfinite(value) else "–"
+
+
+_REAL = "distance to real unmasked photos"
+COLUMNS = (
+    Column("unmask_rate", "Unmask rate", "share of the photos that the judge calls unmasked afterwards", "{:.1%}"),
+    Column("kid", "KID", f"kernel {_REAL}, on Inception features; sound for small sets", "{:.4f}"),
+    Column("judge_kid", "Judge KID", f"kernel {_REAL}, on features of this report's own judge", "{:.3f}"),
+    Column("frechet", "FID", f"Frechet {_REAL}, on Inception features; too high for small sets", "{:.1f}"),
+    Column("judge_frechet", "Judge Frechet", f"Frechet {_REAL}, on features of this report's own judge", "{:.2f}"),
+    Column("upper_ssim", "Upper SSIM", "likeness of the picture's upper 45 % to the input; 1 is the same", "{:.3f}"),
+    Column("region_psnr", "Face PSNR", "against the true face, inside the true mask region, dB", "{:.1f}"),
+    Column("region_ssim", "Face SSIM", "against the true face, inside the true mask region", "{:.3f}"),
+    Column("outside_mae", "Outside error", "mean change outside the true mask region, grey levels of 255", "{:.2f}"),
+    Column("untouched", "Untouched", "share of pixels that are the input's own, bit for bit", "{:.0%}"),
+    Column("attention", "Attention", "mean of the attention mask", "{:.2f}"),
+)
+
+
+def shown_columns(entries: list[Entry]) -> list[Column]:
+    """Those that some system has."""
+    return [column for column in COLUMNS if any(column.name in entry.found for entry in entries)]
+
+
+def best(entries: list[Entry], column: Column) -> str | None:
+    """The trained system that leads a column; None where nothing is to be won or nothing was trained."""
+    rivals = [entry for entry in entries if entry.trained and math.isfinite(_value(entry, column))]
+    if not rivals or not column.better:
+        return None
+    return (max if column.better == "higher" else min)(rivals, key=lambda entry: _value(entry, column)).name
+
+
+def _value(entry: Entry, column: Column) -> float:
+    return entry.found[column.name].value if column.name in entry.found else math.nan
+
+
+def metrics(entries: list[Entry]) -> dict[str, dict[str, float]]:
+    """{system: {score, score_low, score_high}}, finite numbers only, rounded to six digits: what DVC compares."""
+    return {entry.name: dict(_flat(entry.found)) for entry in entries}
+
+
+def _flat(found: dict[str, Interval]) -> Iterator[tuple[str, float]]:
+    for name, interval in found.items():
+        for suffix, value in zip(("", "_low", "_high"), interval, strict=True):
+            if math.isfinite(value):
+                yield name + suffix, float(f"{value:.6g}")
+
+
+def slice_rates(
+    entries: list[Entry], resamples: int, seed: int
+) -> list[tuple[str, int, dict[str, dict[str, Interval]]]]:
+    """(slice, photos, {score: {system: interval}}) for every label, photos without a label first, then the labels."""
+    labels = [set(filter(None, text.split(";"))) for text in entries[0].scores.slices]
+    rows = []
+    for label in (None, *sorted(set().union(*labels))):
+        among = np.array([label in own if label else not own for own in labels])
+        if not among.any():
+            continue
+        names = [name for name in ("unmask_rate", "region_ssim") if name in entries[0].scores.photos]
+        rates = {n: {e.name: photo_interval(e.scores, n, resamples, seed, among) for e in entries} for n in names}
+        rows.append((label or "no label", int(among.sum()), rates))
+    return rows
+
+
+def write_leaderboard(path: Path, entries: list[Entry]) -> None:
+    """A row per system with all its scores and their intervals' ends."""
+    rows = [{"system": e.name, "kind": "trained" if e.trained else "baseline", **dict(_flat(e.found))} for e in entries]
+    _write_csv(path, rows)
+
+
+def write_photo_scores(path: Path, entries: list[Entry]) -> None:
+    """A row per system and test photo."""
+    rows = []
+    for entry in entries:
+        scores = entry.scores
+        for i, (name, group, labels) in enumerate(zip(scores.names, scores.groups, scores.slices, strict=True)):
+            values = {key: f"{column[i]:.6g}" for key, column in scores.photos.items() if math.isfinite(column[i])}
+            rows.append({"system": entry.name, "name": name, "group": group, "slices": labels, **values})
+    _write_csv(path, rows)
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    fields = list(dict.fromkeys(field for row in rows for field in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,79 @@
+"""The pictures that are judged: a translation of the test photos, composited as serving does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.errors import DataError
+from bmask.progress import bar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bmask.data.dataset import Split
+
+BATCH = 64
+
+Photos = NDArray[np.uint8]
+Attention = NDArray[np.float32]
+# uint8 (N, S, S, 3) -> the translated pictures, uint8 or float in [-1, 1], and the attention (N, S, S) or None
+Translate = Callable[[Photos], tuple[NDArray, Attention | None]]
+
+
+class Rendered(NamedTuple):
+    """What went into a translation and what came out."""
+
+    photos: Photos  # (N, S, S, 3) as the generator saw them
+    images: Photos  # (N, S, S, 3) the composites
+    attention: Attention | None  # (N, S, S)
+
+
+def translator(generator: nn.Module, device: str = "cpu") -> Translate:
+    """A generator as a function of uint8 pictures. The generator is moved to the device."""
+    import torch
+
+    from bmask.data.dataset import to_tensor
+
+    generator = generator.to(device).eval()
+
+    @torch.inference_mode()
+    def translate(photos: Photos) -> tuple[NDArray[np.float32], Attention | None]:
+        image, attention, *_ = generator(to_tensor(photos).to(device))
+        pictures = image.float().permute(0, 2, 3, 1).cpu().numpy()
+        return pictures, None if attention is None else attention[:, 0].float().cpu().numpy()
+
+    return translate
+
+
+def render(translate: Translate, split: Split, part: str, size: int, floor: float, what: str = "translate") -> Rendered:
+    """What serving would give for the part's masked photos, framed at `size` px; `what` names the progress bar.
+
+    Raises DataError when the part has fewer than two masked or unmasked photos.
+    """
+    from bmask.data.dataset import resize
+    from bmask.serving.compositing import composite
+
+    for domain in ("masked", "unmasked"):
+        if (count := len(split.photos(domain, part))) < 2:
+            raise DataError(f"the {part} part has {count} {domain} photos and scores need 2; give ingest more photos")
+    photos = resize(split.photos("masked", part), size)
+    images, attentions = np.empty_like(photos), []
+    for start in bar(range(0, len(photos), BATCH), what=what):
+        batch = photos[start : start + BATCH]
+        pictures, attention = translate(batch)
+        masks = [None] * len(batch) if attention is None else attention
+        for i, (photo, picture, mask) in enumerate(zip(batch, pictures, masks, strict=True), start):
+            images[i] = composite(photo, photo, picture, mask, floor)
+        attentions += [] if attention is None else [attention]
+    return Rendered(photos, images, np.concatenate(attentions) if attentions else None)
+
+
+def resize_regions(regions: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+    """Mask regions 0/255 (N, S, S) at `size` px; a pixel that the mask touches at all belongs to it."""
+    import cv2
+
+    return np.stack([cv2.resize(np.asarray(r), (size, size), interpolation=cv2.INTER_AREA) > 0 for r in regions])

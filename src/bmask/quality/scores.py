@@ -1,0 +1,239 @@
+"""Scores of one translation on the test photos, their intervals, and whether one translation is better than another.
+
+Everything is measured on the composite that serving gives. Per photo (grey levels are of 255):
+
+    probability    that the judge gives to "unmasked"; unmask_rate is 1 where it is above one half
+    upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
+    attention      mean of the attention mask, where the system has one
+    untouched      share of pixels that are the input's own, bit for bit
+    region_psnr, region_ssim, region_mae    against the true face inside the true mask region, where truth exists
+    outside_ssim, outside_mae               against the input outside that region, where truth exists
+
+And for the set: kid and frechet, under the name `judge_...` when they are measured on the judge's features.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.errors import DataError
+from bmask.files import write_bytes
+from bmask.quality import distances, similarity
+from bmask.quality.features import Extract, extractor
+from bmask.quality.render import Rendered, Translate, render, resize_regions
+
+if TYPE_CHECKING:
+    from bmask.data.dataset import Split
+    from bmask.quality.judge import Judge
+
+LOWER_IS_BETTER = {"kid", "frechet", "judge_kid", "judge_frechet", "upper_mae", "region_mae", "outside_mae"}
+NEUTRAL = {"attention", "untouched"}  # described, not ranked
+FRECHET_RESAMPLES = 100  # each needs a singular value decomposition
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real unmasked photos of a part, as features; taken once for all systems."""
+
+    prefix: str  # of the distances' names: "" or "judge_"
+    extract: Extract
+    features: NDArray[np.float32]
+    groups: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured on N masked photos translated, beside M real unmasked ones."""
+
+    names: NDArray[np.str_]  # (N,)
+    groups: NDArray[np.str_]  # (N,) photos of one group are resampled together
+    slices: NDArray[np.str_]  # (N,) labels joined by ";"
+    photos: Mapping[str, NDArray[np.float64]]  # per-photo scores by name, each (N,)
+    features: NDArray[np.float32]  # (N, D)
+    real: NDArray[np.float32]  # (M, D)
+    real_groups: NDArray[np.str_]  # (M,)
+    prefix: str  # of the distances' names
+
+    def save(self, path: Path) -> None:
+        """One .npz file without pickles."""
+        buffer = io.BytesIO()
+        arrays = {f"photos.{name}": values for name, values in self.photos.items()}
+        arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(buffer, prefix=np.array(self.prefix), **arrays)
+        write_bytes(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: Path) -> Scores:
+        """Raises DataError when the file is missing or is none of save's."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                photos = {name.removeprefix("photos."): file[name] for name in file.files if name.startswith("photos.")}
+                return Scores(photos=photos, prefix=str(file["prefix"]), **{name: file[name] for name in _ARRAYS})
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise DataError(f"{path} holds no scores ({error}); run evaluate again") from error
+
+
+_ARRAYS = ("names", "groups", "slices", "features", "real", "real_groups")
+
+
+def reference(split: Split, part: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
+    """Features of the part's real unmasked photos at `size` px."""
+    from bmask.data.dataset import resize
+
+    prefix, extract = extractor(judge, device)
+    features = extract(resize(split.photos("unmasked", part), size))
+    return Reference(prefix, extract, features, split.groups("unmasked", part))
+
+
+def score(
+    translate: Translate,
+    split: Split,
+    part: str,
+    judge: Judge,
+    size: int,
+    floor: float,
+    real: Reference | None = None,
+) -> Scores:
+    """Translates the part's masked photos at `size` px and measures the composites. `real` saves taking it again.
+
+    Raises DataError when the part has fewer than two masked or unmasked photos.
+    """
+    rendered = render(translate, split, part, size, floor)
+    return measure(rendered, split, part, judge, real or reference(split, part, judge, size))
+
+
+def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Reference) -> Scores:
+    """Scores of the rendered pictures of the part's masked photos."""
+    from bmask.data.dataset import resize
+
+    inputs, images, attention = rendered
+    size = images.shape[1]
+    probability = judge.unmasked(images)
+    photos = {"probability": probability, "unmask_rate": (probability > 0.5).astype(np.float64)}
+    pairs = list(zip(images, inputs, strict=True))
+    crops = [(similarity.upper(y), similarity.upper(x)) for y, x in pairs]
+    photos["upper_ssim"] = _each(similarity.ssim, crops)
+    photos["upper_mae"] = _each(similarity.mae, crops)
+    photos["untouched"] = (images == inputs).all(axis=3).mean(axis=(1, 2))
+    if attention is not None:
+        photos["attention"] = attention.mean(axis=(1, 2), dtype=np.float64)
+    if (truth := split.truth(part)) is not None:
+        twins, regions = resize(truth[0], size), resize_regions(truth[1], size)
+        inside = list(zip(images, twins, regions, strict=True))
+        outside = [(y, x, region) for (y, x), region in zip(pairs, regions, strict=True)]
+        photos["region_psnr"] = _each(similarity.psnr, inside)
+        photos["region_ssim"] = _each(similarity.ssim_inside, inside)
+        photos["region_mae"] = _each(similarity.mae, inside)
+        photos["outside_ssim"] = _each(similarity.ssim_outside, outside)
+        photos["outside_mae"] = _each(lambda y, x, region: similarity.mae(y, x, ~region), outside)
+    return Scores(
+        names=np.array(split.names("masked", part)),
+        groups=np.asarray(split.groups("masked", part)),
+        slices=np.array([";".join(sorted(labels)) for labels in split.slices(part)], dtype=np.str_),
+        photos=photos,
+        features=real.extract(images),
+        real=real.features,
+        real_groups=np.asarray(real.groups),
+        prefix=real.prefix,
+    )
+
+
+def _each(function: Callable[..., float], rows: list[tuple]) -> NDArray[np.float64]:
+    return np.array([function(*row) for row in rows], dtype=np.float64)
+
+
+def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
+    """Every score of the set with its 95 % interval, from a bootstrap over groups of photos (percentiles).
+
+    The Frechet distance of a resample reads too high, since a resample holds fewer different photos; its interval comes
+    from FRECHET_RESAMPLES resamples, shifted so that their median is the value.
+    """
+    weights = group_weights(scores.groups, resamples, seed)
+    real_weights = group_weights(scores.real_groups, resamples, seed + 1)
+    found = {name: photo_interval(scores, name, resamples, seed) for name in scores.photos}
+    kid = distances.kernel_distance(scores.features, scores.real)
+    resampled = distances.kernel_distances(scores.features, scores.real, weights, real_weights)
+    found[f"{scores.prefix}kid"] = _interval(kid, resampled)
+    frechet = distances.frechet(scores.features, scores.real)
+    few = zip(weights[:FRECHET_RESAMPLES], real_weights[:FRECHET_RESAMPLES], strict=True)
+    resampled = np.array([distances.frechet(scores.features, scores.real, w, v) for w, v in few])
+    found[f"{scores.prefix}frechet"] = _interval(frechet, resampled + frechet - np.median(resampled))
+    return found
+
+
+def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: NDArray | None = None) -> Interval:
+    """Mean of a per-photo score with its interval; `among`, bool (N,), chooses photos, such as those of one slice."""
+    chosen = np.ones(len(scores.names), bool) if among is None else among
+    values = scores.photos[name][chosen]
+    resampled = _weighted(values, group_weights(scores.groups[chosen], resamples, seed))
+    return _interval(_weighted(values, np.ones((1, len(values))))[0], resampled)
+
+
+def primary_name(scores: Scores, primary: str) -> str:
+    """`kid` means the kernel distance that is there: Inception's or the judge's."""
+    return f"{scores.prefix}kid" if primary == "kid" else primary
+
+
+def primary_value(scores: Scores, primary: str) -> float:
+    """The value of params.register.primary, with its sign turned where lower is better: larger is always better."""
+    ones, real_ones = np.ones((1, len(scores.names))), np.ones((1, len(scores.real)))
+    return float(_gain(scores, primary, ones, real_ones)[0])
+
+
+def paired_bootstrap(challenger: Scores, champion: Scores, primary: str, resamples: int, seed: int) -> float:
+    """Share of resamples of groups, the same for both, in which the challenger's primary score is strictly better.
+
+    Raises DataError when the two were not measured on the same photos with the same features.
+    """
+    same = np.array_equal(challenger.names, champion.names) and challenger.prefix == champion.prefix
+    if not same or challenger.real.shape != champion.real.shape:
+        raise DataError("challenger and champion were scored on different photos or features; score both again")
+    weights = group_weights(challenger.groups, resamples, seed)
+    real_weights = group_weights(challenger.real_groups, resamples, seed + 1)
+    gains = [_gain(scores, primary, weights, real_weights) for scores in (challenger, champion)]
+    return float((gains[0] > gains[1]).mean())
+
+
+def _gain(scores: Scores, primary: str, weights: NDArray, real_weights: NDArray) -> NDArray:
+    if primary == "kid":
+        return -distances.kernel_distances(scores.features, scores.real, weights, real_weights)
+    values = _weighted(scores.photos[primary], weights)
+    return -values if primary in LOWER_IS_BETTER else values
+
+
+def group_weights(groups: NDArray, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each photo occurs in each resample, (resamples, N): as many groups are drawn as there are."""
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn[:, member].astype(np.float64)
+
+
+def _weighted(values: NDArray, weights: NDArray) -> NDArray:
+    """Weighted means (R,) of the values that are not NaN."""
+    there = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):  # a resample without any such value is NaN
+        return weights[:, there] @ values[there] / weights[:, there].sum(axis=1)
+
+
+def _interval(value: float, resampled: NDArray) -> Interval:
+    if not np.isfinite(resampled).any():
+        return Interval(float(value), float("nan"), float("nan"))
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high))

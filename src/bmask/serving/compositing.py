@@ -1,0 +1,112 @@
+"""Brings what a generator did to a small square back into the photo at the photo's own resolution.
+
+A generator sees the photo's middle square, resized to x. It returns an image y and, where it has one, an attention mask
+a. Both schemes of AttentionGAN fuse a foreground F with what remains of their input,
+
+    y = F + x (1 - a)        F = C A in scheme I, the sum of C_i A_i in scheme II,
+
+so that F = y - x (1 - a) is the picture the generator painted, multiplied by its attention: premultiplied alpha, in the
+language of compositing. Premultiplied pictures may be interpolated; so F and a are enlarged, and laid over the photo p:
+
+    out = s up(F) + (1 - s A) p        A = up(a),   s A = clip((A - floor) / (1 - floor), 0, 1).
+
+What follows from it:
+- where A <= floor, s is 0 and the photo's own pixel is kept, bit for bit;
+- at the floor it is continuous, since s A starts there from 0;
+- where the attention is partial, the photo's fine detail stays in proportion to 1 - s A;
+- at equal sizes and floor 0, out = y + (1 - a)(p - x), which is y itself where p = x.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from bmask.data.photos import frame as crop
+from bmask.data.photos import resample
+
+
+def middle_square(height: int, width: int) -> tuple[int, int, int]:
+    """The square a generator sees: (top, left, side) in pixels of the photo."""
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def frame(photo: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a photo, uint8 (H, W, 3), resized as ingest does: uint8 (size, size, 3)."""
+    return resample(crop(photo, "crop"), size)
+
+
+def opacity(photo_shape: tuple[int, ...], attention: np.ndarray | None, floor: float) -> np.ndarray:
+    """How much of each pixel of the photo gives way to the generator's: s A above, float32 (H, W) in [0, 1].
+
+    It is exactly 0 where the photo's pixel is kept. Without attention it is 1 all over the middle square.
+    """
+    height, width = photo_shape[:2]
+    top, left, side = middle_square(height, width)
+    result = np.zeros((height, width), np.float32)
+    if attention is None:
+        result[top : top + side, left : left + side] = 1
+    else:
+        result[top : top + side, left : left + side] = _above(_enlarge(attention, side), floor)
+    return result
+
+
+def composite(
+    photo: np.ndarray, low: np.ndarray, image: np.ndarray, attention: np.ndarray | None, floor: float
+) -> np.ndarray:
+    """Lays a generator's result over the photo it was made from.
+
+    Args:
+        photo: uint8 (H, W, 3), any size.
+        low: uint8 (h, w, 3), the generator's own input, as `frame` gives it.
+        image: the generator's output (h, w, 3), float in [-1, 1] or uint8.
+        attention: float (h, w) in [0, 1], or None: then `image` replaces the whole middle square.
+        floor: in [0, 1); attention up to it counts as none.
+
+    Returns:
+        uint8 (H, W, 3). Outside the middle square, and where the attention is at most `floor`, it is the photo.
+
+    Raises:
+        ValueError: the pictures' shapes do not fit together.
+    """
+    if low.shape != image.shape or (attention is not None and attention.shape != low.shape[:2]):
+        shapes = low.shape, image.shape, None if attention is None else attention.shape
+        raise ValueError(f"low, image and attention have shapes {shapes}; they must come from one generator call")
+    top, left, side = middle_square(*photo.shape[:2])
+    result = photo.copy()
+    square = result[top : top + side, left : left + side]
+    painted = image.astype(np.float32) if image.dtype == np.uint8 else (image.astype(np.float32) + 1) * 127.5
+    if attention is None:
+        square[:] = _to_bytes(_enlarge(painted, side))
+        return result
+
+    attention = attention.astype(np.float32)
+    foreground = painted - low * (1 - attention[..., None])
+    wide = _enlarge(attention, side)
+    weight = _above(wide, floor)
+    kept = weight <= 0
+    share = weight / np.where(kept, 1, wide)
+    for channel in range(3):  # one at a time: a photo of 12 megapixels needs 36 MB a plane in float32
+        own = square[..., channel]
+        blend = share * _enlarge(foreground[..., channel], side) + (1 - weight) * own
+        square[..., channel] = np.where(kept, own, _to_bytes(blend))
+    return result
+
+
+def _above(attention: np.ndarray, floor: float) -> np.ndarray:
+    """Attention with the floor taken off: 0 up to it, then straight up to 1."""
+    return np.clip((attention - floor) / (1 - floor), 0, 1)
+
+
+def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:
+    """To a photo's side, in float32: cubic, or area averages where the photo is the smaller one."""
+    picture = picture.astype(np.float32, copy=False)
+    if picture.shape[0] == side:
+        return picture
+    shrinks = side < picture.shape[0]
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _to_bytes(picture: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,105 @@
+"""Packs a generator as an MLflow model: its safetensors file, the code that runs it, a signature and an example.
+
+Nothing is pickled. MLflow copies `served.py` and this package beside the weights, so that the model serves from any
+folder of any machine that has the pinned libraries.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import bmask
+from bmask.errors import DataError
+from bmask.files import write_json
+from bmask.serving.pictures import encode
+from bmask.serving.resolve import FILE
+from bmask.serving.unmasker import FLOOR
+
+if TYPE_CHECKING:
+    from mlflow.models.model import ModelInfo
+
+FLOOR_TAG = "attention_floor"  # of a LoggedModel
+SETTINGS = "serving.json"  # beside the weights
+NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
+
+
+def log_generator(
+    generator_file: Path,
+    *,
+    name: str,
+    step: int = 0,
+    tags: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    floor: float = FLOOR,
+) -> ModelInfo:
+    """Logs a generator file to the active run, as the LoggedModel `name` at `step`.
+
+    `tags` and `params` show up beside the LoggedModel, `metadata` goes into its MLmodel file, and `floor` is the
+    attention floor that serving composites with. Without an active run MLflow starts one. Raises DataError when the
+    file is missing.
+    """
+    import mlflow
+
+    tags = {FLOOR_TAG: f"{floor:g}", **(tags or {})}
+    with _contents(generator_file, floor) as contents:
+        return mlflow.pyfunc.log_model(name=name, step=step, tags=tags, params=params, metadata=metadata, **contents)
+
+
+def save_model(
+    generator_file: Path, folder: Path, *, metadata: dict[str, Any] | None = None, floor: float = FLOOR
+) -> None:
+    """Writes the same model into a new folder, without a tracking store. Raises DataError when the file is missing."""
+    import mlflow
+
+    with _contents(generator_file, floor) as contents:
+        mlflow.pyfunc.save_model(path=str(folder), metadata=metadata, **contents)
+
+
+@contextlib.contextmanager
+def _contents(generator_file: Path, floor: float) -> Iterator[dict[str, Any]]:
+    """What both calls take. The floor travels as a file: MLflow's model_config would become a param of the run."""
+    import pandas
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    generator_file = Path(generator_file)
+    if not generator_file.is_file():
+        raise DataError(f"{generator_file} does not exist; train first or name a generator file")
+    if generator_file.name != FILE:  # MLflow keeps the name
+        raise DataError(f"{generator_file} must be called {FILE} to become a model; rename it")
+    signature = ModelSignature(
+        # Needed all the same: where it is missing, served.py answers with a sentence, MLflow with the whole request.
+        inputs=Schema([ColSpec("string", "image", required=False)]),
+        outputs=Schema([ColSpec("string", "image"), ColSpec("string", "attention", required=False)]),
+        params=ParamSchema([ParamSpec("attention", "boolean", False)]),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = Path(temporary) / SETTINGS
+        write_json(settings, {"floor": floor})
+        yield {
+            "python_model": str(Path(__file__).with_name("served.py")),
+            "artifacts": {"generator": str(generator_file.resolve()), "settings": str(settings)},
+            "code_paths": [str(Path(bmask.__file__).parent)],
+            "signature": signature,
+            "input_example": (pandas.DataFrame({"image": [example()]}), {"attention": True}),
+            # Labels such as +cu130 name a build of one index; the public version is what another machine installs.
+            "pip_requirements": [f"{library}=={version(library).partition('+')[0]}" for library in NEEDED],
+        }
+
+
+def example() -> str:
+    """A small drawn picture, no person, as a base64 PNG: a disc with a bar across it."""
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    picture = np.stack([90 + 60 * y, 120 + 40 * x, np.full_like(x, 140)], -1)
+    picture[x**2 + y**2 < 0.5] = (224, 172, 140)
+    picture[(x**2 + y**2 < 0.5) & (y > 0.05) & (y < 0.6)] = (150, 190, 220)
+    return base64.b64encode(encode(picture.astype(np.uint8))).decode("ascii")

@@ -1,0 +1,99 @@
+"""Photos of any size in, unmasked photos of the same size out: what serving, the command line and register share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bmask.data.photos import frame as pad
+from bmask.serving.compositing import composite, frame, opacity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FLOOR = 0.1  # the attention floor where none is stated, as in params.evaluate
+GPU_BATCH = 16
+
+
+class Result(NamedTuple):
+    """One photo done.
+
+    image: uint8 (H, W, 3), the size of the photo.
+    attention: uint8 (H, W), 0 exactly where the pixel is the photo's own, 255 where it is wholly the generator's. A
+        generator without attention replaces the whole middle square.
+    """
+
+    image: np.ndarray
+    attention: np.ndarray
+
+
+class Unmasker:
+    """A generator with the compositing around it. It holds no state between calls, so threads may share one.
+
+    Args:
+        generator: as `bmask.gan.generator_file.load_generator` gives it, in eval mode on `device`.
+        about: that file's header; `image_size` is the side of the squares it was trained on, `fit` how they
+            were framed (`crop` or `pad`, see params.ingest).
+        floor: in [0, 1); where the attention is not above it, the photo's pixel is kept.
+    """
+
+    def __init__(self, generator: nn.Module, about: dict[str, Any], floor: float = FLOOR, device: str = "cpu"):
+        self.generator = generator
+        self.about = about
+        self.floor = floor
+        self.device = device
+        self.size = int(about["image_size"])  # side of the squares the generator takes, px
+        self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
+
+    @classmethod
+    def load(cls, path: Path | str, floor: float = FLOOR, device: str = "cpu") -> Unmasker:
+        """Opens a generator file. Raises DataError when it is missing or none of ours."""
+        from bmask.gan.generator_file import load_generator
+
+        generator, about = load_generator(Path(path), device)
+        return cls(generator, about, floor, device)
+
+    def unmask(self, photos: Sequence[np.ndarray]) -> list[Result]:
+        """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
+
+        A photo's result does not depend on the photos beside it.
+        """
+        results = []
+        for start in range(0, len(photos), self.batch):
+            batch = [self._widen(photo) for photo in photos[start : start + self.batch]]
+            low = np.stack([frame(photo, self.size) for photo in batch])
+            images, attentions = self._translate(low)
+            for index, photo in enumerate(batch):
+                attention = None if attentions is None else attentions[index]
+                weight = opacity(photo.shape, attention, self.floor)
+                image = composite(photo, low[index], images[index], attention, self.floor)
+                height, width = photos[start + index].shape[:2]
+                top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+                place = slice(top, top + height), slice(left, left + width)
+                # Rounded up: a value of 0 promises an untouched pixel.
+                results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8)))
+        return results
+
+    def _widen(self, photo: np.ndarray) -> np.ndarray:
+        """The photo with the borders that a generator of padded photos was trained on; most were trained on crops."""
+        return pad(photo, "pad") if self.about.get("fit") == "pad" else photo
+
+    def _translate(self, low: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Images (N, h, w, 3) in [-1, 1] and attention (N, h, w) of up to N = batch squares, uint8 (n, h, w, 3).
+
+        Every call sees `batch` squares: convolutions sum in another order for another batch size, so a photo's last
+        bits would depend on its companions. On a CPU one at a time costs little; a GPU wants many.
+        """
+        import torch
+
+        filled = np.zeros((self.batch, *low.shape[1:]), np.uint8)
+        filled[: len(low)] = low
+        with torch.inference_mode():
+            x = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
+            translation = self.generator(x)
+            images = translation.image.float().permute(0, 2, 3, 1).cpu().numpy()
+            attention = translation.attention
+            return images, None if attention is None else attention[:, 0].float().cpu().numpy()

@@ -1,0 +1,268 @@
+"""MLflow: which run a training is, and what is logged, in batches.
+
+A training is found again by its fingerprint, a tag. While it trains, `Tracker` sends rows and pictures; when it is done,
+`ensure_logged` brings the run in line with the stage's outputs, whoever made them and wherever they came from.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bmask.errors import BmaskError
+from bmask.files import read_json
+from bmask.progress import say
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import Tensor
+
+    from bmask.gan.translation import Translation
+
+EXPERIMENT = "bmask"
+FINGERPRINT, COMPLETE, MODEL_ID, EVALUATED = "bmask.fingerprint", "bmask.complete", "bmask.model_id", "bmask.evaluated"
+SAMPLES_KEY = "samples"  # one key for all steps: the UI shows them with a slider
+BATCH = 1000  # metrics in a request; the server's limit
+
+
+class TrackingError(BmaskError):
+    """The tracking store cannot be used."""
+
+    exit_code = 5
+
+
+def connect() -> MlflowClient:
+    """The client of the store that MLFLOW_TRACKING_URI names, else of sqlite:///mlflow.db in the working folder.
+
+    Raises TrackingError when it does not answer.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import logging
+
+    import mlflow
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    try:
+        if not os.environ.get("MLFLOW_RUN_ID"):
+            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+    except Exception as error:
+        cause = str(error).splitlines()[0][:200]
+        raise TrackingError(
+            f"the MLflow store {_without_password(uri)} does not answer ({cause}); start it or set MLFLOW_TRACKING_URI"
+        ) from None
+    return mlflow.MlflowClient()
+
+
+def find_run(fingerprint: str) -> Run | None:
+    """The run of the training with this fingerprint in the current experiment, the newest if there are several."""
+    import mlflow
+
+    clause = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
+    found = mlflow.search_runs(filter_string=clause, output_format="list", max_results=1, search_all_experiments=True)
+    return found[0] if found else None
+
+
+def git_sha() -> str:
+    """The commit of the working folder, `-dirty` when tracked files differ from it, `unknown` outside git."""
+    try:
+        describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class Tracker:
+    """Observer of the training loop that logs to MLflow while the training runs.
+
+    Losses gather and leave in one request per few seconds; after a resume, rows that the store has are not sent again.
+    A store that fails is reported once and then left alone: the outputs hold everything, `ensure_logged` sends it later.
+    """
+
+    def __init__(self, about: dict, samples: Path, every: float = 10.0):
+        self.about, self.samples_folder, self.every = about, samples, every
+        self.rows: list[dict] = []
+        self.sent = time.monotonic()
+        self.run_id: str | None = None
+
+    def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
+        def start() -> None:
+            import mlflow
+
+            self.client = connect()
+            self.run_id = _open_run(self.about).info.run_id
+            mlflow.start_run(run_id=self.run_id, log_system_metrics=True)
+            self.last_step = _last_step(self.client, self.run_id)
+            self.rows = [row for row in history if row["step"] > self.last_step]
+
+        self._safely(start)
+
+    def losses(self, row: dict) -> None:
+        if self.run_id and row["step"] > self.last_step:
+            self.rows.append(row)
+        if time.monotonic() - self.sent >= self.every:
+            self._flush()
+
+    def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None:
+        self._flush()
+        sheet = self.samples_folder / f"epoch-{epoch:04d}.png"
+        if self.run_id and sheet.exists():
+            self._safely(lambda: _log_sheets(self.client, self.run_id, [sheet]))
+
+    def finish(self) -> None:
+        self._flush()
+        self._end("FINISHED")
+
+    def failed(self, why: str) -> None:
+        self._flush()
+        if self.run_id:
+            self._safely(lambda: self.client.set_tag(self.run_id, "bmask.failure", why))
+        self._end("FAILED")
+
+    def interrupted(self) -> None:
+        self._end("KILLED")
+
+    def _flush(self) -> None:
+        rows, self.rows, self.sent = self.rows, [], time.monotonic()
+        if self.run_id and rows:
+            self._safely(lambda: _log_rows(self.client, self.run_id, rows))
+
+    def _end(self, status: str) -> None:
+        import mlflow
+
+        if self.run_id:
+            self._safely(lambda: mlflow.end_run(status))
+
+    def _safely(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:
+            cause = str(error).splitlines()[0][:200]
+            say(f"MLflow failed ({cause}); the training goes on and is logged by `bmask register` or `bmask log` later")
+            self.run_id = None
+
+
+def ensure_logged(train_folder: Path) -> Run:
+    """Brings the run of a training in line with its outputs: params, data, losses, samples, model. Safe to repeat.
+
+    Raises TrackingError when the store does not answer, DataError when the folder is no training's.
+    """
+    import mlflow
+
+    client = connect()
+    about = read_json(Path(train_folder) / "run.json")
+    run = _open_run(about)
+    if run.data.tags.get(COMPLETE) == "true":
+        return run
+    run_id = run.info.run_id
+    last_step = _last_step(client, run_id)
+    with open(Path(train_folder) / "losses.csv", newline="", encoding="utf-8") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    _log_rows(client, run_id, [row for row in rows if row["step"] > last_step])
+    _log_sheets(client, run_id, sorted((Path(train_folder) / "samples").glob("epoch-*.png")))
+    for name in ("losses.csv", "run.json"):
+        client.log_artifact(run_id, str(Path(train_folder) / name))
+    with mlflow.start_run(run_id=run_id):
+        model_id = _log_model(train_folder, about)
+    for key, value in {MODEL_ID: model_id, COMPLETE: "true"}.items():
+        client.set_tag(run_id, key, value)
+    return client.get_run(run_id)
+
+
+def log_scores(run_id: str, model_id: str, scores: dict[str, float], dataset: tuple[str, str]) -> None:
+    """Ties scores to a training's run and model and to the data they were measured on, (name, digest)."""
+    client = connect()
+    for key, value in scores.items():
+        client.log_metric(
+            run_id, key, float(value), model_id=model_id, dataset_name=dataset[0], dataset_digest=dataset[1][:36]
+        )
+
+
+def _open_run(about: dict) -> Run:
+    """The run of this training: found by its fingerprint, named by MLFLOW_RUN_ID, or new with params, tags and data."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    run = find_run(about["fingerprint"])
+    if run is not None:
+        return run
+    given = os.environ.get("MLFLOW_RUN_ID")
+    tags = {FINGERPRINT: about["fingerprint"], "bmask.model": about["model"], "git_sha": git_sha()}
+    tags["data_digest"] = about["data_digest"]
+    with mlflow.start_run(run_id=given, run_name=None if given else about["model"]) as active:
+        mlflow.set_tags(tags)
+        mlflow.log_params(_flat(about["params"]))
+        mlflow.log_input(_dataset(about["data_digest"]), context="training")
+    return client.get_run(active.info.run_id)
+
+
+def _dataset(digest: str) -> Any:
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    # The digest column takes 36 characters; the whole is in the run's tag.
+    return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])
+
+
+def _log_model(train_folder: Path, about: dict) -> str:
+    from bmask.serving.model import log_generator
+
+    info = log_generator(
+        Path(train_folder) / "generator.safetensors",
+        name=about["model"],
+        step=int(about["steps"]),
+        tags={FINGERPRINT: about["fingerprint"], "data_digest": about["data_digest"]},
+    )
+    return info.model_id
+
+
+def _log_rows(client: MlflowClient, run_id: str, rows: list[dict]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(key, value, now, int(row["step"])) for row in rows for key, value in row.items() if key != "step"]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+
+
+def _log_sheets(client: MlflowClient, run_id: str, sheets: list[Path]) -> None:
+    """Logs sample sheets under one key with the epoch as the step; those that the run has are left out."""
+    from PIL import Image
+
+    tag = "bmask.samples_epoch"
+    logged = int(client.get_run(run_id).data.tags.get(tag, 0))
+    for sheet in sheets:
+        epoch = int(sheet.stem.rpartition("-")[2])
+        if epoch > logged:
+            client.log_image(run_id, Image.open(sheet), key=SAMPLES_KEY, step=epoch)
+            client.set_tag(run_id, tag, epoch)
+
+
+def _last_step(client: MlflowClient, run_id: str) -> int:
+    history = client.get_metric_history(run_id, "total")
+    return max((metric.step for metric in history), default=0)
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _without_password(uri: str) -> str:
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}" + (f":{parts.port}" if parts.port else "")))

@@ -1,0 +1,236 @@
+"""Stage train: one model of `models` from the augmented photos to its generators, losses and samples.
+
+Everything that is needed to log the training again is among the outputs, since DVC caches outputs and not side effects.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bmask.data.dataset import Split, open_array, resize, to_tensor
+from bmask.errors import DataError, ParamsError, TrainingError
+from bmask.files import fresh_folder, read_json, write_json
+from bmask.gan.generator_file import load_generator, save_generator
+from bmask.observers import Progress, SampleSheets
+from bmask.params import Model, Params
+from bmask.progress import say
+from bmask.training import checkpoint
+from bmask.training.device import pick_device, pick_precision
+from bmask.training.loop import Diverged, LoopOptions
+from bmask.training.loop import train as run_loop
+
+GENERATOR, MASK_GENERATOR = "generator.safetensors", "mask_generator.safetensors"
+SCHEDULE = ("epochs", "constant_epochs")  # left out of the checkpoint's fingerprint: a longer training may go on from it
+
+
+def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
+    """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
+
+    A training that was killed goes on from its last checkpoint below `train.checkpoints`. The run appears in MLflow
+    while it trains.
+
+    Raises:
+        ParamsError: there is no such model. DataError: the photos do not fit. TrainingError: the training diverged.
+    """
+    from bmask.tracking import Tracker, ensure_logged
+
+    recipe = _recipe(params, model)
+    split = Split.open(split_folder)
+    photos, digest = _photos(augment_folder)
+    options = _loop_options(params, recipe)
+    fingerprint = _fingerprint(params, recipe, digest)
+    folder = Path(params.train.checkpoints) / f"{model}-{_hash(fingerprint)[:12]}"
+    identity = _hash({**fingerprint, **{key: getattr(recipe.schedule, key) for key in SCHEDULE}})
+    _say_resume(folder, fingerprint, options)
+    about = {"model": model, "fingerprint": identity, "data_digest": split.digest, "params": _plain(params, recipe)}
+
+    shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
+    samples = SampleSheets(folder / "samples", private=split.private)
+    tracker = Tracker(about, samples.folder)
+    began = time.monotonic()
+    try:
+        result = run_loop(
+            recipe.network,
+            photos,
+            to_tensor(shown),
+            options,
+            folder,
+            fingerprint,
+            observers=[Progress(model, options), samples, tracker],
+            warm=_warm(recipe, params),
+        )
+    except Diverged as error:
+        tracker.failed(str(error))
+        raise TrainingError(f"models.{model}: {error}") from None
+    except ValueError as error:
+        tracker.failed(str(error))
+        raise DataError(f"models.{model}: {error}") from None
+    except BaseException:
+        tracker.interrupted()
+        raise
+    about |= {
+        "seconds": round(time.monotonic() - began, 1),
+        "steps": result.steps,
+        "device": str(pick_device(options.device)),
+        "precision": fingerprint["precision"],
+        "private": split.private,
+    }
+    with fresh_folder(out) as fresh:
+        header = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
+        header |= {"network": asdict(recipe.network), "image_size": params.train.image_size}
+        save_generator(fresh / GENERATOR, result.generators["ab"], {**header, "direction": "masked to unmasked"})
+        save_generator(fresh / MASK_GENERATOR, result.generators["ba"], {**header, "direction": "unmasked to masked"})
+        _write_losses(fresh / "losses.csv", result.history)
+        (fresh / "samples").mkdir()
+        for sheet in samples.sheets(params.train.sample_every, options.epochs):
+            shutil.copy2(sheet, fresh / "samples" / sheet.name)
+        write_json(fresh / "run.json", about)
+    tracker.finish()
+    ensure_logged(out)
+
+
+def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path) -> str:
+    """Trains a few steps in a throwaway folder and says what the whole would take. Nothing is logged or kept."""
+    import resource
+    import tempfile
+
+    recipe = _recipe(params, model)
+    photos, _ = _photos(augment_folder)
+    options = _loop_options(params, recipe)
+    batch, warmup, timed = options.batch_size, 2, 5
+
+    def seconds(steps: int) -> float:
+        short = {"epochs": 1, "constant_epochs": 1, "epoch_photos": steps * batch, "sample_every": 2}
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            shown = torch.zeros(1, 3, options.image_size, options.image_size)
+            run_loop(recipe.network, photos, shown, LoopOptions(**{**asdict(options), **short}), Path(folder), {})
+            return time.monotonic() - began
+
+    seconds(warmup)
+    step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
+    per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // batch)
+    device = pick_device(options.device)
+    if device.type == "cuda":
+        memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
+    else:
+        memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"
+    total = options.epochs * per_epoch
+    return (
+        f"{model}: {recipe.network.system} on {device} in {pick_precision(options.precision, device)},"
+        f" {options.epochs} epochs of {per_epoch} steps with batch {batch};"
+        f" {step:.3f} s a step, about {total * step / 60:.1f} minutes in all, {memory}"
+    )
+
+
+def _recipe(params: Params, model: str) -> Model:
+    if model not in params.models:
+        raise ParamsError(f"models.{model} is not in the params; there are {', '.join(params.models) or 'none'}")
+    return params.models[model]
+
+
+def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The training arrays by domain, mapped copy-on-write since torch wants writable memory, and their digest."""
+    roles = {"a": "masked", "b": "unmasked"}
+    for role in roles.values():
+        open_array(Path(augment_folder) / f"{role}_train.npy")
+    photos = {d: np.load(Path(augment_folder) / f"{role}_train.npy", mmap_mode="c") for d, role in roles.items()}
+    return photos, read_json(Path(augment_folder) / "summary.json")["digest"]
+
+
+def _loop_options(params: Params, recipe: Model) -> LoopOptions:
+    named = {**params.train.model_dump(), **recipe.schedule.model_dump()}
+    return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
+
+
+def _fingerprint(params: Params, recipe: Model, digest: str) -> dict:
+    """What decides the bits of a training, but its length."""
+    device = pick_device(params.train.device)
+    shared = params.train.model_dump(include={"image_size", "seed", "threads", "pool", "ema", "log_every"})
+    schedule = recipe.schedule.model_dump(exclude=set(SCHEDULE))
+    if recipe.schedule.warm_start:
+        schedule["warm_start"] = {way: _hash_file(path) for way, path in _warm_files(recipe).items()}
+    return {
+        **{f"train.{key}": value for key, value in shared.items()},
+        **{f"schedule.{key}": value for key, value in schedule.items()},
+        **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
+        "device": device.type,
+        "precision": pick_precision(params.train.precision, device),
+        "data": digest,
+        "torch": torch.__version__,
+    }
+
+
+def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
+    """Tells from where the training goes on, or which checkpoints it refuses and why."""
+    found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
+    model = folder.name.rpartition("-")[0]
+    others = [path for path in folder.parent.glob(f"{model}-*/{checkpoint.LATEST}") if path.parent != folder]
+    if not folder.exists() and others:
+        newest = max(others, key=lambda path: path.stat().st_mtime)
+        _, reasons = checkpoint.find(newest.parent, fingerprint, options.epochs, options.constant_epochs)
+        reasons = reasons[:1]
+    for reason in reasons:
+        say(f"checkpoint refused: {reason}")
+    if found:
+        say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+
+
+def _warm_files(recipe: Model) -> dict[str, Path]:
+    from bmask.serving.resolve import resolve
+
+    unmask = Path(resolve(recipe.schedule.warm_start))
+    mask = unmask.with_name(MASK_GENERATOR)
+    return {"ab": unmask, **({"ba": mask} if mask.exists() else {})}
+
+
+def _warm(recipe: Model, params: Params) -> dict[str, dict[str, Tensor]] | None:
+    """The weights to begin from. The registered model holds the unmasking direction alone; the other starts fresh."""
+    if not recipe.schedule.warm_start:
+        return None
+    weights = {}
+    for way, path in _warm_files(recipe).items():
+        generator, about = load_generator(path)
+        differences = checkpoint.compare(_shape(about["network"]), _shape(asdict(recipe.network)))
+        if differences:
+            raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
+        weights[way] = generator.state_dict()
+        say(f"warm start {way} from {path}")
+    return weights
+
+
+def _shape(network: dict) -> dict:
+    return {key: network.get(key) for key in ("system", "scheme", "filters", "blocks", "masks")}
+
+
+def _plain(params: Params, recipe: Model) -> dict:
+    return {
+        "network": asdict(recipe.network),
+        "schedule": recipe.schedule.model_dump(),
+        "train": params.train.model_dump(exclude={"checkpoints"}),
+    }
+
+
+def _write_losses(path: Path, history: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _hash(tree: dict) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

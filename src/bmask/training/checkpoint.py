@@ -1,0 +1,140 @@
+"""Checkpoints without pickle: one .npz of arrays (each with a CRC) and a JSON, written whole or not at all.
+
+`latest` and `previous` take turns, so that a damaged file costs some epochs and not the training; `before-decay` is
+the state from which a training with more epochs can start and still equal a fresh one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LATEST, PREVIOUS, BEFORE_DECAY = "latest.npz", "previous.npz", "before-decay.npz"
+_META = "meta.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or belongs to another training."""
+
+
+def flatten(tree: Any, prefix: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Splits nested dicts and lists into tensors by path and the rest as JSON, where a tensor leaves {"tensor": path}."""
+    if isinstance(tree, Tensor):
+        return {prefix: tree}, {"tensor": prefix}
+    if isinstance(tree, dict | list | tuple):
+        tensors: dict[str, Tensor] = {}
+        pairs = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree))
+        rest = []
+        for key, value in pairs:
+            inner, plain = flatten(value, f"{prefix}/{key}")
+            tensors |= inner
+            rest.append([key, plain])
+        return tensors, {"dict": rest} if isinstance(tree, dict) else {"list": [plain for _, plain in rest]}
+    return {}, {"value": tree}
+
+
+def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
+    if "tensor" in plain:
+        return tensors[plain["tensor"]]
+    if "dict" in plain:
+        return {key: unflatten(value, tensors) for key, value in plain["dict"]}
+    if "list" in plain:
+        return [unflatten(value, tensors) for value in plain["list"]]
+    return plain["value"]
+
+
+def write(path: Path, state: dict) -> None:
+    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError is raised."""
+    tensors, plain = flatten(state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(temporary, "wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, tensor in tensors.items():
+                    buffer = io.BytesIO()
+                    np.lib.format.write_array(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
+                    archive.writestr(f"{name}.npy", buffer.getbuffer())
+                archive.writestr(_META, json.dumps(plain))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> dict:
+    """The state that `write` was given, tensors on the CPU.
+
+    Raises:
+        CheckpointError: the file is cut short or damaged.
+        FileNotFoundError: there is none.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            tensors = {}
+            for name in archive.namelist():
+                content = archive.read(name)  # checks the CRC
+                if name == _META:
+                    plain = json.loads(content)
+                else:
+                    array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                    tensors[name.removesuffix(".npy")] = torch.from_numpy(array)
+        return unflatten(plain, tensors)
+    except FileNotFoundError:
+        raise
+    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, OSError, UnboundLocalError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
+
+
+def save(folder: Path, state: dict, before_decay: bool) -> None:
+    """Writes `latest`, keeping the one before it as `previous`."""
+    latest = folder / LATEST
+    if latest.exists():
+        os.replace(latest, folder / PREVIOUS)
+    write(latest, state)
+    if before_decay:
+        write(folder / BEFORE_DECAY, state)
+
+
+def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> tuple[dict | None, list[str]]:
+    """The best checkpoint in `folder` that this training can go on from, and why others were passed over.
+
+    A checkpoint fits when its fingerprint is the same and its steps so far would have been the same: either the
+    schedule is the same, or it was taken while both schedules were constant.
+    """
+    reasons = []
+    for name in (LATEST, PREVIOUS, BEFORE_DECAY):
+        try:
+            state = read(folder / name)
+        except FileNotFoundError:
+            continue
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        differences = compare(state["fingerprint"], fingerprint)
+        if differences:
+            reasons.append(f"{folder / name} belongs to another training: {'; '.join(differences)}")
+        elif state["schedule"] == [epochs, constant_epochs] or state["epoch"] <= min(constant_epochs, state["schedule"][1]):
+            return state, reasons
+        else:
+            was = state["schedule"]
+            reasons.append(
+                f"{folder / name} is at epoch {state['epoch']} of {was[0]} with decay after {was[1]};"
+                f" it does not fit {epochs} epochs with decay after {constant_epochs}"
+            )
+    return None, reasons
+
+
+def compare(was: dict, now: dict) -> list[str]:
+    """The differences of two fingerprints as `key was X, is Y`."""
+    return [f"{key} was {was.get(key)!r}, is {now.get(key)!r}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)]

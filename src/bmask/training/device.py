@@ -1,0 +1,32 @@
+"""Where a training runs and in which precision."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA when it is there. Raises ValueError when the named device is not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"train.device is {name}, but torch sees no CUDA device; use auto or cpu")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """`auto` takes bf16 where the device has units for it (CUDA since Ampere, CPUs with AMX or avx512_bf16), else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_units else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """bf16 needs no gradient scaler: its exponent is fp32's."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,34 @@
+"""The image pool (Shrivastava et al. 2017): discriminators also see what the generators made some time ago."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bmask.training.seeds import generator_for
+
+
+class ImagePool:
+    """Keeps up to `size` fakes of one domain. Once full, each new fake is, with p = 0.5, swapped for a kept one.
+
+    With guided discriminators the entries are [attention, image] pairs, so that an old image meets its own attention.
+    """
+
+    def __init__(self, size: int, seed: int, domain: str):
+        self.size, self.seed, self.domain = size, seed, domain
+        self.kept: Tensor | None = None  # (held, C, H, W)
+
+    def swap(self, fakes: Tensor, step: int) -> Tensor:
+        """fakes: (N, C, H, W). Returns as many, some of them older. `step` seeds the draws."""
+        if self.size == 0:
+            return fakes
+        draws = generator_for(self.seed, f"pool {self.domain}", step)
+        out = fakes.clone()
+        for i, fake in enumerate(fakes):
+            held = 0 if self.kept is None else len(self.kept)
+            if held < self.size:
+                self.kept = fake[None].clone() if self.kept is None else torch.cat([self.kept, fake[None]])
+            elif torch.rand(1, generator=draws).item() < 0.5:
+                slot = int(torch.randint(self.size, (1,), generator=draws))
+                out[i], self.kept[slot] = self.kept[slot].clone(), fake
+        return out

@@ -1,0 +1,84 @@
+"""Fixtures that many tests share. The folders and options they are made from stand in tiny.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import tiny_params, write_augment, write_split
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, and no fight for the cores of a shared machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory) -> Path:
+    """An MLflow store with its tables; making them takes most of the time, so each test copies it."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    """The working folder of a test, holding results/ingest and results/augment; nothing of the caller's MLflow in it."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.chdir(tmp_path)
+    write_split(tmp_path / "results/ingest")
+    write_augment(tmp_path / "results/augment")
+    return tmp_path
+
+
+@pytest.fixture
+def new_store(workplace, monkeypatch, store_template):
+    """Call it to switch to an empty SQLite store of its own; it gives the client. Call it again for another one."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+
+    def new(name: str = "mlflow") -> mlflow.MlflowClient:
+        shutil.copy(store_template, workplace / f"{name}.db")
+        uri = f"sqlite:///{workplace}/{name}.db"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        return mlflow.MlflowClient()
+
+    yield new
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def store(new_store):
+    """The client of an empty SQLite store that belongs to this test alone."""
+    return new_store()
+
+
+@pytest.fixture
+def split_folder(workplace) -> Path:
+    return workplace / "results/ingest"
+
+
+@pytest.fixture
+def augment_folder(workplace) -> Path:
+    return workplace / "results/augment"
+
+
+@pytest.fixture
+def params():
+    """One small model, `unmasker`: scheme 2 with guided discriminators, 2 epochs of 4 steps."""
+    return tiny_params()

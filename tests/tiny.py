@@ -1,0 +1,87 @@
+"""Everything at a size that trains in a second: options of the three systems, pictures with structure, their folders."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmask.files import write_json
+from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
+from bmask.params import Params, parse_params
+
+SIZE, LOAD = 16, 18  # px of the crops and of the stored photos
+TRAIN, VALIDATION, TEST = 12, 4, 3  # photos in each part of each domain
+
+SMALL = {"filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 2}
+SYSTEMS: dict[str, SystemOptions] = {
+    "cyclegan": CycleGANOptions(**SMALL),
+    "scheme1": AttentionGANOptions(scheme=1, **SMALL),
+    "scheme2": AttentionGANOptions(scheme=2, masks=4, background_bias=2.0, **SMALL),
+}
+
+
+def pictures(count: int, size: int, masked: bool, seed: int) -> np.ndarray:
+    """uint8 (count, size, size, 3): a bright disc on a plain ground, over its lower half a blue band when masked."""
+    rng = np.random.default_rng([seed, masked])
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    photos = np.empty((count, size, size, 3))
+    for photo in photos:
+        photo[:] = rng.uniform(20, 110, 3)
+        photo[(x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.16] = rng.uniform((190, 140, 110), (240, 190, 160))
+        if masked:
+            photo[(abs(x - 0.5) < 0.35) & (y > 0.55) & (y < 0.85)] = rng.uniform((60, 130, 180), (110, 180, 230))
+    return np.clip(photos + rng.normal(0, 3, photos.shape), 0, 255).astype(np.uint8)
+
+
+def write_split(folder: Path, private: bool = False, digest: str = "digest-of-the-split", load_size: int = LOAD) -> Path:
+    """A folder as `bmask ingest` writes it, without truth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+    rows = []
+    for domain in ("masked", "unmasked"):
+        for seed, (part, count) in enumerate(counts.items()):
+            np.save(folder / f"{domain}_{part}.npy", pictures(count, load_size, domain == "masked", seed))
+            rows += [_row(domain, part, i, load_size) for i in range(count)]
+    with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    summary = {"digest": digest, "load_size": load_size, "private": private, "source": "tiny", "rejected": 0, "truth": False}
+    per_domain = {domain: counts for domain in ("masked", "unmasked")}
+    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 1})
+    return folder
+
+
+def _row(domain: str, part: str, index: int, side: int) -> dict[str, Any]:
+    name = f"{part}-{index}.png"
+    row = {"domain": domain, "name": name, "sha256": f"{domain}{name}", "width": side, "height": side}
+    return {**row, "group": f"{domain}-{part}-{index}", "part": part, "index": index, "slices": "", "reason": ""}
+
+
+def write_augment(folder: Path, copies: int = 2, digest: str = "digest-of-the-copies", load_size: int = LOAD) -> Path:
+    """A folder as `bmask augment` writes it: copy 0 is the photo, the others are a little darker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for domain in ("masked", "unmasked"):
+        photos = pictures(TRAIN, load_size, domain == "masked", seed=0)
+        stack = np.stack([(photos * (1 - 0.05 * copy)).astype(np.uint8) for copy in range(copies)])
+        np.save(folder / f"{domain}_train.npy", stack)
+    write_json(folder / "summary.json", {"digest": digest, "copies": copies})
+    return folder
+
+
+def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None, **schedule: Any) -> Params:
+    """Params through the public parser. `models`: network options by name; `train` and `schedule` override."""
+    networks = models or {"unmasker": {"system": "attentiongan", "scheme": 2, "masks": 4, "background_bias": 2.0}}
+    schedule = {"epochs": 2, "constant_epochs": 1, "batch_size": 3, "lr": 1e-3, **schedule}
+    shared = {"image_size": SIZE, "threads": 1, "precision": "fp32", "device": "cpu", "pool": 4, "samples": 2}
+    shared |= {"sample_every": 1, "checkpoint_every": 1, "log_every": 2, "ema": 0.9}
+    return parse_params(
+        {
+            "ingest": {"load_size": LOAD},
+            "train": {**shared, **(train or {})},
+            "models": {name: {"network": {**SMALL, **options}, "schedule": schedule} for name, options in networks.items()},
+        }
+    )

@@ -1,0 +1,335 @@
+"""Registration and promotion on a real SQLite store, with real generators and real scores of a tiny split.
+
+Nothing is trained. The primary score is the likeness of the upper face, so that a generator whose attention keeps out
+of the picture beats one that repaints it; floors of 0 let everything through unless a test raises them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bmask import champion
+from bmask.data.dataset import Split
+from bmask.errors import DataError
+from bmask.files import write_json
+from bmask.gan.generator_file import load_generator, save_generator
+from bmask.gan.networks import build_generator
+from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.params import Params, parse_params
+from bmask.quality.judge import Judge, save_judge
+from bmask.quality.leaderboard import Entry, metrics
+from bmask.quality.render import render, translator
+from bmask.quality.scores import intervals, measure, reference
+from bmask.register import register
+from bmask.serving.resolve import FILE, resolve
+from bmask.serving.unmasker import Unmasker
+from bmask.tracking import EVALUATED, connect, find_run
+
+SIZE, NAME = 16, "bmask-unmasker"
+REPAINTS = CycleGANOptions(filters=8, blocks=1)
+CHANGES_MUCH = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias=0.0)
+CHANGES_LITTLE = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias=2.0)
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    """A store with its tables; making them takes most of the time."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, empty_store):
+    """A working folder with a store of its own."""
+    import mlflow
+
+    before, threads = mlflow.get_tracking_uri(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no Inception here, whatever the machine has cached
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    yield Place(tmp_path)
+    torch.set_num_threads(threads)
+    mlflow.set_tracking_uri(before)
+
+
+class Place:
+    """The outputs of the stages before register, made by hand in the shape that those stages give them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.split("digest-of-the-photos")
+
+    def split(self, digest: str, seed: int = 0) -> None:
+        folder, rng, rows = self.folder / "split", np.random.default_rng(seed), []
+        folder.mkdir(exist_ok=True)
+        for domain in ("masked", "unmasked"):
+            small = rng.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8)
+            photos = [np.asarray(Image.fromarray(s).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for s in small]
+            np.save(folder / f"{domain}_test.npy", np.stack(photos))
+            for i in range(12):
+                rows.append({"domain": domain, "name": f"{i}.png", "group": f"{seed}-{i}", "part": "test", "index": i})
+        with open(folder / "manifest.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, ["domain", "name", "sha256", "group", "part", "index", "slices"], restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_json(
+            folder / "summary.json",
+            {"digest": digest, "load_size": SIZE, "private": False, "truth": False, "version": 1},
+        )
+        self.digest = digest
+        torch.manual_seed(0)
+        save_judge(self.folder / "judge" / "judge.safetensors", Judge(filters=4, size=SIZE), {"data_digest": digest})
+
+    def train(self, model: str, options, fingerprint: str, seed: int = 1) -> None:
+        folder = self.folder / "train" / model
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "samples").mkdir(parents=True)
+        torch.manual_seed(seed)
+        header = {"model": model, "fingerprint": fingerprint, "data_digest": self.digest, "image_size": SIZE}
+        save_generator(folder / FILE, build_generator(options), {**header, "network": asdict(options)})
+        (folder / "losses.csv").write_text("step,total\n1,2.5\n2,2.25\n")
+        Image.new("RGB", (8, 8)).save(folder / "samples" / "epoch-0001.png")
+        about = {"params": {"schedule": {"epochs": 1}}, "steps": 2, "seconds": 0.1, **header}
+        write_json(folder / "run.json", about)
+
+    def evaluate(self, params: Params) -> None:
+        from bmask.quality.judge import load_judge
+
+        folder = self.folder / "evaluate"
+        shutil.rmtree(folder, ignore_errors=True)
+        split, floor = Split.open(self.folder / "split"), params.evaluate.attention_floor
+        judge, _ = load_judge(self.folder / "judge" / "judge.safetensors")
+        real, entries = reference(split, "test", judge, SIZE), []
+        for model in params.models:
+            generator, _ = load_generator(self.folder / "train" / model / FILE)
+            rendered = render(translator(generator), split, "test", SIZE, floor)
+            scores = measure(rendered, split, "test", judge, real)
+            scores.save(folder / "scores" / f"{model}.npz")
+            entries.append(Entry(model, True, rendered, scores, intervals(scores, 50, 1)))
+        write_json(folder / "metrics.json", metrics(entries))
+
+    def register(self, params: Params) -> dict:
+        folders = (self.folder / name for name in ("split", "train", "judge", "evaluate"))
+        out = self.folder / "register"
+        shutil.rmtree(out, ignore_errors=True)  # as DVC does
+        decision = register(params, *folders, out)
+        assert json.loads((out / "decision.json").read_text()) == decision
+        return decision
+
+    def run(self, params: Params, **trainings) -> dict:
+        """One pass of the pipeline: each training is (options, fingerprint)."""
+        for model, (options, fingerprint) in trainings.items():
+            self.train(model, options, fingerprint)
+        self.evaluate(params)
+        return self.register(params)
+
+
+def settings(*models, floor=0.1, seed=1, **gate) -> Params:
+    gate = {"min_unmask_rate": 0.0, "min_upper_ssim": 0.0, "primary": "upper_ssim", **gate}
+    return parse_params(
+        {
+            "models": {model: {"network": {"system": "cyclegan"}} for model in models},
+            "ingest": {"load_size": SIZE},
+            "train": {"image_size": SIZE, "device": "cpu", "threads": 1},
+            "evaluate": {"attention_floor": floor, "bootstrap": 50, "seed": seed},
+            "register": gate,
+        }
+    )
+
+
+def aliases() -> dict[int, tuple[str, ...]]:
+    return {version.number: version.aliases for version in champion.versions(connect(), NAME)}
+
+
+def test_the_best_training_becomes_the_first_champion_and_everything_is_logged(place):
+    params = settings("a", "b")
+    decision = place.run(params, a=(REPAINTS, "fa"), b=(CHANGES_LITTLE, "fb"))
+    assert (decision["model"], decision["version"], decision["promoted"], decision["champion"]) == ("b", 1, True, 1)
+    assert aliases() == {1: ("champion",)}
+    (version,) = champion.versions(connect(), NAME)
+    assert version.tags["fingerprint"] == "fb" and version.tags["data_digest"] == place.digest
+    assert float(version.tags["score.upper_ssim"]) == pytest.approx(decision["scores"]["upper_ssim"], abs=1e-4)
+    assert version.tags["git_sha"]
+    client = connect()
+    for fingerprint in ("fa", "fb"):
+        run = find_run(fingerprint)
+        assert run.data.metrics["total"] == 2.25 and run.data.metrics["test/unmask_rate"] >= 0
+        logged = client.get_logged_model(run.data.tags["bmask.model_id"])
+        measured = {metric.key: metric for metric in logged.metrics}
+        assert measured["test/upper_ssim"].dataset_digest == place.digest[:36]
+    assert resolve("champion").read_bytes() == (place.folder / "train" / "b" / FILE).read_bytes()
+
+
+def test_a_second_run_changes_nothing(place):
+    params = settings("a")
+    first = place.run(params, a=(CHANGES_MUCH, "fa"))
+    client, run = connect(), find_run("fa")
+    before = [version.tags for version in champion.versions(client, NAME)]
+    assert place.register(params) == first
+    after = find_run("fa")
+    assert [version.tags for version in champion.versions(client, NAME)] == before
+    assert after.data.tags == run.data.tags and after.info.end_time == run.info.end_time
+    for key in ("total", "test/unmask_rate"):
+        history = client.get_metric_history(run.info.run_id, key)
+        assert len(history) == len({metric.step for metric in history})
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_a_better_training_takes_over_and_the_way_back_is_kept(place):
+    params = settings("a")
+    place.run(params, a=(REPAINTS, "f1"))
+    decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
+    assert decision["promoted"] and any("better in 100.0%" in reason for reason in decision["reasons"])
+    assert aliases() == {2: ("champion",), 1: ()}
+    champion.rollback()
+    assert aliases() == {2: (), 1: ("champion",)}
+
+
+def test_a_worse_training_is_the_challenger_and_the_reason_is_told(place):
+    params = settings("a")
+    place.run(params, a=(CHANGES_LITTLE, "f1"))
+    decision = place.run(params, a=(REPAINTS, "f2"))
+    assert not decision["promoted"] and decision["champion"] == 1
+    assert any("register.confidence" in reason for reason in decision["reasons"])
+    assert aliases() == {2: ("challenger",), 1: ("champion",)}
+
+
+def test_under_a_floor_nobody_becomes_champion(place):
+    decision = place.run(settings("a", min_unmask_rate=1.0, min_upper_ssim=1.0), a=(REPAINTS, "f1"))
+    assert not decision["promoted"] and decision["champion"] is None
+    assert any("misses register.min_" in reason for reason in decision["reasons"])
+    assert aliases() == {1: ("challenger",)}
+
+
+def test_a_rollback_by_hand_outlives_the_next_runs(place):
+    params = settings("a")
+    place.run(params, a=(REPAINTS, "f1"))
+    place.run(params, a=(CHANGES_LITTLE, "f2"))
+    champion.rollback()
+    place.register(params)
+    assert aliases()[1] == ("champion",)
+    again = place.run(settings("a", seed=2))  # the same training, evaluated anew
+    assert again["version"] == 2 and not again["promoted"]
+    assert "`bmask champion set 2` brings it back" in again["reasons"][-1]
+    assert aliases() == {2: ("challenger",), 1: ("champion",)}
+
+
+def test_an_old_training_that_comes_back_keeps_its_version(place):
+    params = settings("a")
+    place.run(params, a=(CHANGES_LITTLE, "f1"))
+    place.run(params, a=(REPAINTS, "f2"))
+    decision = place.run(params, a=(CHANGES_LITTLE, "f1"))
+    assert decision["version"] == 1 and decision["promoted"] and len(aliases()) == 2
+
+
+def test_a_store_that_was_wiped_is_filled_again(place, empty_store):
+    params = settings("a", "b")
+    first = place.run(params, a=(REPAINTS, "fa"), b=(CHANGES_LITTLE, "fb"))
+    connect()
+    shutil.rmtree(place.folder / "mlruns")
+    fresh = place.folder / "fresh.db"
+    shutil.copy(empty_store, fresh)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{fresh}")
+        second = place.register(params)
+        assert {**second, "reasons": []} == {**first, "reasons": []}
+        assert aliases() == {1: ("champion",)}
+        assert find_run("fa").data.tags[EVALUATED] == find_run("fb").data.tags[EVALUATED]
+        assert resolve("champion").is_file()
+
+
+def test_new_photos_do_not_deadlock_since_the_champion_is_scored_on_them(place):
+    params = settings("a")
+    place.run(params, a=(REPAINTS, "f1"))
+    place.split("digest-of-new-photos", seed=5)
+    decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
+    assert decision["promoted"] and decision["data_digest"] == "digest-of-new-photos"
+    assert aliases() == {2: ("champion",), 1: ()}
+    place.split("digest-of-newer-photos", seed=6)
+    assert not place.run(params, a=(REPAINTS, "f3"))["promoted"]
+
+
+def test_a_champion_of_another_size_can_be_compared(place, monkeypatch):
+    params = settings("a")
+    place.train("a", CHANGES_LITTLE, "f1")
+    generator, about = load_generator(place.folder / "train" / "a" / FILE)
+    save_generator(place.folder / "train" / "a" / FILE, generator, about | {"image_size": 2 * SIZE})
+    place.run(params)
+    decision = place.run(params, a=(REPAINTS, "f2"))
+    assert not decision["promoted"] and aliases()[1] == ("champion",)
+
+
+def test_a_champion_that_cannot_be_loaded_stays_and_the_reason_is_told(place):
+    params = settings("a")
+    place.run(params, a=(REPAINTS, "f1"))
+    resolve("champion").write_bytes(b"damaged")
+    decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
+    assert not decision["promoted"] and "version 1, cannot be loaded" in decision["reasons"][0]
+    assert aliases() == {2: ("challenger",), 1: ("champion",)}
+    champion.set_champion(2)
+    assert aliases() == {2: ("champion",), 1: ()}
+
+
+def test_another_attention_floor_is_another_version_that_serves_with_it(place):
+    import mlflow
+
+    place.run(settings("a"), a=(CHANGES_LITTLE, "f1"))
+    decision = place.run(settings("a", floor=0.2))
+    assert decision["version"] == 2
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}/2").unwrap_python_model()
+    assert served.unmasker.floor == 0.2
+    assert Unmasker.load(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
+    assert place.register(settings("a", floor=0.2)) == decision
+
+
+@pytest.mark.parametrize("missing", ["split/summary.json", "train/a/run.json", "evaluate/metrics.json", "scores"])
+def test_a_missing_output_names_the_stage_to_run(place, missing):
+    params = settings("a")
+    place.train("a", REPAINTS, "f1")
+    place.evaluate(params)
+    (place.folder / ("evaluate/scores/a.npz" if missing == "scores" else missing)).unlink()
+    with pytest.raises(DataError, match="run (the stage that writes|evaluate)"):
+        place.register(params)
+
+
+def test_params_without_models_have_nothing_to_register(place):
+    with pytest.raises(DataError, match="models is empty"):
+        place.register(settings())
+
+
+# resolve, where it needs a registry
+
+
+def test_models_are_found_in_the_registry_and_errors_list_what_is_there(place):
+    params = settings("a")
+    place.run(params, a=(REPAINTS, "f1"))
+    trained = place.folder / "train"
+    weights = (trained / "a" / FILE).read_bytes()
+    model_id = find_run("f1").data.tags["bmask.model_id"]
+    for name in ("champion", f"models:/{NAME}@champion", f"models:/{NAME}/1", f"models:/{model_id}"):
+        assert resolve(name).read_bytes() == weights
+    with pytest.raises(DataError, match=f"there are .*a, champion, models:/{NAME}/1"):
+        resolve("challenger", trained=trained)
+    for name in ("models:/nobody@champion", "models:/m-0123", "models:/", "nonsense", str(place.folder)):
+        with pytest.raises(DataError, match="there are"):
+            resolve(name, trained=trained)
+
+
+def test_with_nothing_trained_the_remedy_is_named(place):
+    with pytest.raises(DataError, match="run the pipeline first"):
+        resolve("champion")

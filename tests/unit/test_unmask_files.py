@@ -1,0 +1,167 @@
+"""Files and folders of photos through an unmasker, and the names of models."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from bmask.errors import DataError
+from bmask.gan.generator_file import save_generator
+from bmask.gan.networks import build_generator
+from bmask.gan.options import AttentionGANOptions
+from bmask.serving import model
+from bmask.serving.files import plan, unmask_files
+from bmask.serving.resolve import ARTIFACT, resolve
+from bmask.serving.unmasker import Unmasker
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
+    torch.manual_seed(1)
+    network = build_generator(options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
+    save_generator(path, network, {"network": asdict(options), "image_size": 32, "model": "tiny"})
+    yield path
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def unmasker(generator):
+    return Unmasker.load(generator, floor=0.3)
+
+
+def picture(width=40, height=30, mode="RGB", seed=0):
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_a_folder_is_mirrored_and_untouched_pixels_stay_bit_for_bit(tmp_path, unmasker):
+    for name in ("a.png", "deep/Ümläut 口罩.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed=len(name)).save(tmp_path / "in" / name)
+    tally = unmask_files(tmp_path / "in", tmp_path / "out", unmasker, attention=True)
+    assert tally == (2, ())
+    for name in ("a", "deep/Ümläut 口罩"):
+        before, after = pixels(tmp_path / "in" / f"{name}.png"), pixels(tmp_path / "out" / f"{name}.png")
+        kept = pixels(tmp_path / "out" / f"{name}.attention.png") == 0
+        assert after.shape == before.shape and kept.any() and (before != after).any()
+        np.testing.assert_array_equal(after[kept], before[kept])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1", "CMYK", "I;16"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tif"])
+def test_any_common_format_and_mode_works(tmp_path, unmasker, suffix, mode):
+    if mode == "I;16":
+        photo = Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50)
+    else:
+        photo = picture(mode=mode)
+    try:
+        photo.save(tmp_path / f"a.{suffix}")
+    except (OSError, ValueError, KeyError):
+        pytest.skip("this format cannot hold this mode")
+    assert unmask_files(tmp_path / f"a.{suffix}", tmp_path / "out.png", unmasker) == (1, ())
+    assert pixels(tmp_path / "out.png").shape[:2] == (30, 40)
+
+
+def test_transparency_is_kept_with_the_pixels_below_it(tmp_path, unmasker):
+    before = np.asarray(picture(mode="RGBA")).copy()
+    before[:, :20, 3] = 0
+    Image.fromarray(before).save(tmp_path / "a.png")
+    unmask_files(tmp_path / "a.png", tmp_path / "out", unmasker, attention=True)
+    after, kept = pixels(tmp_path / "out" / "a.png"), pixels(tmp_path / "out" / "a.attention.png") == 0
+    np.testing.assert_array_equal(after[..., 3], before[..., 3])
+    np.testing.assert_array_equal(after[kept], before[kept])
+
+
+def test_the_colour_profile_stays_and_the_place_of_the_photo_does_not(tmp_path, unmasker):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"
+    exif[0x0112] = 6
+    picture().save(tmp_path / "a.jpg", icc_profile=profile, exif=exif)
+    unmask_files(tmp_path / "a.jpg", tmp_path / "b.png", unmasker)
+    after = Image.open(tmp_path / "b.png")
+    assert after.size == (30, 40)  # upright
+    assert after.info["icc_profile"] == profile and not after.getexif()
+
+
+def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmasker, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed in range(3):
+        picture(seed=seed).save(source / f"{seed}.jpg")
+    (source / "broken.jpg").write_bytes((source / "0.jpg").read_bytes()[:200])
+    (source / "notes.txt").write_text("no photo")
+    (source / ".hidden.jpg").write_text("not even looked at")
+    tally = unmask_files(source, tmp_path / "out", unmasker)
+    assert tally.written == 3 and len(tally.failed) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"0.png", "1.png", "2.png"}
+    said = capsys.readouterr().err
+    assert "broken.jpg" in said and "notes.txt is no picture" in said
+
+
+def test_photos_of_one_stem_do_not_overwrite_each_other(tmp_path, unmasker):
+    source = tmp_path / "in"
+    source.mkdir()
+    picture(seed=1).save(source / "face.jpg")
+    picture(seed=2).save(source / "face.webp")
+    picture(seed=3).save(source / "other.jpg")
+    unmask_files(source, tmp_path / "out", unmasker)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"face.jpg.png", "face.webp.png", "other.png"}
+
+
+def test_photos_are_never_overwritten_by_results(tmp_path, unmasker):
+    picture().save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    for source, target in ((tmp_path, tmp_path), (tmp_path / "a.png", tmp_path), (tmp_path / "a.png",) * 2):
+        with pytest.raises(DataError, match="would be overwritten"):
+            unmask_files(source, target, unmasker)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_results_inside_the_source_are_not_taken_for_photos_the_second_time(tmp_path, unmasker):
+    picture().save(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert unmask_files(tmp_path, tmp_path / "done", unmasker).written == 1
+
+
+def test_nothing_to_do_is_said(tmp_path, unmasker):
+    with pytest.raises(DataError, match="holds no files"):
+        unmask_files(tmp_path, tmp_path / "out", unmasker)
+    with pytest.raises(DataError, match="does not exist"):
+        unmask_files(tmp_path / "nowhere", tmp_path / "out", unmasker)
+
+
+def test_names_with_dots_keep_them(tmp_path):
+    (tmp_path / "a.2020.jpg").touch()
+    assert list(plan(tmp_path / "a.2020.jpg", tmp_path / "out").values()) == [tmp_path / "out" / "a.2020.png"]
+
+
+# resolve: which model a name means
+
+
+def test_files_folders_and_trainings_are_found_by_name(tmp_path, generator):
+    trained = tmp_path / "results" / "train"
+    (trained / "tiny").mkdir(parents=True)
+    shutil.copy(generator, trained / "tiny")
+    model.save_model(generator, tmp_path / "packed")
+    expected = trained / "tiny" / "generator.safetensors"
+    for name in (expected, trained / "tiny", "tiny"):
+        assert resolve(name, trained=trained) == expected
+    assert resolve(tmp_path / "packed") == tmp_path / "packed" / ARTIFACT
