@@ -6,7 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny import tiny_params, write_augment, write_split
+
+# A shared machine may be slow for a second; that is no failure.
+settings.register_profile("bmask", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bmask")
 
 
 @pytest.fixture

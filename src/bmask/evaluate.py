@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json, write_text
 from bmask.params import Params
 from bmask.progress import say
+
+if TYPE_CHECKING:
+    from bmask.data.dataset import Split
+    from bmask.quality.judge import Judge
+    from bmask.quality.leaderboard import Entry
+    from bmask.quality.scores import Reference
 
 PART = "test"
 
@@ -38,7 +45,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     split = Split.open(split_folder)
     judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
     _same_photos(about, split, Path(judge_folder))
-    device = pick_device(params.train.device)
+    device = str(pick_device(params.train.device))
     real = reference(split, PART, judge, params.train.image_size, device)
     entries = [_entry(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
     entries += [_entry(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]
@@ -59,7 +66,9 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     return found
 
 
-def _entry(params, split, judge, real, name: str, train_folder: Path | None, device: str):
+def _entry(
+    params: Params, split: Split, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
+) -> Entry:
     """Scores one trained model, or the baseline of that name when there is no `train_folder`."""
     from bmask.quality.baselines import baseline
     from bmask.quality.leaderboard import Entry
@@ -81,7 +90,7 @@ def _entry(params, split, judge, real, name: str, train_folder: Path | None, dev
     return Entry(name, train_folder is not None, rendered, scores, found)
 
 
-def _same_photos(about: dict, split, folder: Path) -> None:
+def _same_photos(about: dict, split: Split, folder: Path) -> None:
     """What was trained on another split may have seen today's test photos."""
     if about.get("data_digest") != split.digest:
         raise DataError(f"{folder} was trained on other photos than {split.folder} holds; run that stage again")

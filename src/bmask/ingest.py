@@ -248,7 +248,7 @@ def _sheet(folder: Path) -> bytes:
 
 def _report(photos: list[Photo], summary: dict) -> None:
     columns = "{:9}{:>7}{:>9}{:>7}{:>8}{:>7}{:>12}{:>6}   {}"
-    say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "resolution kept, px (10, 50, 90 % of photos)"))
+    say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "kept resolution, px (10, 50, 90 %)"))
     for domain in DOMAINS:
         mine = [photo for photo in photos if photo.entry.domain == domain]
         refused = sum(not photo.group for photo in mine)

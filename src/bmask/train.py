@@ -168,7 +168,15 @@ def _fingerprint(params: Params, recipe: Model, digest: str) -> dict:
         "precision": pick_precision(params.train.precision, device),
         "data": digest,
         "torch": torch.__version__,
+        "code": _code(),
     }
+
+
+def _code() -> str:
+    """Digest of the sources that a training's bits depend on: a change there is another training."""
+    package = Path(__file__).parent
+    sources = sorted([*package.glob("gan/*.py"), *package.glob("training/*.py")])
+    return _hash({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in sources})[:12]
 
 
 def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:

@@ -93,7 +93,7 @@ def test_the_strip_has_a_row_for_each_kind_and_a_column_for_each_photo(done):
     from PIL import Image
 
     with Image.open(done[0] / "before_after.png") as strip:
-        assert strip.mode == "RGBA" and strip.height == 4 * (128 + 6) and strip.width > 8 * (128 + 6)
+        assert strip.mode == "RGBA" and strip.height == 4 * (96 + 6) and strip.width > 8 * (96 + 6)
 
 
 def test_the_same_inputs_give_the_same_files(folders, done):

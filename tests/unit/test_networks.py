@@ -136,7 +136,7 @@ def test_a_discriminator_normalises_all_but_its_first_and_last_layer_and_leaks_a
     width=st.integers(2, 10).map(lambda n: 4 * n),
     seed=st.integers(0, 5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_picture_whose_sides_are_multiples_of_4_is_translated_within_range(name, batch, height, width, seed):
     x = noise(batch, 3, height, width, seed=seed)
     with torch.inference_mode():
@@ -165,7 +165,7 @@ def test_any_picture_whose_sides_are_multiples_of_4_is_translated_within_range(n
     channels=st.sampled_from([3, 4]),
     sides=st.tuples(st.integers(48, 90), st.integers(48, 90)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_discriminator_gives_one_score_a_patch(layers, channels, sides):
     options = CycleGANOptions(discriminator_filters=2, discriminator_layers=layers)
 

@@ -156,6 +156,16 @@ def test_the_interval_of_a_rate_has_the_width_that_theory_gives():
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * math.sqrt(0.25 / n), rel=0.1)
 
 
+@pytest.mark.parametrize("n", [1, 4, 100])
+def test_a_rate_of_all_or_none_has_the_interval_of_clopper_and_pearson(n):
+    from scipy.stats import binomtest
+
+    for rate in (0.0, 1.0):
+        scores = made(2 * n, photos={"unmask_rate": np.full(2 * n, rate)})  # groups of two
+        exact = binomtest(int(rate * n), n).proportion_ci(0.95, "exact")
+        assert photo_interval(scores, "unmask_rate", 50, 0) == pytest.approx((rate, exact.low, exact.high))
+
+
 def test_copies_of_a_photo_in_one_group_do_not_narrow_the_interval():
     values = np.random.default_rng(0).random(50)
     groups = np.array([f"g{i}" for i in range(50)])

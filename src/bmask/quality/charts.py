@@ -30,11 +30,11 @@ def _bytes(picture: NDArray) -> NDArray[np.uint8]:
     return (picture * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def strip(rows: list[tuple[str, list[NDArray]]], cell: int = 128, gap: int = 6) -> bytes:
+def strip(rows: list[tuple[str, list[NDArray]]], cell: int = 96, gap: int = 6) -> bytes:
     """A PNG with a labelled row per kind of picture and a column per photo; the background is transparent."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(16)
+    font = ImageFont.load_default(14)
     margin = max(int(font.getlength(label)) for label, _ in rows) + 2 * gap
     columns = max(len(pictures) for _, pictures in rows)
     canvas = Image.new("RGBA", (margin + columns * (cell + gap), len(rows) * (cell + gap)))

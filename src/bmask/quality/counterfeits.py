@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 
 PASTED = ("plain", "patterned", "cut_out")
-SPOILED = ("blurred", "grey", "skin", "inpainted", "paled", "faint")
+SPOILED = ("blurred", "grey", "skin", "averaged", "inpainted", "paled", "faint")
+MOUTHLESS = ("blurred", "grey", "skin", "averaged", "inpainted")  # those that hide an unmasked mouth as well
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,33 @@ class Style:
     grey: tuple[int, int]
     inpainting: int
     lightness: float  # of the colour that pales a mask: 1 white, 0 the skin's own
+    averaged: tuple[int, int]  # faces that are averaged into a smear
 
 
-TRAINING = Style("polygon", "ellipse", (0.01, 0.06), (0, 130), "stripes", "gaussian", (70, 190), cv2.INPAINT_TELEA, 0.5)
-CHECKS = Style("ellipse", "box", (0.0, 0.01), (130, 179), "checks", "box", (40, 220), cv2.INPAINT_NS, 0.0)
+TRAINING = Style(
+    outline="polygon",
+    region="ellipse",
+    feather=(0.01, 0.06),
+    hues=(0, 130),
+    pattern="stripes",
+    blur="gaussian",
+    grey=(70, 190),
+    inpainting=cv2.INPAINT_TELEA,
+    lightness=0.5,
+    averaged=(6, 15),
+)
+CHECKS = Style(
+    outline="ellipse",
+    region="box",
+    feather=(0.0, 0.01),
+    hues=(130, 179),
+    pattern="checks",
+    blur="box",
+    grey=(40, 220),
+    inpainting=cv2.INPAINT_NS,
+    lightness=0.0,
+    averaged=(16, 40),
+)
 
 
 class Counterfeiter:
@@ -111,6 +135,10 @@ class Counterfeiter:
         side = len(photo)
         strip = photo[int(0.35 * side) : int(0.5 * side), int(0.35 * side) : int(0.65 * side)]
         return np.broadcast_to(np.median(strip, axis=(0, 1)) * self.rng.uniform(0.9, 1.1), photo.shape).clip(0, 255)
+
+    def _averaged(self, photo: Picture, region: Picture) -> Picture:
+        """The mean of several unmasked photos: the colours of a face, but no face."""
+        return np.mean([self._donor(self.unmasked) for _ in range(self.rng.integers(*self.style.averaged))], axis=0)
 
     def _inpainted(self, photo: Picture, region: Picture) -> Picture:
         hole = (region > 0).astype(np.uint8)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bmask import params
 from bmask.errors import TrainingError
 from bmask.progress import bar
-from bmask.quality.counterfeits import CHECKS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
+from bmask.quality.counterfeits import CHECKS, MOUTHLESS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
 from bmask.quality.judge import Judge
 
 Photos = NDArray[np.uint8]
@@ -63,7 +63,7 @@ def _batch(maker: Counterfeiter, half: int) -> tuple[NDArray[np.float32], torch.
         elif kind == "spoiled":
             photo = maker.spoil(photo, rng.choice(SPOILED))
         elif kind == "mouthless":
-            photo = maker.spoil(photo, rng.choice(["blurred", "grey", "skin", "inpainted"]))
+            photo = maker.spoil(photo, rng.choice(MOUTHLESS))
         pictures.append(augment(photo, rng))
     return np.stack(pictures), torch.cat([torch.ones(half), torch.zeros(half)])
 

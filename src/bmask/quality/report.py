@@ -122,14 +122,17 @@ def hardest_photos(probability: NDArray[np.float64], slices: NDArray[np.str_]) -
 
 def _row(index: int, note: str, entries: list[Entry], twins: NDArray[np.uint8] | None) -> dict[str, Any]:
     """The cells of one photo: before; then attention and after for each system; then the true face."""
-    cells = [{"caption": "before", "picture": entries[0].rendered.photos[index], "kind": "end"}]
+    cells = [{"caption": "before", "picture": entries[0].rendered.photos[index]}]
     for entry in entries:
+        if entry.name == "identity":  # its picture stands there already
+            cells[0]["probability"] = entry.scores.photos["probability"][index]
+            continue
         if entry.trained and entry.rendered.attention is not None:
             cells.append({"caption": "attention", "picture": entry.rendered.attention[index], "kind": "attention"})
         probability = entry.scores.photos["probability"][index]
         cells.append({"caption": entry.name, "picture": entry.rendered.images[index], "probability": probability})
     if twins is not None:
-        cells.append({"caption": "true face", "picture": twins[index], "kind": "end"})
+        cells.append({"caption": "true face", "picture": twins[index]})
     for cell in cells:
         cell["address"] = charts.data_address(cell.pop("picture"))
     return {"index": index, "note": note, "cells": cells}

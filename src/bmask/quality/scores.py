@@ -178,11 +178,18 @@ def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
 
 
 def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: NDArray | None = None) -> Interval:
-    """Mean of a per-photo score with its interval; `among`, bool (N,), chooses photos, such as those of one slice."""
+    """Mean of a per-photo score with its interval; `among`, bool (N,), chooses photos, such as those of one slice.
+
+    A rate that is 0 or 1 in all n groups leaves a bootstrap nothing to vary; there the interval ends where the binomial
+    distribution gives n such groups a chance of 2.5 % (Clopper and Pearson 1934).
+    """
     chosen = np.ones(len(scores.names), bool) if among is None else among
-    values = scores.photos[name][chosen]
-    resampled = _weighted(values, group_weights(scores.groups[chosen], resamples, seed))
-    return _interval(_weighted(values, np.ones((1, len(values))))[0], resampled)
+    values, groups = scores.photos[name][chosen], scores.groups[chosen]
+    value = float(_weighted(values, np.ones((1, len(values))))[0])
+    if name == "unmask_rate" and value in (0, 1):
+        end = 0.025 ** (1 / len(np.unique(groups)))
+        return Interval(value, end, 1.0) if value else Interval(value, 0.0, 1 - end)
+    return _interval(value, _weighted(values, group_weights(groups, resamples, seed)))
 
 
 def primary_name(scores: Scores, primary: str) -> str:

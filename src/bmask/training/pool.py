@@ -19,11 +19,12 @@ class ImagePool:
         self.kept: Tensor | None = None  # (held, C, H, W)
 
     def swap(self, fakes: Tensor, step: int) -> Tensor:
-        """fakes: (N, C, H, W). Returns as many, some of them older. `step` seeds the draws."""
-        if self.size == 0:
-            return fakes
-        draws = generator_for(self.seed, f"pool {self.domain}", step)
+        """fakes: (N, C, H, W). Returns as many without gradient, some of them older. `step` seeds the draws."""
+        fakes = fakes.detach()
         out = fakes.clone()
+        if self.size == 0:
+            return out
+        draws = generator_for(self.seed, f"pool {self.domain}", step)
         for i, fake in enumerate(fakes):
             held = 0 if self.kept is None else len(self.kept)
             if held < self.size:

@@ -120,7 +120,7 @@ def draw_beard(d: Drawing, texture: np.ndarray) -> None:
     below = 0.79 + 0.13 * p.mouth_open
     moustache = [(0, 0.49), (w * 0.6, 0.50), (w * 1.1, 0.62), (w * 1.05, 0.67), (w * 0.5, 0.575), (0, 0.565),
                  (-w * 0.5, 0.575), (-w * 1.05, 0.67), (-w * 1.1, 0.62), (-w * 0.6, 0.50)]  # fmt: skip
-    goatee = [(-0.12, below), (0.12, below), (0.17, 0.94), (0.09, 1.07), (-0.09, 1.07), (-0.17, 0.94)]
+    goatee = [(-0.10, below), (0.10, below), (0.13, 0.93), (0.06, 1.04), (-0.06, 1.04), (-0.13, 0.93)]
     drop, edge = {"full": 1.22, "short": 1.08}.get(p.beard, 1.06), p.width * 1.04
     right = [(edge, -0.02), (edge * 1.01, 0.4), (p.jaw * 1.04, 0.8), (p.chin, drop)]
     inner = [(edge * 0.86, 0.1), (edge * 0.72, 0.44), (w * 1.12, 0.56), (w * 1.2, 0.70), (w * 0.5, below)]

@@ -7,9 +7,8 @@ import numpy as np
 from bmask.data.faces.canvas import Points, across, ellipse, mirrored, rounded
 from bmask.data.faces.head import BLACK, Drawing
 
-# fmt: off  # outlines read better as rows of points
 _JAGGED = ((0.93, 0.04), (0.6, -0.03), (0.45, 0.03), (0.1, -0.02), (-0.1, 0.03), (-0.5, -0.02), (-0.62, 0.03),
-           (-0.93, 0.04))
+           (-0.93, 0.04))  # fmt: skip
 _ENDS = {"bob": 0.8, "long": 1.9, "wavy": 1.8}  # y of the tips
 
 
@@ -90,7 +89,7 @@ def _front(d: Drawing) -> tuple[list, list]:
         out, end = p.width + 0.13 + 0.10 * p.volume, _ENDS[p.hair] - 0.02
         high = -1.14 - 0.1 * p.volume
         half = [(out * 0.95, end), (out * 1.1, end - 0.2), (out * 1.12, 0.4), (out * 1.07, 0.0), (out, -0.75),
-                (out * 0.6, high + 0.02)]
+                (out * 0.6, high + 0.02)]  # fmt: skip
         crown = [(-x, y) for x, y in half] + [(0, high)] + half[::-1]
         brow = [(part + 0.3, top + 0.06), (part, top - 0.12), (part - 0.3, top + 0.06)]
         if p.volume > 0.6 and p.hair != "wavy":
@@ -107,7 +106,7 @@ def _front(d: Drawing) -> tuple[list, list]:
         "fringe": [(x * s, p.fringe + y + x * p.sweep) for x, y in _JAGGED],
         "side": [(s * 0.8, top + 0.12), (part + 0.1, top), (part, top - 0.12), (part - 0.12, top),
                  (-s * 0.8, top + 0.1)],
-    }.get(p.hair, [(s * 0.74, top), (s * 0.3, high), (0, top), (-s * 0.3, high), (-s * 0.74, top)])
+    }.get(p.hair, [(s * 0.74, top), (s * 0.3, high), (0, top), (-s * 0.3, high), (-s * 0.74, top)])  # fmt: skip
     return crown, side + middle + [(-x, y) for x, y in reversed(side)]
 
 
@@ -141,19 +140,19 @@ def draw_scarf(d: Drawing, light: np.ndarray, behind: bool) -> None:
     """A headscarf: first what lies behind the head, later what frames the face."""
     p, pose, c, w = d.person, d.pose, d.canvas, d.person.width
     outer = rounded(mirrored([(0, -1.16), (w * 0.7, -1.14), (w * 1.2, -0.75), (w * 1.25, 0.0), (w * 1.15, 0.7),
-                              (w * 1.25, 1.2), (w * 1.6, 2.2), (0, 2.3)]))
+                              (w * 1.25, 1.2), (w * 1.6, 2.2), (0, 2.3)]))  # fmt: skip
     if behind:
         c.paint(c.fill(pose.place(outer)), p.scarf * 0.8, light)
         return
     hole = rounded(mirrored([(0, -0.68), (w * 0.6, -0.64), (w * 0.93, -0.3), (w * 0.95, 0.3), (w * 0.74, 0.85),
-                             (w * 0.38, 1.06), (0, 1.08)]))
+                             (w * 0.38, 1.06), (0, 1.08)]))  # fmt: skip
     rim = pose(np.concatenate([hole, hole[:1]]))
     c.paint(c.line(rim, width=0.08 * pose.scale, blur=0.03 * pose.scale), BLACK, None, 0.35)
     face = c.fill(rim)
     c.paint(c.inside(c.fill(pose.place(outer)), face, out=True), p.scarf, light)
     c.paint(c.line(rim, width=0.02 * pose.scale), p.scarf * 0.7, light, 0.6)
     folds = [rounded([(x * 0.95, -0.7 + k), (x * (1.12 + 0.05 * k), 0.1 + k), (x * 0.5, 1.15 + k)], 2, closed=False)
-             for x in (-w, w) for k in (0, 0.16, 0.34)]
+             for x in (-w, w) for k in (0, 0.16, 0.34)]  # fmt: skip
     layer = c.line(*[pose.place(f) for f in folds], width=0.035 * pose.scale, blur=0.018 * pose.scale)
     c.paint(c.inside(layer, face, out=True), p.scarf * 0.55, light, 0.4)
 

@@ -1,0 +1,120 @@
+"""The whole way at a small scale, as a user walks it: `dvc repro` on drawn faces, then again, then with one change."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bmask.params import parse_params
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "ingest": {"faces": {"masked": 90, "unmasked": 90, "size": 40}, "load_size": 36, "validation": 0.3},
+    "augment": {"copies": 2},
+    "train": {"image_size": 32, "threads": 1, "samples": 2, "sample_every": 1, "checkpoint_every": 1, "log_every": 2},
+    "models": {
+        name: {
+            "network": {**network, "filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 1},
+            "schedule": {"epochs": 2, "constant_epochs": 1, "batch_size": 2, "epoch_photos": 8},
+        }
+        for name, network in {
+            "cyclegan": {"system": "cyclegan"},
+            "attentiongan": {"system": "attentiongan", "scheme": 2, "masks": 3},
+        }.items()
+    },
+    # The pipeline is tested here, not the judge: at this size it cannot pass checks that mean something.
+    "judge": {"filters": 4, "epochs": 2, "batch_size": 8, "min_accuracy": 0, "min_pasted": 0, "max_fooled": 1},
+    "evaluate": {"bootstrap": 20, "pictures": 2},
+    "register": {"min_unmask_rate": 0, "min_upper_ssim": 0},
+}
+
+
+class Workspace:
+    """A fresh git and DVC repository with this checkout's pipeline and small params."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("dvc.yaml", "embedded", "src"):
+            source = ROOT / name
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+        self.write(TINY)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        self.env = {**keep, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
+        self.run("git", "init", "-q", ".")
+        self.run("dvc", "init", "-q")
+
+    def write(self, params: dict) -> None:
+        whole = parse_params(params).model_dump(mode="json", by_alias=True)  # DVC knows no defaults
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(whole))
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+        return done.stdout
+
+    def json(self, path: str) -> dict:
+        return json.loads((self.folder / path).read_text())
+
+
+def ran(output: str) -> set[str]:
+    """The stages that DVC ran or found in its run cache."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    made = Workspace(tmp_path_factory.mktemp("pipeline"))
+    made.first = made.run("dvc", "repro")
+    return made
+
+
+def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
+    stages = {"ingest", "augment", "train@cyclegan", "train@attentiongan", "judge", "evaluate", "register"}
+    assert ran(workspace.first) == stages
+    metrics = workspace.json("results/evaluate/metrics.json")
+    assert {"cyclegan", "attentiongan", "identity", "mean_face", "inpainting"} <= set(metrics)
+    decision = workspace.json("results/register/decision.json")
+    assert decision["promoted"]
+    assert decision["champion"] == 1
+    assert "cyclegan" in workspace.run("dvc", "metrics", "show")
+    assert "champion" in workspace.run("bmask", "champion")
+
+
+def test_with_nothing_changed_only_register_runs_and_registers_nothing(workspace: Workspace):
+    before = workspace.json("results/register/decision.json")
+    assert ran(workspace.run("dvc", "repro")) == {"register"}
+    assert workspace.json("results/register/decision.json") == before
+
+
+def test_the_champion_unmasks_a_folder_from_the_command_line(workspace: Workspace):
+    workspace.run("bmask", "draw", "faces", "--masked", "2", "--unmasked", "1", "--size", "48")
+    workspace.run("bmask", "unmask", "faces/masked", "out", "--attention")
+    assert len(list((workspace.folder / "out").glob("*.png"))) == 4
+
+
+def test_changing_one_weight_trains_that_model_alone(workspace: Workspace):
+    changed = json.loads(json.dumps(TINY))
+    changed["models"]["attentiongan"]["network"]["w_cycle"] = 9.0
+    workspace.write(changed)
+    cyclegan = (workspace.folder / "results/train/cyclegan/generator.safetensors").read_bytes()
+    assert ran(workspace.run("dvc", "repro")) == {"train@attentiongan", "evaluate", "register"}
+    assert (workspace.folder / "results/train/cyclegan/generator.safetensors").read_bytes() == cyclegan
+
+
+def test_a_clone_whose_outputs_came_from_the_cache_logs_them_again(workspace: Workspace):
+    for name in ("mlflow.db", "mlruns", "mlartifacts", "checkpoints"):
+        path = workspace.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(workspace.folder / "results")
+    assert ran(workspace.run("dvc", "repro")) <= {"register"}
+    assert "attentiongan" in workspace.run("bmask", "log")
+    assert workspace.json("results/register/decision.json")["champion"] == 1

@@ -1,0 +1,201 @@
+"""A registered champion behind `mlflow models serve`, asked over HTTP from a folder that knows nothing of this project."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bmask.gan.generator_file import save_generator
+from bmask.gan.networks import build_generator
+from bmask.gan.options import AttentionGANOptions
+from bmask.serving.model import log_generator
+from bmask.serving.unmasker import Unmasker
+
+pytestmark = pytest.mark.slow
+
+NAME, FLOOR, PATIENCE = "bmask-unmasker", 0.3, 120  # seconds for the server to start
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
+    torch.manual_seed(1)
+    network = build_generator(options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
+    save_generator(path, network, {"network": asdict(options), "image_size": 32, "model": "tiny"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory, generator):
+    """What the server's process gets: a store with a champion, the interpreter's programs, no way to this checkout."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    uri, before = f"sqlite:///{folder}/mlflow.db", mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment) as run:
+        info = log_generator(generator, name="tiny", step=3, tags={"made_by": "test"}, floor=FLOOR)
+    client.create_registered_model(NAME)
+    version = client.create_model_version(NAME, info.model_uri, run.info.run_id, model_id=info.model_id)
+    client.set_registered_model_alias(NAME, "champion", version.version)
+    logged = client.get_logged_model(info.model_id)
+    assert logged.tags["made_by"] == "test" and logged.tags["attention_floor"] == "0.3"
+    mlflow.set_tracking_uri(before)
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("MLFLOW_")}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**kept, "PATH": programs, "MLFLOW_TRACKING_URI": uri}
+
+
+@pytest.fixture(scope="module")
+def server(environment, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local"]
+    log = elsewhere / "server.log"
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=elsewhere,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def ask(server, body) -> tuple[int, dict]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(server, content, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def photo(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(pixels, form="PNG"):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def decoded(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+def test_photos_come_back_in_their_own_size_with_untouched_pixels_bit_for_bit(server, generator):
+    photos = [photo(64, 64), photo(50, 90, 1), photo(20, 16, 2)]
+    body = {"inputs": {"image": [encoded(p) for p in photos]}, "params": {"attention": True}}
+    status, answer = ask(server, body)
+    assert status == 200 and len(answer["predictions"]) == 3
+    expected = Unmasker.load(generator, FLOOR).unmask(photos)
+    for before, record, result in zip(photos, answer["predictions"], expected, strict=True):
+        after, attention = decoded(record["image"]), decoded(record["attention"])
+        assert after.shape == before.shape and attention.shape == before.shape[:2]
+        assert (attention == 0).any() and (attention > 0).any()
+        np.testing.assert_array_equal(after[attention == 0], before[attention == 0])
+        assert np.abs(after.astype(int) - result.image).max() <= 1  # threads may differ between the processes
+
+
+def test_all_shapes_of_a_request_are_answered_alike(server):
+    text = encoded(photo(40, 40), "JPEG")
+    bodies = [
+        {"inputs": {"image": [text]}},
+        {"inputs": [{"image": text}]},
+        {"dataframe_records": [{"image": "data:image/jpeg;base64," + text}]},
+        {"dataframe_split": {"columns": ["image"], "data": [[text]]}},
+    ]
+    answers = [ask(server, body) for body in bodies]
+    assert [status for status, _ in answers] == [200] * 4
+    assert all(answer == answers[0][1] for _, answer in answers)
+    assert set(answers[0][1]["predictions"][0]) == {"image"}
+
+
+def test_questions_at_the_same_time_get_their_own_answers(server):
+    bodies = [{"inputs": {"image": [encoded(photo(30 + 5 * seed, 40, seed))]}} for seed in range(6)]
+    alone = [ask(server, body) for body in bodies]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda body: ask(server, body), bodies)) == alone
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"inputs": {"image": [encoded(photo(20, 20)), "###"]}}, "Row 1 of image is not base64"),
+        ({"dataframe_records": [{"image": "aGVsbG8="}]}, "Row 0 of image is no picture"),
+        ({"dataframe_records": [{"image": None}]}, "Row 0 of image holds no text"),
+        ({"inputs": {"image": [encoded(np.zeros((20000, 20000), bool))]}}, "Row 0 of image has more than"),
+        ({"inputs": {"image": []}}, "The request holds no photos"),
+        ({"inputs": {"photo": [encoded(photo(20, 20))]}}, "The request holds no photos"),
+        ({"dataframe_records": []}, "The request holds no photos"),
+    ],
+)
+def test_bad_input_gets_400_and_one_sentence_without_the_photos_or_a_stack_trace(server, body, sentence):
+    status, answer = ask(server, body)
+    assert status == 400
+    assert set(answer) == {"error_code", "message"}
+    assert answer["message"].startswith(sentence) and "\n" not in answer["message"] and len(answer["message"]) < 200
+
+
+@pytest.mark.parametrize("body", [b"{nonsense", {}, {"inputs": {"image": [encoded(photo(20, 20))]}, "instances": []}])
+def test_what_is_no_request_at_all_gets_400(server, body):
+    status, answer = ask(server, body)
+    assert status == 400 and "stack_trace" not in answer
+
+
+def test_the_model_brings_its_own_code(environment, tmp_path):
+    """Loaded elsewhere, bmask comes out of the model's folder, so an older champion runs the code it was logged with."""
+    program = (
+        "import mlflow, sys\n"
+        f"mlflow.pyfunc.load_model('models:/{NAME}@champion')\n"
+        "print(sys.modules['bmask'].__file__, sys.modules['bmask.gan.networks'].__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    files = done.stdout.split()
+    assert len(files) == 2 and all("/artifacts/" in file and "/code/bmask/" in file for file in files)
