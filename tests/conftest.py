@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from tiny import tiny_params, write_augment, write_split
 
 # A shared machine may be slow for a second; that is no failure.

@@ -53,7 +53,9 @@ def train(
     model: Annotated[str, typer.Argument(help="A name below `models` in the parameter file.")],
     params: ParamsFile = PARAMS,
     results: Results = RESULTS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try a few steps; say how long and how much memory.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try a few steps; say how long and how much memory.")
+    ] = False,
 ) -> None:
     """Train one model; write results/train/MODEL and an MLflow run. A killed training goes on where it was."""
     from bmask import train as stage
@@ -98,16 +100,19 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 def unmask(
     source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
     target: Annotated[Path, typer.Argument(help="A PNG file, or a folder for the PNG files.")],
-    model: Annotated[str, typer.Option(help="`champion`, a models:/ address, a training's folder or a generator file.")] = "champion",
-    attention: Annotated[bool, typer.Option("--attention", help="Write the attention masks too, as NAME.attention.png.")] = False,
+    model: Annotated[
+        str, typer.Option(help="`champion`, models:/..., a training's folder or a generator file.")
+    ] = "champion",
+    attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
+    floor: Annotated[float, typer.Option(help="Attention at or below it leaves the photo's own pixel.")] = 0.1,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.serving.files import unmask_files
     from bmask.serving.resolve import resolve
     from bmask.serving.unmasker import Unmasker
 
-    failed = unmask_files(source, target, Unmasker(resolve(model)), attention=attention)
-    raise typer.Exit(3 if failed else 0)
+    done = unmask_files(source, target, Unmasker.load(resolve(model), floor), attention=attention)
+    raise typer.Exit(3 if done.failed else 0)
 
 
 @app.command(rich_help_panel=USE)
@@ -155,7 +160,9 @@ def champion_show(params: ParamsFile = PARAMS) -> None:
 
 
 @champion_app.command("set")
-def champion_set(version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS) -> None:
+def champion_set(
+    version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS
+) -> None:
     """Make a version the champion, whatever the gate said."""
     from bmask.champion import set_champion
     from bmask.params import load_params

@@ -1,4 +1,4 @@
-"""The errors a user can mend. The command line prints the message alone and exits with the code; anything else is a bug."""
+"""Errors a user can mend: the command line prints the message alone and exits with the code. Any other is a bug."""
 
 
 class BmaskError(Exception):

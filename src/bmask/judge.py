@@ -43,8 +43,11 @@ def judge(params: Params, split_folder: Path, out: Path) -> dict:
     with fresh_folder(out) as folder:
         save_judge(folder / "judge.safetensors", trained, {"data_digest": split.digest})
         write_json(folder / "checks.json", {**checks, "data_digest": split.digest, "size": size})
+        failed = Path(out).with_name(
+            f"{Path(out).name}-failed-checks.json"
+        )  # beside `out`, which a failure leaves alone
+        failed.unlink(missing_ok=True)
         if not checks["passed"]:
-            failed = Path(out).with_name(f"{Path(out).name}-failed-checks.json")
             write_json(failed, checks)
             require_passed(checks, str(failed))
     say(f"judge: accuracy {checks['accuracy']:.3f}, pasted {checks['pasted']:.3f}, fooled {checks['fooled']:.3f}")

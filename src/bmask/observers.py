@@ -1,4 +1,4 @@
-"""What watches a training on this machine: sample sheets and a progress bar. `tracking.Tracker` is the third observer."""
+"""What watches a training here: sample sheets and a progress bar. `tracking.Tracker` is the third observer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.total, initial=self.first, desc=f"train {self.model}", unit="step", dynamic_ncols=True)
+            self.bar = tqdm(
+                total=self.total, initial=self.first, desc=f"train {self.model}", unit="step", dynamic_ncols=True
+            )
 
     def losses(self, row: dict) -> None:
         named = {key: f"{row[key]:.3f}" for key in ("total", "cycle_a", "gan_ab", "d_b", "attention_ab") if key in row}

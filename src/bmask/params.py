@@ -46,7 +46,9 @@ class Ingest(Section):
     jpeg_quality: Annotated[int, Field(ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
     test: Share = 0.2
     validation: Share = 0.1  # of what is not test
-    near_duplicates: Annotated[int, Field(ge=0, le=32)] = 4  # Hamming distance of 64-bit perceptual hashes within a group
+    near_duplicates: Annotated[int, Field(ge=0, le=32)] = (
+        4  # Hamming distance of 64-bit perceptual hashes within a group
+    )
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
     private: bool = False  # keeps every picture of a person out of MLflow and reports
 
@@ -147,9 +149,13 @@ class Params(Section):
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:
         if self.train.image_size > self.ingest.load_size:
-            raise ValueError(f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}")
+            raise ValueError(
+                f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}"
+            )
         if self.train.image_size % 4:
-            raise ValueError(f"train.image_size {self.train.image_size} is not a multiple of 4; the generators halve it twice")
+            raise ValueError(
+                f"train.image_size {self.train.image_size} is not a multiple of 4; the generators halve it twice"
+            )
         return self
 
 

@@ -241,7 +241,7 @@ def _compare(
     device = _device(params)
     try:
         file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
-        champion = Unmasker.load(file, float(present.tags.get(FLOOR, floor)), device)
+        champion = Unmasker(file, float(present.tags.get(FLOOR, floor)), device)
     except Exception as error:  # damaged files and networks of other versions fail in many ways
         return False, (
             f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",
@@ -250,7 +250,7 @@ def _compare(
     say(f"register: scoring the champion, version {present.number}, on today's test photos")
     rival, own = _score(champion, params, outputs), scores[best]
     if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
-        own = _score(Unmasker.load(outputs.train_folder / best / FILE, floor, device), params, outputs)
+        own = _score(Unmasker(outputs.train_folder / best / FILE, floor, device), params, outputs)
     return decide(own, rival, *rules)
 
 

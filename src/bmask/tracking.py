@@ -1,7 +1,7 @@
 """MLflow: which run a training is, and what is logged, in batches.
 
-A training is found again by its fingerprint, a tag. While it trains, `Tracker` sends rows and pictures; when it is done,
-`ensure_logged` brings the run in line with the stage's outputs, whoever made them and wherever they came from.
+A training is found again by its fingerprint, a tag. While it trains, `Tracker` sends rows and pictures; when it is
+done, `ensure_logged` brings the run in line with the stage's outputs, whoever made them and wherever they came from.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Tracker:
     """Observer of the training loop that logs to MLflow while the training runs.
 
     Losses gather and leave in one request per few seconds; after a resume, rows that the store has are not sent again.
-    A store that fails is reported once and then left alone: the outputs hold everything, `ensure_logged` sends it later.
+    A store that fails is reported once and left alone: the outputs hold everything, `ensure_logged` sends it later.
     """
 
     def __init__(self, about: dict, samples: Path, every: float = 10.0):
@@ -265,4 +265,5 @@ def _without_password(uri: str) -> str:
     parts = urlsplit(uri)
     if not parts.password:
         return uri
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}" + (f":{parts.port}" if parts.port else "")))
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}{port}"))

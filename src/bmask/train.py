@@ -30,7 +30,10 @@ from bmask.training.loop import Diverged, LoopOptions
 from bmask.training.loop import train as run_loop
 
 GENERATOR, MASK_GENERATOR = "generator.safetensors", "mask_generator.safetensors"
-SCHEDULE = ("epochs", "constant_epochs")  # left out of the checkpoint's fingerprint: a longer training may go on from it
+SCHEDULE = (
+    "epochs",
+    "constant_epochs",
+)  # left out of the checkpoint's fingerprint: a longer training may go on from it
 
 
 def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
@@ -87,7 +90,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     }
     with fresh_folder(out) as fresh:
         header = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
-        header |= {"network": asdict(recipe.network), "image_size": params.train.image_size}
+        header |= {"network": asdict(recipe.network), "image_size": params.train.image_size, "fit": params.ingest.fit}
         save_generator(fresh / GENERATOR, result.generators["ab"], {**header, "direction": "masked to unmasked"})
         save_generator(fresh / MASK_GENERATOR, result.generators["ba"], {**header, "direction": "unmasked to masked"})
         _write_losses(fresh / "losses.csv", result.history)

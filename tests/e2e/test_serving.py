@@ -1,4 +1,4 @@
-"""A registered champion behind `mlflow models serve`, asked over HTTP from a folder that knows nothing of this project."""
+"""A registered champion behind `mlflow models serve`, asked over HTTP from a folder that knows nothing of bmask."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bmask.serving.unmasker import Unmasker
 
 pytestmark = pytest.mark.slow
 
-NAME, FLOOR, PATIENCE = "bmask-unmasker", 0.3, 120  # seconds for the server to start
+NAME, FLOOR, PATIENCE = "bmask-unmasker", 0.3, 300  # seconds for the server to start
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_photos_come_back_in_their_own_size_with_untouched_pixels_bit_for_bit(se
     body = {"inputs": {"image": [encoded(p) for p in photos]}, "params": {"attention": True}}
     status, answer = ask(server, body)
     assert status == 200 and len(answer["predictions"]) == 3
-    expected = Unmasker.load(generator, FLOOR).unmask(photos)
+    expected = Unmasker(generator, FLOOR).unmask(photos)
     for before, record, result in zip(photos, answer["predictions"], expected, strict=True):
         after, attention = decoded(record["image"]), decoded(record["attention"])
         assert after.shape == before.shape and attention.shape == before.shape[:2]
@@ -187,7 +187,7 @@ def test_what_is_no_request_at_all_gets_400(server, body):
 
 
 def test_the_model_brings_its_own_code(environment, tmp_path):
-    """Loaded elsewhere, bmask comes out of the model's folder, so an older champion runs the code it was logged with."""
+    """Loaded elsewhere, bmask comes out of the model's folder, so an old champion runs the code it was logged with."""
     program = (
         "import mlflow, sys\n"
         f"mlflow.pyfunc.load_model('models:/{NAME}@champion')\n"

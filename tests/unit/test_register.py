@@ -40,30 +40,18 @@ CHANGES_MUCH = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias
 CHANGES_LITTLE = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias=2.0)
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """A store with its tables; making them takes most of the time."""
-    import mlflow
-
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def place(tmp_path, monkeypatch, empty_store):
+def place(tmp_path, monkeypatch, store_template, one_thread):
     """A working folder with a store of its own."""
     import mlflow
 
-    before, threads = mlflow.get_tracking_uri(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    before = mlflow.get_tracking_uri()
+    shutil.copy(store_template, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no Inception here, whatever the machine has cached
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     yield Place(tmp_path)
-    torch.set_num_threads(threads)
     mlflow.set_tracking_uri(before)
 
 
@@ -237,13 +225,13 @@ def test_an_old_training_that_comes_back_keeps_its_version(place):
     assert decision["version"] == 1 and decision["promoted"] and len(aliases()) == 2
 
 
-def test_a_store_that_was_wiped_is_filled_again(place, empty_store):
+def test_a_store_that_was_wiped_is_filled_again(place, store_template):
     params = settings("a", "b")
     first = place.run(params, a=(REPAINTS, "fa"), b=(CHANGES_LITTLE, "fb"))
     connect()
     shutil.rmtree(place.folder / "mlruns")
     fresh = place.folder / "fresh.db"
-    shutil.copy(empty_store, fresh)
+    shutil.copy(store_template, fresh)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{fresh}")
         second = place.register(params)
@@ -293,7 +281,7 @@ def test_another_attention_floor_is_another_version_that_serves_with_it(place):
     assert decision["version"] == 2
     served = mlflow.pyfunc.load_model(f"models:/{NAME}/2").unwrap_python_model()
     assert served.unmasker.floor == 0.2
-    assert Unmasker.load(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
+    assert Unmasker(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
     assert place.register(settings("a", floor=0.2)) == decision
 
 

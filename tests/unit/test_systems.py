@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SIZE, SYSTEMS, pictures
 from torch import Tensor, nn
 
 from bmask.data.dataset import to_tensor
 from bmask.gan.system import System, build_system, judge_both, translate_both
 from bmask.gan.translation import Translation
+from tiny import SIZE, SYSTEMS, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

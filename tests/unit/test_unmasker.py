@@ -30,12 +30,7 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ def photo(height, width, seed=0):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_photo_keeps_its_size_and_its_untouched_pixels(generators, name):
     photos = [photo(64, 64), photo(16, 100, 1), photo(130, 50, 2), photo(33, 32, 3)]
-    results = Unmasker.load(generators[name]).unmask(photos)
+    results = Unmasker(generators[name]).unmask(photos)
     for before, (after, attention) in zip(photos, results, strict=True):
         assert after.shape == before.shape and after.dtype == np.uint8
         assert attention.shape == before.shape[:2] and attention.dtype == np.uint8
@@ -72,7 +67,7 @@ def test_every_photo_keeps_its_size_and_its_untouched_pixels(generators, name):
 
 
 def test_a_generator_without_attention_replaces_the_middle_square_alone(generators):
-    (result,) = Unmasker.load(generators["cyclegan"]).unmask([photo(40, 60)])
+    (result,) = Unmasker(generators["cyclegan"]).unmask([photo(40, 60)])
     expected = np.zeros((40, 60), np.uint8)
     expected[:, 10:50] = 255
     np.testing.assert_array_equal(result.attention, expected)
@@ -80,7 +75,7 @@ def test_a_generator_without_attention_replaces_the_middle_square_alone(generato
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_at_the_generators_size_without_a_floor_the_result_is_the_generators_image(generators, name):
-    unmasker = Unmasker.load(generators[name], floor=0.0)
+    unmasker = Unmasker(generators[name], floor=0.0)
     before = photo(SIZE, SIZE)
     x = torch.tensor(before).permute(2, 0, 1)[None] / 127.5 - 1
     expected = (unmasker.generator(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
@@ -89,7 +84,7 @@ def test_at_the_generators_size_without_a_floor_the_result_is_the_generators_ima
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_result_does_not_depend_on_the_photos_beside_it(generators, name):
-    unmasker = Unmasker.load(generators[name])
+    unmasker = Unmasker(generators[name])
     photos = [photo(30 + seed, 60 - seed, seed) for seed in range(9)]
     together = unmasker.unmask(photos)
     for index in (0, 4, 8):
@@ -99,7 +94,7 @@ def test_a_result_does_not_depend_on_the_photos_beside_it(generators, name):
 
 
 def test_threads_may_share_one_unmasker(generators):
-    unmasker = Unmasker.load(generators["attentiongan2"])
+    unmasker = Unmasker(generators["attentiongan2"])
     photos = [photo(40, 40, seed) for seed in range(6)]
     expected = unmasker.unmask(photos)
     found = [None] * len(photos)
@@ -114,8 +109,8 @@ def test_threads_may_share_one_unmasker(generators):
 
 
 def test_a_generator_of_padded_photos_sees_the_whole_photo(generators):
-    cropping = Unmasker.load(generators["cyclegan"])
-    padding = Unmasker(cropping.generator, cropping.about | {"fit": "pad"})
+    cropping = Unmasker(generators["cyclegan"])
+    padding = Unmasker((cropping.generator, cropping.about | {"fit": "pad"}))
     before = photo(40, 60)
     (result,) = padding.unmask([before])
     (square,) = cropping.unmask([frame(before, "pad")])
@@ -124,13 +119,13 @@ def test_a_generator_of_padded_photos_sees_the_whole_photo(generators):
 
 
 def test_no_photos_give_no_results(generators):
-    assert Unmasker.load(generators["cyclegan"]).unmask([]) == []
+    assert Unmasker(generators["cyclegan"]).unmask([]) == []
 
 
 def test_a_file_that_is_no_generator_is_refused(tmp_path):
     (tmp_path / "generator.safetensors").write_bytes(b"nonsense")
     with pytest.raises(DataError, match="generator.safetensors"):
-        Unmasker.load(tmp_path / "generator.safetensors")
+        Unmasker(tmp_path / "generator.safetensors")
 
 
 # The MLflow model, loaded as MLflow loads it
@@ -177,7 +172,8 @@ def test_its_example_is_served(packed):
 
 def test_it_gives_what_the_unmasker_gives_with_the_floor_it_was_packed_with(packed, generators):
     before = photo(50, 70)
-    expected = Unmasker.load(generators["attentiongan2"], floor=0.2).unmask([before])[0]
+    expected = Unmasker(generators["attentiongan2"], floor=0.2).unmask([before])[0]
+    np.testing.assert_array_equal(Unmasker(packed / ARTIFACT).unmask([before])[0].image, expected.image)
     (record,) = serve(packed, {"inputs": {"image": [encoded(Image.fromarray(before))]}, "params": {"attention": True}})
     np.testing.assert_array_equal(decoded(record["image"]), expected.image)
     np.testing.assert_array_equal(decoded(record["attention"]), expected.attention)

@@ -11,7 +11,7 @@ from bmask.gan.system import GeneratorStep, System, judge_both, translate_both
 
 
 class CycleGAN(System):
-    """L = w_gan * GAN + w_cycle * |G_ba(G_ab(a)) - a| + w_identity * |G_ab(b) - b|, and the same from b to a (eq. 3)."""
+    """L = w_gan * GAN + w_cycle * |G_ba(G_ab(a)) - a| + w_identity * |G_ab(b) - b|, and from b to a (eq. 3)."""
 
     def __init__(self, options: CycleGANOptions):
         super().__init__()

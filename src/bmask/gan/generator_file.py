@@ -37,7 +37,9 @@ def read_about(path: Path) -> dict:
     except (FileNotFoundError, IsADirectoryError):
         raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote") from None
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again") from None
+        raise DataError(
+            f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again"
+        ) from None
     if header.get("format") != FORMAT:
         raise DataError(f"{path} is not a bmask generator (format {header.get('format')!r}, expected {FORMAT!r})")
     return json.loads(header["about"])
@@ -48,7 +50,9 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     from safetensors.torch import load_file
 
     about = read_about(path)
-    with torch.random.fork_rng(devices=[]):  # building draws initial weights; loading a file must not move the caller's seed
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # building draws initial weights; loading a file must not move the caller's seed
         generator = build_generator(options_from_dict(about["network"]))
     generator.load_state_dict(load_file(path))
     return generator.to(device).eval().requires_grad_(False), about

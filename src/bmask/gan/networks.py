@@ -19,8 +19,8 @@ from bmask.gan.translation import Translation
 class InstanceNorm(nn.Module):
     """Instance normalisation without affine parameters (Ulyanov et al. 2016); statistics in fp32 under autocast.
 
-    Computed as a group norm of one channel a group: the same equation, but F.instance_norm rounds its statistics to bf16
-    (and so, nearly, does group_norm on channels_last).
+    Computed as a group norm of one channel a group: the same equation, several times faster on a CPU, and
+    F.instance_norm rounds its statistics to bf16 (as group_norm nearly does on channels_last).
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The contract between a translation system and the training loop.
 
 A system owns its networks, names its losses and says how they are weighed. The loop owns everything else: devices,
-precision, optimizers, image pool, schedule, EMA, checkpoints. A new system is one new file and one line in `build_system`.
+precision, optimizers, image pool, schedule, EMA, checkpoints. A new system is one new file and one
+line in `build_system`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ class System(nn.Module):
         return self.generators["ab"](a)
 
 
-def translate_both(generator: nn.Module, first: Tensor, second: Tensor | None) -> tuple[Translation, Translation | None]:
-    """Two batches through one generator in one pass; the same as two passes, since instance norm keeps samples apart."""
+def translate_both(
+    generator: nn.Module, first: Tensor, second: Tensor | None
+) -> tuple[Translation, Translation | None]:
+    """Two batches through one generator in one pass: the same as two, since instance norm keeps samples apart."""
     if second is None:
         return generator(first), None
     both = generator(torch.cat([first, second]))

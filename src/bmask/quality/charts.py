@@ -51,12 +51,12 @@ def strip(rows: list[tuple[str, list[NDArray]]], cell: int = 96, gap: int = 6) -
 
 
 def read_losses(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """losses.csv (step, epoch, a column per loss) as steps and losses; empty cells are NaN. Missing file: nothing."""
+    """losses.csv (step, epoch, lr, a column per loss) as steps and losses; empty cells are NaN. No file: nothing."""
     if not path.is_file():
         return np.zeros(0), {}
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")]
+    names = [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch", "lr")]
     column = {name: np.array([_number(row.get(name)) for row in rows]) for name in ("step", *names)}
     return column.pop("step"), column
 

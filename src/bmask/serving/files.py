@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 from bmask.data.sources import CLUTTER
 from bmask.errors import DataError
@@ -14,29 +13,23 @@ from bmask.serving import pictures
 from bmask.serving.unmasker import Unmasker
 
 
-class Tally(NamedTuple):
-    """What came of it. `failed` holds a line for each file that could not be read."""
-
-    written: int
-    failed: tuple[str, ...]
-
-
-def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False) -> Tally:
-    """Unmasks a photo, or all photos below a folder.
+def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False) -> list[str]:
+    """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
     Results are PNG files, since only a lossless format keeps untouched pixels bit for bit. `face.jpg` becomes
     `face.png`, below `dst` in the same sub folder; where `face.jpg` and `face.webp` lie side by side they become
     `face.jpg.png` and `face.webp.png`. A single photo goes to `dst` itself if that ends in .png, else into the folder
     `dst`. With `attention`, `face.attention.png` lies beside each result: 0 where the pixels are the photo's own.
 
-    Files that are no photos are named, counted and left out. Transparency and colour profiles are kept, other metadata
+    Files that are no photos are named and left out. Transparency and colour profiles are kept, other metadata
     is dropped, orientation is applied.
 
     Raises:
         DataError: there is nothing to do, or a result would take the place of a photo.
     """
     targets = plan(Path(src), Path(dst))
-    written, failed, waiting = 0, [], []
+    failed: list[str] = []
+    waiting: list[tuple[Path, pictures.Picture]] = []
     for path, target in bar(targets.items(), len(targets), "unmasking photos"):
         try:
             waiting.append((target, pictures.read(path)))
@@ -44,10 +37,11 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
             failed.append(f"{path} {error}")
             say(f"left out: {failed[-1]}")
         if len(waiting) == unmasker.batch:
-            written += _write(waiting, unmasker, attention)
+            _write(waiting, unmasker, attention)
             waiting = []
-    written += _write(waiting, unmasker, attention)
-    return Tally(written, tuple(failed))
+    _write(waiting, unmasker, attention)
+    say(f"unmasked {len(targets) - len(failed)} of {len(targets)} photos into {dst}")
+    return failed
 
 
 def plan(src: Path, dst: Path) -> dict[Path, Path]:
@@ -80,10 +74,9 @@ def _visible(path: Path) -> bool:
     return not any(part.startswith(".") or part.lower() in CLUTTER for part in path.parts)
 
 
-def _write(waiting: list[tuple[Path, pictures.Picture]], unmasker: Unmasker, attention: bool) -> int:
+def _write(waiting: list[tuple[Path, pictures.Picture]], unmasker: Unmasker, attention: bool) -> None:
     results = unmasker.unmask([picture.photo for _, picture in waiting])
     for (target, picture), result in zip(waiting, results, strict=True):
         write_bytes(target, pictures.png(picture, result))
         if attention:
             write_bytes(target.with_name(f"{target.stem}.attention.png"), pictures.encode(result.attention))
-    return len(waiting)

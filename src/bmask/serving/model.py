@@ -21,13 +21,12 @@ from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.serving.pictures import encode
 from bmask.serving.resolve import FILE
-from bmask.serving.unmasker import FLOOR
+from bmask.serving.unmasker import FLOOR, SETTINGS
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
 FLOOR_TAG = "attention_floor"  # of a LoggedModel
-SETTINGS = "serving.json"  # beside the weights
 NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
 
 

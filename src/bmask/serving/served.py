@@ -23,7 +23,6 @@ import pandas
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from bmask.errors import DataError
-from bmask.files import read_json
 from bmask.serving import pictures
 from bmask.serving.unmasker import Unmasker
 
@@ -40,11 +39,7 @@ class BadRequest(mlflow.MlflowException):
 
 class UnmaskModel(mlflow.pyfunc.PythonModel):
     def load_context(self, context) -> None:
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        settings = read_json(context.artifacts["settings"])
-        self.unmasker = Unmasker.load(context.artifacts["generator"], settings["floor"], device)
+        self.unmasker = Unmasker(context.artifacts["generator"])
 
     def predict(
         self, context, model_input: pandas.DataFrame, params: dict[str, Any] | None = None

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bmask.data.photos import frame as pad
+from bmask.files import read_json
 from bmask.serving.compositing import composite, frame, opacity
 
 if TYPE_CHECKING:
     from torch import nn
 
 FLOOR = 0.1  # the attention floor where none is stated, as in params.evaluate
+SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the floor
 GPU_BATCH = 16
 
 
@@ -34,27 +36,35 @@ class Unmasker:
     """A generator with the compositing around it. It holds no state between calls, so threads may share one.
 
     Args:
-        generator: as `bmask.gan.generator_file.load_generator` gives it, in eval mode on `device`.
-        about: that file's header; `image_size` is the side of the squares it was trained on, `fit` how they
-            were framed (`crop` or `pad`, see params.ingest).
-        floor: in [0, 1); where the attention is not above it, the photo's pixel is kept.
+        generator: a generator file, or what `bmask.gan.generator_file.load_generator` made of one. `image_size` in its
+            header is the side of the squares it was trained on, `fit` how they were framed (see params.ingest).
+        floor: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed model
+            states beside its generator, else FLOOR.
+        device: `auto` takes CUDA when it is there.
+
+    Raises:
+        DataError: the file is missing or none of ours.
     """
 
-    def __init__(self, generator: nn.Module, about: dict[str, Any], floor: float = FLOOR, device: str = "cpu"):
-        self.generator = generator
-        self.about = about
-        self.floor = floor
-        self.device = device
-        self.size = int(about["image_size"])  # side of the squares the generator takes, px
-        self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
+    def __init__(
+        self, generator: Path | str | tuple[nn.Module, dict[str, Any]], floor: float | None = None, device: str = "auto"
+    ):
+        import torch
 
-    @classmethod
-    def load(cls, path: Path | str, floor: float = FLOOR, device: str = "cpu") -> Unmasker:
-        """Opens a generator file. Raises DataError when it is missing or none of ours."""
         from bmask.gan.generator_file import load_generator
 
-        generator, about = load_generator(Path(path), device)
-        return cls(generator, about, floor, device)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if isinstance(generator, tuple):
+            network, self.about = generator
+            self.generator = network.to(device)
+        else:
+            floor = _stated_floor(Path(generator)) if floor is None else floor
+            self.generator, self.about = load_generator(Path(generator), device)
+        self.floor = FLOOR if floor is None else floor
+        self.device = device
+        self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
+        self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
     def unmask(self, photos: Sequence[np.ndarray]) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
@@ -97,3 +107,8 @@ class Unmasker:
             images = translation.image.float().permute(0, 2, 3, 1).cpu().numpy()
             attention = translation.attention
             return images, None if attention is None else attention[:, 0].float().cpu().numpy()
+
+
+def _stated_floor(path: Path) -> float | None:
+    settings = path.with_name(SETTINGS)
+    return read_json(settings)["floor"] if settings.is_file() else None

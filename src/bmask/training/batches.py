@@ -19,9 +19,13 @@ class Batches:
 
     def __init__(self, photos: np.ndarray, size: int, batch: int, seed: int, domain: str, device: torch.device):
         if photos.ndim != 5 or photos.shape[2] != photos.shape[3] or photos.shape[4] != 3 or photos.dtype != np.uint8:
-            raise ValueError(f"photos of domain {domain} are {photos.dtype} {photos.shape}, not uint8 (copies, N, S, S, 3)")
+            raise ValueError(
+                f"photos of domain {domain} are {photos.dtype} {photos.shape}, not uint8 (copies, N, S, S, 3)"
+            )
         if photos.shape[1] == 0 or photos.shape[2] < size:
-            raise ValueError(f"domain {domain} has {photos.shape[1]} photos of {photos.shape[2]} px; crops are {size} px")
+            raise ValueError(
+                f"domain {domain} has {photos.shape[1]} photos of {photos.shape[2]} px; crops are {size} px"
+            )
         self.photos = torch.from_numpy(photos)
         if device.type != "cpu":
             self.photos = self.photos.to(device)

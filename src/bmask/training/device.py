@@ -18,7 +18,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` takes bf16 where the device has units for it (CUDA since Ampere, CPUs with AMX or avx512_bf16), else fp32."""
+    """`auto` takes bf16 where the device has units for it (CUDA since Ampere, CPUs with AMX or avx512_bf16)."""
     if name != "auto":
         return name
     if device.type == "cuda":

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class EMA:
-    """Keeps a copy of `network` at average = d*average + (1-d)*weights, with d = min(decay, (1+t)/(10+t)) after t updates.
+    """average = d*average + (1-d)*weights of `network`, with d = min(decay, (1+t)/(10+t)) after t updates.
 
     The ramp lets the average forget the random start; it does not depend on how long the training will be.
     """

@@ -107,7 +107,9 @@ def train(
         "generators": torch.optim.Adam(system.generators.parameters(), **adam),
         "discriminators": torch.optim.Adam(system.discriminators.parameters(), **adam),
     }
-    batches = {d: Batches(p, options.image_size, options.batch_size, options.seed, d, device) for d, p in photos.items()}
+    batches = {
+        d: Batches(p, options.image_size, options.batch_size, options.seed, d, device) for d, p in photos.items()
+    }
     pools = {domain: ImagePool(options.pool, options.seed, domain) for domain in photos}
     steps_per_epoch = max(1, (options.epoch_photos or max(map(len, batches.values()))) // options.batch_size)
     state = {"epoch": 0, "step": 0, "history": [], "collapsed": 0}
@@ -181,7 +183,7 @@ def _step(
     device: torch.device,
     precision: str,
 ) -> dict[str, Tensor]:
-    """One update of the generators, then one of the discriminators on pooled fakes. Nothing here waits for the device."""
+    """One update of the generators, one of the discriminators on pooled fakes. Nothing here waits for the device."""
     system.discriminators.requires_grad_(False)
     with autocast(device, precision):
         made = system.generator_losses(a, b)

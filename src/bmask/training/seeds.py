@@ -1,4 +1,4 @@
-"""Every random draw of a training is a function of (seed, purpose, number), so that a resume needs no generator states."""
+"""Every random draw of a training is a function of (seed, purpose, number): a resume needs no generator states."""
 
 from __future__ import annotations
 
