@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +88,14 @@ def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None
             "models": {name: {"network": {**SMALL, **options}, "schedule": schedule} for name, options in networks.items()},
         }
     )
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Inside, no file grows beyond `room` bytes: the system answers as a full disk does, with an OSError."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -104,14 +104,16 @@ def unmask(
         str, typer.Option(help="`champion`, models:/..., a training's folder or a generator file.")
     ] = "champion",
     attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
-    floor: Annotated[float, typer.Option(help="Attention at or below it leaves the photo's own pixel.")] = 0.1,
+    floor: Annotated[
+        float | None, typer.Option(help="Attention at or below it leaves the photo's own pixel; else the model's own.")
+    ] = None,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.serving.files import unmask_files
     from bmask.serving.resolve import resolve
     from bmask.serving.unmasker import Unmasker
 
-    done = unmask_files(source, target, Unmasker.load(resolve(model), floor), attention=attention)
+    done = unmask_files(source, target, Unmasker(resolve(model), floor), attention=attention)
     raise typer.Exit(3 if done.failed else 0)
 
 

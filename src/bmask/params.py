@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bmask.errors import ParamsError
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class Faces(Section):
@@ -30,7 +30,7 @@ class Faces(Section):
 
     masked: Positive = 600
     unmasked: Positive = 600
-    size: Annotated[int, Field(ge=32, le=1024)] = 96
+    size: Annotated[int, Field(strict=True, ge=32, le=1024)] = 96
     hard: Share = 0.15  # share of the masked pictures that show a labelled failure case
     seed: Count = 7
 
@@ -40,13 +40,13 @@ class Ingest(Section):
     masked: str = "masked"  # the folders' names
     unmasked: str = "unmasked"
     faces: Faces = Faces()
-    load_size: Annotated[int, Field(ge=16, le=1024)] = 72  # side of the stored squares, px
+    load_size: Annotated[int, Field(strict=True, ge=16, le=1024)] = 72  # side of the stored squares, px
     fit: Literal["crop", "pad"] = "crop"  # a square from the middle, or the whole photo with borders; never squashed
     match_resolution: bool = True  # give both domains the same distribution of effective resolution
-    jpeg_quality: Annotated[int, Field(ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
+    jpeg_quality: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
     test: Share = 0.2
     validation: Share = 0.1  # of what is not test
-    near_duplicates: Annotated[int, Field(ge=0, le=32)] = (
+    near_duplicates: Annotated[int, Field(strict=True, ge=0, le=32)] = (
         4  # Hamming distance of 64-bit perceptual hashes within a group
     )
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
@@ -68,7 +68,7 @@ class Augment(Section):
 class Train(Section):
     """What all trainings share."""
 
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 64  # side of the random crops, px
+    image_size: Annotated[int, Field(strict=True, ge=16, le=1024)] = 64  # side of the random crops, px
     seed: Count = 1
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -156,6 +156,13 @@ class Params(Section):
             raise ValueError(
                 f"train.image_size {self.train.image_size} is not a multiple of 4; the generators halve it twice"
             )
+        for name, model in self.models.items():
+            layers = model.network.discriminator_layers
+            if self.train.image_size < 3 * 2**layers:  # else its last norm sees one number a plane and makes 0 of it
+                raise ValueError(
+                    f"models.{name}.network.discriminator_layers {layers} needs pictures of {3 * 2**layers} px,"
+                    f" train.image_size is {self.train.image_size}; lower the one or raise the other"
+                )
         return self
 
 
@@ -170,6 +177,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run in the folder that holds it or name it with --params") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as UTF-8 text: {error}") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     return parse_params(tree, str(path))

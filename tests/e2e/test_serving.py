@@ -62,7 +62,8 @@ def environment(tmp_path_factory, generator):
     version = client.create_model_version(NAME, info.model_uri, run.info.run_id, model_id=info.model_id)
     client.set_registered_model_alias(NAME, "champion", version.version)
     logged = client.get_logged_model(info.model_id)
-    assert logged.tags["made_by"] == "test" and logged.tags["attention_floor"] == "0.3"
+    assert logged.tags["made_by"] == "test"
+    assert logged.tags["attention_floor"] == "0.3"
     mlflow.set_tracking_uri(before)
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("MLFLOW_")}
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -93,7 +94,8 @@ def server(environment, tmp_path_factory):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(log.read_text())
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
@@ -130,12 +132,15 @@ def test_photos_come_back_in_their_own_size_with_untouched_pixels_bit_for_bit(se
     photos = [photo(64, 64), photo(50, 90, 1), photo(20, 16, 2)]
     body = {"inputs": {"image": [encoded(p) for p in photos]}, "params": {"attention": True}}
     status, answer = ask(server, body)
-    assert status == 200 and len(answer["predictions"]) == 3
+    assert status == 200
+    assert len(answer["predictions"]) == 3
     expected = Unmasker(generator, FLOOR).unmask(photos)
     for before, record, result in zip(photos, answer["predictions"], expected, strict=True):
         after, attention = decoded(record["image"]), decoded(record["attention"])
-        assert after.shape == before.shape and attention.shape == before.shape[:2]
-        assert (attention == 0).any() and (attention > 0).any()
+        assert after.shape == before.shape
+        assert attention.shape == before.shape[:2]
+        assert (attention == 0).any()
+        assert (attention > 0).any()
         np.testing.assert_array_equal(after[attention == 0], before[attention == 0])
         assert np.abs(after.astype(int) - result.image).max() <= 1  # threads may differ between the processes
 
@@ -177,13 +182,16 @@ def test_bad_input_gets_400_and_one_sentence_without_the_photos_or_a_stack_trace
     status, answer = ask(server, body)
     assert status == 400
     assert set(answer) == {"error_code", "message"}
-    assert answer["message"].startswith(sentence) and "\n" not in answer["message"] and len(answer["message"]) < 200
+    assert answer["message"].startswith(sentence)
+    assert "\n" not in answer["message"]
+    assert len(answer["message"]) < 200
 
 
 @pytest.mark.parametrize("body", [b"{nonsense", {}, {"inputs": {"image": [encoded(photo(20, 20))]}, "instances": []}])
 def test_what_is_no_request_at_all_gets_400(server, body):
     status, answer = ask(server, body)
-    assert status == 400 and "stack_trace" not in answer
+    assert status == 400
+    assert "stack_trace" not in answer
 
 
 def test_the_model_brings_its_own_code(environment, tmp_path):
@@ -198,4 +206,5 @@ def test_the_model_brings_its_own_code(environment, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     files = done.stdout.split()
-    assert len(files) == 2 and all("/artifacts/" in file and "/code/bmask/" in file for file in files)
+    assert len(files) == 2
+    assert all("/artifacts/" in file and "/code/bmask/" in file for file in files)

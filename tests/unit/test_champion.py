@@ -44,13 +44,14 @@ def test_an_empty_registry_says_what_to_do(client, name):
     assert "run the pipeline first" in champion.show(name)
     assert champion.versions(client, name) == []
     for action in (lambda: champion.set_champion(1, name), lambda: champion.rollback(name)):
-        with pytest.raises(DataError, match="no (version|champion)"):
+        with pytest.raises(DataError, match=r"no (version|champion)"):
             action()
 
 
 def test_any_version_can_be_made_champion(client, name):
     add(client, name, 3)
-    assert "version 2" in champion.set_champion(2, name) and present(client, name) == 2
+    assert "version 2" in champion.set_champion(2, name)
+    assert present(client, name) == 2
     assert "already" in champion.set_champion("2", name)
     champion.set_champion(1, name)
     assert present(client, name) == 1

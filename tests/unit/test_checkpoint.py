@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import full_disk
 from torch import Tensor
 
 from bmask.training import checkpoint
@@ -186,27 +185,19 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         checkpoint.read(tmp_path / "x.npz")
 
 
-# Where the disk ends. A limit on the size of files gives the same error as a full disk, in a process of its own.
+# Where the disk ends.
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import torch
-from bmask.training import checkpoint
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-state = {"epoch": 2, "schedule": [4, 2], "fingerprint": {}, "w": torch.zeros(100_000)}
-try:
-    checkpoint.save(Path(sys.argv[1]), state, before_decay=True)
-except OSError as error:
-    sys.exit(42)
-"""
+
+def save_a_large_one(folder) -> None:
+    with full_disk(room=20_000), pytest.raises(OSError, match="File too large"):
+        checkpoint.save(folder, state(9, fingerprint={}, more=torch.zeros(100_000)), before_decay=True)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     checkpoint.save(tmp_path, state(epoch=1, fingerprint={}), before_decay=False)
     checkpoint.save(tmp_path, state(epoch=2, fingerprint={}), before_decay=True)
     early = checkpoint.read(tmp_path / BEFORE_DECAY)
-    assert subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=False).returncode == 42
+    save_a_large_one(tmp_path)
     found, reasons = checkpoint.find(tmp_path, {}, 4, 2)
     assert found["epoch"] == 2
     assert not reasons
@@ -256,7 +247,7 @@ def test_a_good_checkpoint_survives_until_a_newer_one_is_whole(tmp_path):
     for epoch in (1, 2):
         checkpoint.save(tmp_path, state(epoch, fingerprint={}), before_decay=False)
     cut_short(tmp_path / LATEST)
-    assert subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=False).returncode == 42
+    save_a_large_one(tmp_path)
     assert checkpoint.find(tmp_path, {}, 4, 2)[0]["epoch"] == 1
 
 

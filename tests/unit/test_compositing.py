@@ -36,7 +36,8 @@ def test_pixels_outside_the_attention_are_the_photos_own(height, width, size, fl
     photo, low, image, attention = scene(height, width, size, seed)
     result = composite(photo, low, image, attention, floor)
     kept = opacity(photo.shape, attention, floor) == 0
-    assert result.shape == photo.shape and result.dtype == np.uint8
+    assert result.shape == photo.shape
+    assert result.dtype == np.uint8
     np.testing.assert_array_equal(result[kept], photo[kept])
 
 

@@ -32,11 +32,19 @@ def trained(split):
 
 
 def test_a_trained_judge_tells_the_domains_apart_and_sees_through_counterfeits(split, trained):
-    checks = check_judge(
-        trained, split.photos("masked", "validation"), split.photos("unmasked", "validation"), params.Judge(**SMALL)
-    )
+    photos = [split.photos(domain, "validation") for domain in ("masked", "unmasked")]
+    groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")
+    checks = check_judge(trained, *photos, groups, params.Judge(**SMALL))
     assert checks["accuracy"] >= 0.9 and checks["pasted"] >= 0.75 and checks["fooled"] <= 0.2, checks
     assert checks["kinds"]["pasted plain"]["photos"] == 16
+
+
+def test_near_duplicates_count_once_in_the_checks(split, trained):
+    masked, unmasked = split.photos("masked", "validation"), split.photos("unmasked", "validation")
+    wrong = np.concatenate([unmasked[:1], *[masked[:1]] * 9])  # one face, and one mask nine times over
+    own, alone = np.array(["face", *["mask"] * 9]), np.array([str(i) for i in range(16)])
+    checks = check_judge(trained, masked, wrong, (alone, own), params.Judge(**SMALL))
+    assert checks["kinds"]["unmasked"] == {"share": 0.5, "photos": 10, "groups": 2}
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_random_state_alone(split):

@@ -150,13 +150,15 @@ def test_the_best_training_becomes_the_first_champion_and_everything_is_logged(p
     assert (decision["model"], decision["version"], decision["promoted"], decision["champion"]) == ("b", 1, True, 1)
     assert aliases() == {1: ("champion",)}
     (version,) = champion.versions(connect(), NAME)
-    assert version.tags["fingerprint"] == "fb" and version.tags["data_digest"] == place.digest
+    assert version.tags["fingerprint"] == "fb"
+    assert version.tags["data_digest"] == place.digest
     assert float(version.tags["score.upper_ssim"]) == pytest.approx(decision["scores"]["upper_ssim"], abs=1e-4)
     assert version.tags["git_sha"]
     client = connect()
     for fingerprint in ("fa", "fb"):
         run = find_run(fingerprint)
-        assert run.data.metrics["total"] == 2.25 and run.data.metrics["test/unmask_rate"] >= 0
+        assert run.data.metrics["total"] == 2.25
+        assert run.data.metrics["test/unmask_rate"] >= 0
         logged = client.get_logged_model(run.data.tags["bmask.model_id"])
         measured = {metric.key: metric for metric in logged.metrics}
         assert measured["test/upper_ssim"].dataset_digest == place.digest[:36]
@@ -171,7 +173,8 @@ def test_a_second_run_changes_nothing(place):
     assert place.register(params) == first
     after = find_run("fa")
     assert [version.tags for version in champion.versions(client, NAME)] == before
-    assert after.data.tags == run.data.tags and after.info.end_time == run.info.end_time
+    assert after.data.tags == run.data.tags
+    assert after.info.end_time == run.info.end_time
     for key in ("total", "test/unmask_rate"):
         history = client.get_metric_history(run.info.run_id, key)
         assert len(history) == len({metric.step for metric in history})
@@ -182,7 +185,8 @@ def test_a_better_training_takes_over_and_the_way_back_is_kept(place):
     params = settings("a")
     place.run(params, a=(REPAINTS, "f1"))
     decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
-    assert decision["promoted"] and any("better in 100.0%" in reason for reason in decision["reasons"])
+    assert decision["promoted"]
+    assert any("better in 100.0%" in reason for reason in decision["reasons"])
     assert aliases() == {2: ("champion",), 1: ()}
     champion.rollback()
     assert aliases() == {2: (), 1: ("champion",)}
@@ -192,14 +196,16 @@ def test_a_worse_training_is_the_challenger_and_the_reason_is_told(place):
     params = settings("a")
     place.run(params, a=(CHANGES_LITTLE, "f1"))
     decision = place.run(params, a=(REPAINTS, "f2"))
-    assert not decision["promoted"] and decision["champion"] == 1
+    assert not decision["promoted"]
+    assert decision["champion"] == 1
     assert any("register.confidence" in reason for reason in decision["reasons"])
     assert aliases() == {2: ("challenger",), 1: ("champion",)}
 
 
 def test_under_a_floor_nobody_becomes_champion(place):
     decision = place.run(settings("a", min_unmask_rate=1.0, min_upper_ssim=1.0), a=(REPAINTS, "f1"))
-    assert not decision["promoted"] and decision["champion"] is None
+    assert not decision["promoted"]
+    assert decision["champion"] is None
     assert any("misses register.min_" in reason for reason in decision["reasons"])
     assert aliases() == {1: ("challenger",)}
 
@@ -212,7 +218,8 @@ def test_a_rollback_by_hand_outlives_the_next_runs(place):
     place.register(params)
     assert aliases()[1] == ("champion",)
     again = place.run(settings("a", seed=2))  # the same training, evaluated anew
-    assert again["version"] == 2 and not again["promoted"]
+    assert again["version"] == 2
+    assert not again["promoted"]
     assert "`bmask champion set 2` brings it back" in again["reasons"][-1]
     assert aliases() == {2: ("challenger",), 1: ("champion",)}
 
@@ -222,7 +229,9 @@ def test_an_old_training_that_comes_back_keeps_its_version(place):
     place.run(params, a=(CHANGES_LITTLE, "f1"))
     place.run(params, a=(REPAINTS, "f2"))
     decision = place.run(params, a=(CHANGES_LITTLE, "f1"))
-    assert decision["version"] == 1 and decision["promoted"] and len(aliases()) == 2
+    assert decision["version"] == 1
+    assert decision["promoted"]
+    assert len(aliases()) == 2
 
 
 def test_a_store_that_was_wiped_is_filled_again(place, store_template):
@@ -246,7 +255,8 @@ def test_new_photos_do_not_deadlock_since_the_champion_is_scored_on_them(place):
     place.run(params, a=(REPAINTS, "f1"))
     place.split("digest-of-new-photos", seed=5)
     decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
-    assert decision["promoted"] and decision["data_digest"] == "digest-of-new-photos"
+    assert decision["promoted"]
+    assert decision["data_digest"] == "digest-of-new-photos"
     assert aliases() == {2: ("champion",), 1: ()}
     place.split("digest-of-newer-photos", seed=6)
     assert not place.run(params, a=(REPAINTS, "f3"))["promoted"]
@@ -259,7 +269,8 @@ def test_a_champion_of_another_size_can_be_compared(place, monkeypatch):
     save_generator(place.folder / "train" / "a" / FILE, generator, about | {"image_size": 2 * SIZE})
     place.run(params)
     decision = place.run(params, a=(REPAINTS, "f2"))
-    assert not decision["promoted"] and aliases()[1] == ("champion",)
+    assert not decision["promoted"]
+    assert aliases()[1] == ("champion",)
 
 
 def test_a_champion_that_cannot_be_loaded_stays_and_the_reason_is_told(place):
@@ -267,7 +278,8 @@ def test_a_champion_that_cannot_be_loaded_stays_and_the_reason_is_told(place):
     place.run(params, a=(REPAINTS, "f1"))
     resolve("champion").write_bytes(b"damaged")
     decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
-    assert not decision["promoted"] and "version 1, cannot be loaded" in decision["reasons"][0]
+    assert not decision["promoted"]
+    assert "version 1, cannot be loaded" in decision["reasons"][0]
     assert aliases() == {2: ("challenger",), 1: ("champion",)}
     champion.set_champion(2)
     assert aliases() == {2: ("champion",), 1: ()}
@@ -291,7 +303,7 @@ def test_a_missing_output_names_the_stage_to_run(place, missing):
     place.train("a", REPAINTS, "f1")
     place.evaluate(params)
     (place.folder / ("evaluate/scores/a.npz" if missing == "scores" else missing)).unlink()
-    with pytest.raises(DataError, match="run (the stage that writes|evaluate)"):
+    with pytest.raises(DataError, match=r"run (the stage that writes|evaluate)"):
         place.register(params)
 
 

@@ -23,19 +23,24 @@ def save_generator(path: Path, generator: nn.Module, about: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, metadata={"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+        os.chmod(temporary, 0o644)  # safetensors' 0600 would hide it from other users of a shared volume
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_about(path: Path) -> dict:
     """The JSON in the header, without reading the weights. Raises DataError if the file is no generator of ours."""
     from safetensors import SafetensorError, safe_open
 
+    if not Path(path).is_file():
+        raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-    except (FileNotFoundError, IsADirectoryError):
-        raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote") from None
     except (SafetensorError, OSError) as error:
         raise DataError(
             f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again"
@@ -50,9 +55,11 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     from safetensors.torch import load_file
 
     about = read_about(path)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # building draws initial weights; loading a file must not move the caller's seed
-        generator = build_generator(options_from_dict(about["network"]))
-    generator.load_state_dict(load_file(path))
+    try:
+        with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's seed must not move
+            generator = build_generator(options_from_dict(about["network"]))
+        generator.load_state_dict(load_file(path))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = str(error).splitlines()[0]
+        raise DataError(f"{path} does not fit this version of bmask ({cause}); load it with its own or train") from None
     return generator.to(device).eval().requires_grad_(False), about

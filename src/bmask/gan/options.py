@@ -5,6 +5,7 @@ Every loss weight multiplies the loss of the same name in `System.generator_loss
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,9 @@ class CycleGANOptions:
     w_gan: float = 1.0
     w_cycle: float = 12.0
     w_identity: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,23 @@ class AttentionGANOptions:
     curriculum_epochs: int = 10
     curriculum_start: float = 0.01
     curriculum_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.scheme == 1 and self.filters % 2:
+            raise ValueError(f"filters {self.filters} must be even in scheme 1, whose pixel shuffle halves them")
+
+
+def _check(options: CycleGANOptions | AttentionGANOptions) -> None:
+    """Raises ValueError where no network or objective is possible."""
+    least = {"filters": 1, "blocks": 0, "masks": 2, "discriminator_filters": 1, "discriminator_layers": 1}
+    for name, value in vars(options).items():
+        if name in least and value < least[name]:
+            raise ValueError(f"{name} {value} is below {least[name]}")
+        if name.startswith(("w_", "curriculum_")) and not 0 <= value < math.inf:
+            raise ValueError(f"{name} {value} must be finite and not negative")
+        if name in ("curriculum_start", "curriculum_ratio") and value > 1:
+            raise ValueError(f"{name} {value} is a share, so at most 1")
 
 
 SystemOptions = CycleGANOptions | AttentionGANOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,25 +73,37 @@ def _tensor(pictures: NDArray[np.float32]) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1  # so laid out that the channels come last
 
 
-def check_judge(judge: Judge, masked: Photos, unmasked: Photos, options: params.Judge) -> dict[str, Any]:
+def check_judge(
+    judge: Judge,
+    masked: Photos,
+    unmasked: Photos,
+    groups: tuple[NDArray[np.str_], NDArray[np.str_]],
+    options: params.Judge,
+) -> dict[str, Any]:
     """Measures the judge on photos it has not seen, real and counterfeit, uint8 (N, S, S, 3).
 
-    Returns {"accuracy", "pasted", "fooled", "passed", "failures", "kinds": {kind: {"share", "photos"}}}: accuracy is
-    the mean over both domains; pasted the share of unmasked photos with pasted masks that it calls masked; fooled the
-    share of masked photos with spoiled lower faces that it calls unmasked; `kinds` has the share that it calls unmasked
-    for each kind of picture.
+    `groups` names each masked and each unmasked photo's group of near-duplicates; a group counts once, or one odd photo
+    that occurs eight times would decide. Returns {"accuracy", "pasted", "fooled", "passed", "failures", "kinds": {kind:
+    {"share", "photos", "groups"}}}: accuracy is the mean over both domains; pasted the share of unmasked photos with
+    pasted masks that it calls masked; fooled the share of masked photos with spoiled lower faces that it calls
+    unmasked; `kinds` has the share that it calls unmasked for each kind of picture.
     """
     maker = Counterfeiter(masked, unmasked, CHECKS, np.random.default_rng(options.seed + 1))
 
-    def called_unmasked(photos: Photos) -> dict[str, Any]:
-        return {"share": float((judge.unmasked(photos) > 0.5).mean()), "photos": len(photos)}
+    def called_unmasked(photos: Photos, own: NDArray[np.str_]) -> dict[str, Any]:
+        _, member, sizes = np.unique(own, return_inverse=True, return_counts=True)
+        share = np.average(judge.unmasked(photos) > 0.5, weights=1 / sizes[member])
+        return {"share": float(share), "photos": len(photos), "groups": len(sizes)}
 
-    def counterfeits(photos: Photos, make, kind: str) -> Photos:
+    def counterfeits(photos: Photos, make: Callable[[NDArray, str], NDArray], kind: str) -> Photos:
         return np.stack([make(photo.astype(np.float32), kind).round() for photo in photos]).astype(np.uint8)
 
-    kinds = {"masked": called_unmasked(masked), "unmasked": called_unmasked(unmasked)}
-    kinds |= {f"pasted {kind}": called_unmasked(counterfeits(unmasked, maker.paste, kind)) for kind in PASTED}
-    kinds |= {f"spoiled {kind}": called_unmasked(counterfeits(masked, maker.spoil, kind)) for kind in SPOILED}
+    covered, bare = groups
+    kinds = {"masked": called_unmasked(masked, covered), "unmasked": called_unmasked(unmasked, bare)}
+    for kind in PASTED:
+        kinds[f"pasted {kind}"] = called_unmasked(counterfeits(unmasked, maker.paste, kind), bare)
+    for kind in SPOILED:
+        kinds[f"spoiled {kind}"] = called_unmasked(counterfeits(masked, maker.spoil, kind), covered)
     found = {
         "accuracy": (1 - kinds["masked"]["share"] + kinds["unmasked"]["share"]) / 2,
         "pasted": 1 - float(np.mean([kinds[f"pasted {kind}"]["share"] for kind in PASTED])),
