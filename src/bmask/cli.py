@@ -113,8 +113,8 @@ def unmask(
     from bmask.serving.resolve import resolve
     from bmask.serving.unmasker import Unmasker
 
-    done = unmask_files(source, target, Unmasker(resolve(model), floor), attention=attention)
-    raise typer.Exit(3 if done.failed else 0)
+    left_out = unmask_files(source, target, Unmasker(resolve(model), floor), attention=attention)
+    raise typer.Exit(3 if left_out else 0)
 
 
 @app.command(rich_help_panel=USE)

@@ -88,7 +88,7 @@ def register(
 
     client = tracking.connect()
     for model in outputs.runs:
-        _log(client, outputs, model, evaluation)
+        _log(client, outputs, model, evaluation, params.evaluate.attention_floor)
     decision = _decided(client, name, evaluation)
     if decision is None:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
@@ -137,9 +137,9 @@ def _digest(params: Params, outputs: Outputs) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str) -> None:
+def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float) -> None:
     """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model."""
-    run = tracking.ensure_logged(outputs.train_folder / model)
+    run = tracking.ensure_logged(outputs.train_folder / model, floor)
     if run.data.tags.get(tracking.EVALUATED) == evaluation:
         return
     scores = {f"test/{key}": value for key, value in outputs.values(model).items()}

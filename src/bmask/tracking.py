@@ -44,12 +44,14 @@ def connect() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import logging
 
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     mlflow.set_tracking_uri(uri)
     try:
@@ -151,8 +153,10 @@ class Tracker:
             self.run_id = None
 
 
-def ensure_logged(train_folder: Path) -> Run:
+def ensure_logged(train_folder: Path, floor: float | None = None) -> Run:
     """Brings the run of a training in line with its outputs: params, data, losses, samples, model. Safe to repeat.
+
+    `floor` is the attention floor that the logged model serves with; None takes serving's own.
 
     Raises TrackingError when the store does not answer, DataError when the folder is no training's.
     """
@@ -172,7 +176,7 @@ def ensure_logged(train_folder: Path) -> Run:
     for name in ("losses.csv", "run.json"):
         client.log_artifact(run_id, str(Path(train_folder) / name))
     with mlflow.start_run(run_id=run_id):
-        model_id = _log_model(train_folder, about)
+        model_id = _log_model(train_folder, about, floor)
     for key, value in {MODEL_ID: model_id, COMPLETE: "true"}.items():
         client.set_tag(run_id, key, value)
     return client.get_run(run_id)
@@ -180,11 +184,11 @@ def ensure_logged(train_folder: Path) -> Run:
 
 def log_scores(run_id: str, model_id: str, scores: dict[str, float], dataset: tuple[str, str]) -> None:
     """Ties scores to a training's run and model and to the data they were measured on, (name, digest)."""
-    client = connect()
-    for key, value in scores.items():
-        client.log_metric(
-            run_id, key, float(value), model_id=model_id, dataset_name=dataset[0], dataset_digest=dataset[1][:36]
-        )
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    tied = {"model_id": model_id, "dataset_name": dataset[0], "dataset_digest": dataset[1][:36]}
+    connect().log_batch(run_id, metrics=[Metric(key, float(value), now, 0, **tied) for key, value in scores.items()])
 
 
 def _open_run(about: dict) -> Run:
@@ -213,14 +217,16 @@ def _dataset(digest: str) -> Any:
     return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])
 
 
-def _log_model(train_folder: Path, about: dict) -> str:
+def _log_model(train_folder: Path, about: dict, floor: float | None) -> str:
     from bmask.serving.model import log_generator
+    from bmask.serving.unmasker import FLOOR
 
     info = log_generator(
         Path(train_folder) / "generator.safetensors",
         name=about["model"],
         step=int(about["steps"]),
         tags={FINGERPRINT: about["fingerprint"], "data_digest": about["data_digest"]},
+        floor=FLOOR if floor is None else floor,
     )
     return info.model_id
 

@@ -99,7 +99,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
     tracker.finish()
-    ensure_logged(out)
+    ensure_logged(out, params.evaluate.attention_floor)
 
 
 def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path) -> str:

@@ -34,7 +34,7 @@ from bmask.serving.resolve import FILE, resolve
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking import EVALUATED, connect, find_run
 
-SIZE, NAME = 16, "bmask-unmasker"
+SIZE, NAME = 24, "bmask-unmasker"
 REPAINTS = CycleGANOptions(filters=8, blocks=1)
 CHANGES_MUCH = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias=0.0)
 CHANGES_LITTLE = AttentionGANOptions(filters=8, blocks=1, masks=4, background_bias=2.0)

@@ -1,0 +1,199 @@
+"""What may import what, what importing costs, and that importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bmask
+
+PACKAGE = Path(bmask.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").replace("__init__", ""): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+SERVED = "serving.served"  # models-from-code: importing it is what makes the model, so MLflow alone does
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The full names of what is imported anywhere in the tree, in functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where an arrow goes"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def ours(path: Path, at_import: bool = False) -> set[str]:
+    """The modules of bmask that a file imports; with `at_import`, those outside of functions and TYPE_CHECKING."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if at_import:
+        for node in list(ast.walk(tree)):
+            if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+                node.body = [ast.Pass()]
+    names = {name.removeprefix("bmask.") for name in imported(tree) if name.startswith("bmask.")}
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names} - {""}
+
+
+# Arrows run one way: cli -> stages -> data, training -> gan, quality, serving -> what knows nothing of photos.
+
+BASE = {"errors", "files", "progress", "params"}
+ALLOWED = {
+    "errors": set(),
+    "files": set(),
+    "progress": set(),
+    "params": {"errors", "gan"},  # the options
+    "gan": {"gan", "errors"},
+    "training": {"training", "gan"},
+    "data": {"data", *BASE},
+    "serving": {"serving", "gan", "data", "tracking", *BASE},
+    "quality": {"quality", "data", "gan", "serving", *BASE},
+    "tracking": {"serving", "gan", *BASE},
+    "observers": {"training", "gan", "data", *BASE},
+    "champion": {"tracking", "serving", *BASE},
+}
+STAGES = {"ingest", "augment", "train", "judge", "evaluate", "register"}
+BELOW_STAGES = {*ALLOWED, "tracking", "observers", "champion"}
+
+
+def part(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name and part(name) in ALLOWED])
+def test_a_module_imports_only_what_lies_below_it(name):
+    assert {part(target) for target in ours(MODULES[name])} <= ALLOWED[part(name)]
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_imports_no_other_stage_and_not_the_command_line(stage):
+    assert {part(target) for target in ours(MODULES[stage])} <= BELOW_STAGES
+
+
+def test_every_module_has_its_place_in_the_house():
+    known = {*ALLOWED, *STAGES, "cli", "__main__"}
+    assert {part(name) for name in MODULES if name} <= known
+
+
+def test_nothing_but_the_command_line_is_above_the_stages():
+    for name, path in MODULES.items():
+        if name not in ("cli", "__main__"):
+            assert "cli" not in ours(path), name
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    arrows = {name: ours(path, at_import=True) for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for target in sorted(arrows.get(name, ()) - {name}):
+                visit(target, (*above, name))
+            done.add(name)
+
+    for name in arrows:
+        visit(name, ())
+
+
+HEAVY = {"mlflow", "albumentations", "torchvision", "dvc", "kfp", "matplotlib", "sklearn", "tensorflow"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name and name != SERVED])
+def test_heavy_libraries_are_imported_only_where_they_are_used(name):
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            node.body = [ast.Pass()]
+    assert not {part(target) for target in imported(tree)} & HEAVY
+
+
+# In processes of their own, since here everything is imported already.
+
+ALONE = """
+import pkgutil, sys
+REFUSED = set("mlflow dvc kfp albumentations cv2 PIL pydantic yaml pandas scipy safetensors torchvision tqdm typer".split())
+
+class Without:
+    \"\"\"A finder that finds nothing of REFUSED, as if it were not installed.\"\"\"
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in REFUSED else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+import bmask.gan, bmask.training
+for package in (bmask.gan, bmask.training):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        __import__(module.name)
+
+# and they train: two steps, a checkpoint, a resume
+import tempfile
+from pathlib import Path
+import numpy as np, torch
+from bmask.gan.options import AttentionGANOptions
+from bmask.training.loop import LoopOptions, train
+photos = {d: np.random.default_rng(0).integers(0, 255, (1, 4, 16, 16, 3), dtype=np.uint8) for d in "ab"}
+system = AttentionGANOptions(filters=2, blocks=1, discriminator_filters=2, discriminator_layers=2, masks=2)
+options = LoopOptions(epochs=1, constant_epochs=1, batch_size=2, image_size=16, device="cpu", precision="fp32", threads=1)
+with tempfile.TemporaryDirectory() as folder:
+    for _ in range(2):
+        assert train(system, photos, torch.zeros(1, 3, 16, 16), options, Path(folder), {}).steps == 2
+found = {name.partition(".")[0] for name in sys.modules} & REFUSED
+assert not found, found
+"""
+
+LIGHT = """
+import sys
+import bmask.cli
+heavy = {name.partition(".")[0] for name in sys.modules} & set(
+    "torch mlflow numpy pandas cv2 PIL albumentations scipy sklearn dvc pydantic yaml matplotlib".split())
+assert not heavy, heavy
+"""
+
+QUIET = """
+import importlib, os, pkgutil, random, sys, threading
+import cv2, numpy, torch
+import bmask
+before, state, hook = dict(os.environ), random.getstate(), sys.excepthook
+torch.manual_seed(1); numpy.random.seed(1)
+for module in pkgutil.walk_packages(bmask.__path__, "bmask."):
+    if module.name not in ("bmask.__main__", "bmask.serving.served"):
+        importlib.import_module(module.name)
+expected = torch.Generator().manual_seed(1)
+assert torch.equal(torch.rand(3), torch.rand(3, generator=expected)), "importing drew from torch's generator"
+assert numpy.random.rand() == numpy.random.RandomState(1).rand(), "importing drew from numpy's generator"
+assert random.getstate() == state
+changed = {key for key in {*before, *os.environ} if before.get(key) != os.environ.get(key)}
+assert not changed, changed
+assert sys.excepthook is hook
+assert os.listdir(".") == [], os.listdir(".")
+print(threading.active_count())
+"""
+
+
+def run(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_gan_and_training_need_torch_and_numpy_alone(tmp_path):
+    run(ALONE, tmp_path)
+
+
+def test_the_command_line_starts_light(tmp_path):
+    run(LIGHT, tmp_path)
+
+
+@pytest.mark.slow
+def test_importing_everything_writes_nothing_says_nothing_and_draws_nothing(tmp_path):
+    assert run(QUIET, tmp_path).strip() == "1"
