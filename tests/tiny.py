@@ -1,4 +1,4 @@
-"""Everything at a size that trains in a second: options of the three systems, pictures with structure, their folders."""
+"""Everything at a size that trains in a second: options of the three systems, pictures, the stages' folders."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def pictures(count: int, size: int, masked: bool, seed: int) -> np.ndarray:
     return np.clip(photos + rng.normal(0, 3, photos.shape), 0, 255).astype(np.uint8)
 
 
-def write_split(folder: Path, private: bool = False, digest: str = "digest-of-the-split", load_size: int = LOAD) -> Path:
+def write_split(
+    folder: Path, private: bool = False, digest: str = "digest-of-the-split", load_size: int = LOAD
+) -> Path:
     """A folder as `bmask ingest` writes it, without truth."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -52,7 +54,14 @@ def write_split(folder: Path, private: bool = False, digest: str = "digest-of-th
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    summary = {"digest": digest, "load_size": load_size, "private": private, "source": "tiny", "rejected": 0, "truth": False}
+    summary = {
+        "digest": digest,
+        "load_size": load_size,
+        "private": private,
+        "source": "tiny",
+        "rejected": 0,
+        "truth": False,
+    }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
     write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 1})
     return folder
@@ -85,7 +94,9 @@ def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None
         {
             "ingest": {"load_size": LOAD},
             "train": {**shared, **(train or {})},
-            "models": {name: {"network": {**SMALL, **options}, "schedule": schedule} for name, options in networks.items()},
+            "models": {
+                name: {"network": {**SMALL, **options}, "schedule": schedule} for name, options in networks.items()
+            },
         }
     )
 

@@ -38,7 +38,7 @@ class Version:
 
 def show(name: str = REGISTERED) -> str:
     """A table of all versions, the newest first."""
-    from bmask.tracking import connect
+    from bmask.store import connect
 
     found = versions(connect(), name)
     if not found:
@@ -60,7 +60,7 @@ def show(name: str = REGISTERED) -> str:
 
 def set_champion(version: int | str, name: str = REGISTERED) -> str:
     """Makes a version the champion, whatever its scores. Returns a sentence. Raises DataError if there is none such."""
-    from bmask.tracking import connect
+    from bmask.store import connect
 
     client = connect()
     found = {str(version.number): version for version in versions(client, name)}
@@ -78,7 +78,7 @@ def rollback(name: str = REGISTERED) -> str:
 
     Raises DataError when there is no champion, or none before it is left.
     """
-    from bmask.tracking import connect
+    from bmask.store import connect
 
     client = connect()
     found = {version.number: version for version in versions(client, name)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmask import champion as registry
-from bmask import tracking
+from bmask import store, tracking
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.params import Params
@@ -86,7 +86,7 @@ def register(
     evaluation = _digest(params, outputs)
     name = params.register_.name
 
-    client = tracking.connect()
+    client = store.connect()
     for model in outputs.runs:
         _log(client, outputs, model, evaluation, params.evaluate.attention_floor)
     decision = _decided(client, name, evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import signal
@@ -13,24 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import SIZE, SYSTEMS, TRAIN, pictures
 from torch import Tensor
 
 from bmask.data.dataset import to_tensor
-from bmask.gan.system import build_system
+from bmask.gan.systems import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches
 from bmask.training.checkpoint import LATEST, PREVIOUS
 from bmask.training.loop import Diverged, LoopOptions, Trained, train
 from bmask.training.pool import ImagePool
+from tiny import SIZE, SYSTEMS, TRAIN, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = LoopOptions(
     epochs=4,
     constant_epochs=2,
-    batch_size=3,
+    batch_size=4,
     lr=2e-3,
     image_size=SIZE,
     device="cpu",
@@ -42,7 +43,7 @@ OPTIONS = LoopOptions(
     checkpoint_every=1,
     log_every=1,
 )
-STEPS = TRAIN // 3  # in an epoch
+STEPS = TRAIN // 4  # in an epoch
 FINGERPRINT = {"data": "tiny"}
 
 
@@ -74,10 +75,23 @@ class Watch:
         self.shown.append((epoch, step, inputs.clone(), translated))
 
 
-def run(folder: Path, system: str = "scheme2", watch: Watch | None = None, warm=None, network=None, **changes) -> Trained:
+def run(
+    folder: Path, system: str = "scheme2", watch: Watch | None = None, warm=None, network=None, **changes
+) -> Trained:
     options = dataclasses.replace(OPTIONS, **changes)
     recipe = dataclasses.replace(SYSTEMS[system], **(network or {}))
     return train(recipe, photos(), shown(), options, folder, FINGERPRINT, [watch] if watch else [], warm)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Trainings that nothing disturbed, each made once: whole(system, epochs, constant_epochs)."""
+
+    @functools.cache
+    def trained(system: str = "scheme2", epochs: int = 4, constant_epochs: int = 2) -> Trained:
+        return run(tmp_path_factory.mktemp("whole"), system, epochs=epochs, constant_epochs=constant_epochs)
+
+    return trained
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -96,14 +110,14 @@ def assert_same(one: Trained, other: Trained) -> None:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_loop_trains_as_a_plain_reading_of_the_papers_does(system, tmp_path):
     """Generators first, then discriminators on pooled fakes, Adam for each: written again without the loop."""
-    trained = run(tmp_path, system, epochs=3, constant_epochs=1)
+    trained = run(tmp_path, system, epochs=3, constant_epochs=1, sample_every=99, checkpoint_every=99)
     torch.manual_seed(OPTIONS.seed)
     plain = build_system(SYSTEMS[system])
-    adam = {"betas": (0.5, 0.999), "fused": False}
+    adam = {"betas": (0.5, 0.999), "fused": True}
     generators = torch.optim.Adam(plain.generators.parameters(), lr=1.0, **adam)
     discriminators = torch.optim.Adam(plain.discriminators.parameters(), lr=1.0, **adam)
     device = torch.device("cpu")
-    batches = {d: Batches(p, SIZE, 3, OPTIONS.seed, d, device) for d, p in photos().items()}
+    batches = {d: Batches(p, SIZE, 4, OPTIONS.seed, d, device) for d, p in photos().items()}
     pools = {domain: ImagePool(4, OPTIONS.seed, domain) for domain in "ab"}
     average = {name: value.clone() for name, value in plain.generators.state_dict().items()}
     for step in range(3 * STEPS):
@@ -128,12 +142,10 @@ def test_the_loop_trains_as_a_plain_reading_of_the_papers_does(system, tmp_path)
         for name, value in plain.generators.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value
         row = trained.history[step]
-        assert row["total"] == pytest.approx(total.item(), rel=2e-3)
-        for name, loss in {**made.losses, **judged}.items():
-            assert row[name] == pytest.approx(loss.item(), rel=5e-3, abs=1e-4), (name, step)
+        for name, loss in {"total": total, **made.losses, **judged}.items():
+            assert row[name] == pytest.approx(loss.item(), rel=1e-5), (name, step)
     for name, value in trained.generators.state_dict().items():
-        if name.endswith("weight"):  # a bias before a norm has no gradient but rounding, which Adam makes a step of
-            torch.testing.assert_close(value, average[name], rtol=0, atol=2e-4)
+        torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-6)
 
 
 def test_every_row_says_where_it_is_and_at_what_rate(tmp_path):
@@ -151,9 +163,9 @@ def test_every_row_says_where_it_is_and_at_what_rate(tmp_path):
 
 
 def test_a_row_is_the_mean_over_its_steps_and_no_row_crosses_an_epoch(tmp_path):
-    every = run(tmp_path / "1", log_every=1).history
-    some = run(tmp_path / "3", log_every=3).history
-    assert [row["step"] for row in some] == [3, 4, 7, 8, 11, 12, 15, 16]
+    every = run(tmp_path / "1", epochs=2, batch_size=3).history
+    some = run(tmp_path / "3", epochs=2, batch_size=3, log_every=3).history
+    assert [row["step"] for row in some] == [3, 4, 7, 8]
     before = 0
     for row in some:
         covered = every[before : row["step"]]
@@ -177,8 +189,8 @@ def test_an_epoch_is_one_pass_over_the_photos_whatever_the_copies(tmp_path):
 
 def test_the_same_photos_are_shown_through_time_as_the_average_sees_them(tmp_path):
     watch = Watch()
-    trained = run(tmp_path, watch=watch, epochs=5, constant_epochs=2, sample_every=2)
-    assert [(epoch, step) for epoch, step, *_ in watch.shown] == [(2, 2 * STEPS), (4, 4 * STEPS), (5, 5 * STEPS)]
+    trained = run(tmp_path, watch=watch, epochs=3, sample_every=2)
+    assert [(epoch, step) for epoch, step, *_ in watch.shown] == [(2, 2 * STEPS), (3, 3 * STEPS)]
     assert all(torch.equal(inputs, shown()) for _, _, inputs, _ in watch.shown)
     with torch.inference_mode():
         expected = trained.generators["ab"](shown())
@@ -186,46 +198,50 @@ def test_the_same_photos_are_shown_through_time_as_the_average_sees_them(tmp_pat
         assert torch.equal(part, last)
 
 
-def test_showing_saving_and_logging_change_nothing(tmp_path):
-    one = run(tmp_path / "often", sample_every=1, checkpoint_every=1)
-    other = run(tmp_path / "seldom", watch=Watch(), sample_every=99, checkpoint_every=99)
-    assert_same(one, other)
+def test_showing_and_saving_change_nothing(whole, tmp_path):
+    assert_same(run(tmp_path, watch=Watch(), sample_every=99, checkpoint_every=99), whole())
 
 
 # The same bits.
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_two_trainings_of_one_seed_are_the_same_bits_and_of_another_are_not(system, tmp_path):
-    one = run(tmp_path / "one", system, epochs=2)
-    assert_same(one, run(tmp_path / "two", system, epochs=2))
-    other = run(tmp_path / "three", system, epochs=2, seed=2)
-    assert one.history != other.history
+def test_two_trainings_of_one_seed_are_the_same_bits_and_of_another_are_not(system, whole, tmp_path):
+    assert_same(run(tmp_path / "again", system), whole(system))
+    other = run(tmp_path / "other", system, seed=2, epochs=1, constant_epochs=1)
+    assert other.history[0]["total"] != whole(system).history[0]["total"]
 
 
-def test_bf16_trains_too_and_to_the_same_bits(tmp_path):
+def test_bf16_trains_too_and_to_the_same_bits(whole, tmp_path):
     one = run(tmp_path / "one", epochs=1, precision="bf16")
     assert_same(one, run(tmp_path / "two", epochs=1, precision="bf16"))
-    exact = run(tmp_path / "fp32", epochs=1)
-    assert one.history[0]["cycle_a"] == pytest.approx(exact.history[0]["cycle_a"], rel=0.05)
+    assert one.history[0]["cycle_a"] == pytest.approx(whole().history[0]["cycle_a"], rel=0.05)
 
 
 # Interrupted and resumed.
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("stops", [(2,), (STEPS, 3 * STEPS), (STEPS + 1, STEPS + 3, 4 * STEPS)], ids=str)
-def test_a_training_that_was_stopped_equals_one_that_was_not(system, stops, tmp_path):
-    whole = run(tmp_path / "whole", system)
+@pytest.mark.parametrize(
+    ("system", "stops"),
+    [
+        ("scheme2", (2,)),
+        ("scheme2", (STEPS, 3 * STEPS)),
+        ("scheme2", (STEPS + 1, 2 * STEPS + 1, 4 * STEPS)),
+        ("scheme1", (STEPS + 2, 3 * STEPS + 1)),
+        ("cyclegan", (STEPS + 2, 3 * STEPS + 1)),
+    ],
+    ids=str,
+)
+def test_a_training_that_was_stopped_equals_one_that_was_not(system, stops, whole, tmp_path):
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "stopped", system, Watch(stop_at=stop))
+            run(tmp_path, system, Watch(stop_at=stop))
     watch = Watch()
-    resumed = run(tmp_path / "stopped", system, watch)
+    resumed = run(tmp_path, system, watch)
     last = (stops[-1] - 1) // STEPS  # a stop at the last step of an epoch comes before that epoch is saved
     assert watch.epochs == [last]
-    assert watch.resumed_with == whole.history[: last * STEPS]
-    assert_same(resumed, whole)
+    assert watch.resumed_with == whole(system).history[: last * STEPS]
+    assert_same(resumed, whole(system))
 
 
 VICTIM = f"""
@@ -238,13 +254,15 @@ class Tell(Watch):
     def losses(self, row):
         print(row["step"], flush=True)
 
-run(Path(sys.argv[1]), watch=Tell(), epochs=12, constant_epochs=6)
+run(Path(sys.argv[1]), watch=Tell(), epochs=9, constant_epochs=5)
 """
 
 
-def test_a_training_that_was_killed_twice_equals_one_that_was_not(tmp_path):
-    for after in (2 * STEPS + 2, 7 * STEPS + 1):  # a step that is told; the kill falls somewhere behind it
-        child = subprocess.Popen([sys.executable, "-c", VICTIM, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True)
+def test_a_training_that_was_killed_twice_equals_one_that_was_not(whole, tmp_path):
+    for after in (STEPS + 2, 6 * STEPS + 1):  # a step that is told; the kill falls somewhere behind it
+        child = subprocess.Popen(
+            [sys.executable, "-c", VICTIM, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
+        )
         for line in child.stdout:
             if int(line) >= after:
                 os.kill(child.pid, signal.SIGKILL)
@@ -252,65 +270,64 @@ def test_a_training_that_was_killed_twice_equals_one_that_was_not(tmp_path):
         assert child.wait() == -signal.SIGKILL
         child.stdout.close()
     watch = Watch()
-    resumed = run(tmp_path / "killed", watch=watch, epochs=12, constant_epochs=6)
-    assert watch.epochs[0] >= 7
-    assert_same(resumed, run(tmp_path / "whole", epochs=12, constant_epochs=6))
+    resumed = run(tmp_path / "killed", watch=watch, epochs=9, constant_epochs=5)
+    assert watch.epochs[0] >= 6
+    assert_same(resumed, whole("scheme2", 9, 5))
 
 
-def test_a_finished_training_is_not_trained_again(tmp_path):
-    whole, watch = run(tmp_path), Watch()
-    assert_same(run(tmp_path, watch=watch), whole)
+def test_a_finished_training_is_not_trained_again(whole, tmp_path):
+    run(tmp_path)
+    watch = Watch()
+    assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [4]
     assert not watch.rows
 
 
-def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_training(tmp_path):
-    whole = run(tmp_path / "whole")
+def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_training(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", watch=Watch(stop_at=3 * STEPS + 1))
-    latest = tmp_path / "cut" / LATEST
+        run(tmp_path, watch=Watch(stop_at=3 * STEPS + 1))
+    latest = tmp_path / LATEST
     latest.write_bytes(latest.read_bytes()[:-100])
     watch = Watch()
-    assert_same(run(tmp_path / "cut", watch=watch), whole)
+    assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [2]
 
 
-def test_with_no_good_checkpoint_a_training_starts_anew(tmp_path):
-    whole = run(tmp_path / "whole")
+def test_with_no_good_checkpoint_a_training_starts_anew(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", watch=Watch(stop_at=STEPS + 1))
-    for path in (tmp_path / "cut").iterdir():
+        run(tmp_path, watch=Watch(stop_at=STEPS + 1))
+    for path in tmp_path.iterdir():
         path.write_bytes(b"")
     watch = Watch()
-    assert_same(run(tmp_path / "cut", watch=watch), whole)
+    assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [0]
 
 
-def test_a_checkpoint_of_other_data_is_not_touched_by_the_training(tmp_path):
+def test_a_checkpoint_of_other_data_is_not_used(tmp_path):
     run(tmp_path, epochs=1, constant_epochs=1)
-    watch = Watch()
-    train(SYSTEMS["scheme2"], photos(), shown(), OPTIONS, tmp_path, {"data": "other"}, [watch])
+    watch = Watch(stop_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(SYSTEMS["scheme2"], photos(), shown(), OPTIONS, tmp_path, {"data": "other"}, [watch])
     assert watch.epochs == [0]
 
 
 # Longer trainings.
 
 
-@pytest.mark.parametrize(("before", "after", "starts"), [((4, 2), (7, 2), 2), ((4, 2), (6, 3), 2), ((2, 2), (5, 2), 2)])
-def test_a_longer_training_starts_before_the_decay_and_equals_a_fresh_one(before, after, starts, tmp_path):
-    run(tmp_path / "longer", epochs=before[0], constant_epochs=before[1])
+@pytest.mark.parametrize(("before", "after", "starts"), [((4, 2), (6, 2), 2), ((3, 2), (5, 3), 2), ((2, 2), (6, 2), 2)])
+def test_a_longer_training_starts_before_the_decay_and_equals_a_fresh_one(before, after, starts, whole, tmp_path):
+    run(tmp_path, epochs=before[0], constant_epochs=before[1])
     watch = Watch()
-    longer = run(tmp_path / "longer", watch=watch, epochs=after[0], constant_epochs=after[1])
+    longer = run(tmp_path, watch=watch, epochs=after[0], constant_epochs=after[1])
     assert watch.epochs == [starts]
-    assert_same(longer, run(tmp_path / "fresh", epochs=after[0], constant_epochs=after[1]))
+    assert_same(longer, whole("scheme2", *after))
 
 
-def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(tmp_path):
-    run(tmp_path / "x", epochs=4, constant_epochs=3)
+def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(whole, tmp_path):
+    run(tmp_path, epochs=3, constant_epochs=3)
     watch = Watch()
-    again = run(tmp_path / "x", watch=watch, epochs=4, constant_epochs=1)
+    assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [0]
-    assert_same(again, run(tmp_path / "fresh", epochs=4, constant_epochs=1))
 
 
 def test_the_state_before_the_decay_stays_for_the_next_longer_training(tmp_path):
@@ -323,9 +340,8 @@ def test_the_state_before_the_decay_stays_for_the_next_longer_training(tmp_path)
 # Warm start.
 
 
-def test_a_warm_start_begins_from_the_given_weights(tmp_path):
-    teacher = run(tmp_path / "teacher", epochs=1, constant_epochs=1).generators
-    weights = {way: network.state_dict() for way, network in teacher.items()}
+def test_a_warm_start_begins_from_the_given_weights(whole, tmp_path):
+    weights = {way: network.state_dict() for way, network in whole().generators.items()}
     still = {"epochs": 1, "constant_epochs": 1, "lr": 1e-12, "ema": 0.0, "seed": 7}
     warm = run(tmp_path / "warm", warm=weights, **still).generators
     for way in ("ab", "ba"):
@@ -337,24 +353,40 @@ def test_a_warm_start_begins_from_the_given_weights(tmp_path):
     assert not torch.allclose(half["ab"].encoder[1].weight, cold["ab"].encoder[1].weight)
 
 
-def test_a_resumed_warm_training_does_not_start_warm_again(tmp_path):
-    weights = {"ab": run(tmp_path / "teacher", epochs=1).generators["ab"].state_dict()}
-    whole = run(tmp_path / "whole", warm=weights)
+def test_a_resumed_warm_training_does_not_start_warm_again(whole, tmp_path):
+    warm = {"warm": {"ab": whole().generators["ab"].state_dict()}, "epochs": 2, "constant_epochs": 1}
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", watch=Watch(stop_at=2 * STEPS + 1), warm=weights)
-    assert_same(run(tmp_path / "stopped", warm=weights), whole)
+        run(tmp_path / "stopped", watch=Watch(stop_at=STEPS + 1), **warm)
+    assert_same(run(tmp_path / "stopped", **warm), run(tmp_path / "whole", **warm))
 
 
 # It learns.
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_the_cycle_loss_falls_and_the_discriminators_learn_to_tell(system, tmp_path):
-    history = run(tmp_path, system, epochs=15, constant_epochs=15, network={"filters": 8}).history
+ALONE = {
+    "w_identity": 0.0,
+    "w_pixel": 0.0,
+    "w_gan": 1.0,
+    "curriculum": False,
+}  # else y = x is the easy way out at 16 px
+
+
+@pytest.mark.parametrize(
+    ("system", "network"), [("cyclegan", {}), ("scheme1", ALONE), ("scheme2", {**ALONE, "background_bias": 0.0})]
+)
+def test_the_cycle_loss_falls_and_the_discriminators_learn_to_tell(system, network, tmp_path):
+    schedule = {"epochs": 20, "constant_epochs": 20, "sample_every": 99, "checkpoint_every": 99, "lr": 1e-3}
+    history = run(tmp_path, system, network={"filters": 8, **network}, **schedule).history
     assert len(history) == 60
-    for name in ("cycle_a", "cycle_b", "d_a", "d_b"):
+
+    def fell(name: str) -> float:
         first, last = (np.mean([row[name] for row in rows]) for rows in (history[:4], history[-8:]))
-        assert last < 0.8 * first, f"{name} went from {first:.3f} to {last:.3f}"
+        return last / first
+
+    assert fell("cycle_a") < 0.7
+    assert fell("cycle_b") < 0.7
+    assert fell("d_a") < 1
+    assert fell("d_b") < 1
 
 
 # It gives up with advice.
@@ -405,5 +437,9 @@ def test_the_checkpoint_holds_the_whole_training(tmp_path):
     found = checkpoint.read(tmp_path / LATEST)
     assert {"system", "average", "optimizers", "pools", "history", "fingerprint", "epoch", "step"} <= set(found)
     assert found["pools"]["a"].shape == (4, 4, SIZE, SIZE)  # guided: [attention, image]
-    assert {name for moment in found["optimizers"]["generators"] for name in moment} == {"step", "exp_avg", "exp_avg_sq"}
+    assert {name for moment in found["optimizers"]["generators"] for name in moment} == {
+        "step",
+        "exp_avg",
+        "exp_avg_sq",
+    }
     assert checkpoint.read(tmp_path / PREVIOUS)["epoch"] == 1

@@ -130,7 +130,9 @@ def test_pixels_become_floats_exactly_and_black_and_white_are_the_ends():
 
 def test_a_batch_is_what_the_dataset_makes_of_the_same_crop():
     photos = np.random.default_rng(0).integers(0, 256, (1, 5, 4, 4, 3), dtype=np.uint8)
-    both = {tuple(t.flatten().tolist()) for p in photos[0] for t in (to_tensor(p[None])[0], to_tensor(p[None, :, ::-1])[0])}
+    both = {
+        tuple(t.flatten().tolist()) for p in photos[0] for t in (to_tensor(p[None])[0], to_tensor(p[None, :, ::-1])[0])
+    }
     for crop in batches(photos, 4, 5).at(0):
         assert tuple(crop.flatten().tolist()) in both
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import full_disk
 from torch import Tensor
 
 from bmask.training import checkpoint
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS, CheckpointError
+from tiny import full_disk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +36,9 @@ PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
 TREES = st.dictionaries(
     NAMES,
     st.recursive(
-        PLAIN | tensors(), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+        PLAIN | tensors(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+        max_leaves=12,
     ),
     max_size=5,
 )
@@ -243,7 +245,7 @@ def test_a_damaged_latest_costs_some_epochs_and_is_reported(tmp_path):
 
 
 def test_a_good_checkpoint_survives_until_a_newer_one_is_whole(tmp_path):
-    """With a damaged latest, `previous` is all there is: the next save must not drop it before its own file is whole."""
+    """With a damaged latest, `previous` is all there is: a save must not drop it before its own file is whole."""
     for epoch in (1, 2):
         checkpoint.save(tmp_path, state(epoch, fingerprint={}), before_decay=False)
     cut_short(tmp_path / LATEST)

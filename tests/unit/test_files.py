@@ -9,9 +9,9 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import full_disk
 
 from bmask.files import fresh_folder, read_json, write_bytes, write_json, write_text
+from tiny import full_disk
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))

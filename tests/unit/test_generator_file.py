@@ -82,7 +82,7 @@ def test_saving_replaces_the_file_and_leaves_no_other(tmp_path):
 
 def test_a_full_disk_leaves_the_old_file_whole_and_no_other(tmp_path):
     saved(tmp_path / "g.safetensors", model="old")
-    with full_disk(room=2_000), pytest.raises(Exception, match="(?i)file too large"):
+    with full_disk(room=2_000), pytest.raises(Exception, match=r"(?i)file too large"):
         saved(tmp_path / "g.safetensors", model="new")
     assert load_generator(tmp_path / "g.safetensors")[1]["model"] == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
@@ -125,14 +125,21 @@ def test_weights_of_something_else_are_refused(tmp_path):
     save_file({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(DataError, match="not a bmask generator"):
         load_generator(tmp_path / "x.safetensors")
-    save_file({"x": torch.zeros(2)}, tmp_path / "y.safetensors", metadata={"format": "bmask-generator-99", "about": "{}"})
-    with pytest.raises(DataError, match="bmask-generator-99.*expected 'bmask-generator-1'"):
+    save_file(
+        {"x": torch.zeros(2)}, tmp_path / "y.safetensors", metadata={"format": "bmask-generator-99", "about": "{}"}
+    )
+    with pytest.raises(DataError, match=r"bmask-generator-99.*expected 'bmask-generator-1'"):
         load_generator(tmp_path / "y.safetensors")
 
 
 @pytest.mark.parametrize(
     "network",
-    [{"system": "dualgan"}, {**asdict(SYSTEMS["cyclegan"]), "colour": 3}, {**asdict(SYSTEMS["cyclegan"]), "blocks": 4}, None],
+    [
+        {"system": "dualgan"},
+        {**asdict(SYSTEMS["cyclegan"]), "colour": 3},
+        {**asdict(SYSTEMS["cyclegan"]), "blocks": 4},
+        None,
+    ],
     ids=["unknown system", "unknown option", "other weights", "no network"],
 )
 def test_a_generator_of_a_later_version_is_refused_with_its_name(tmp_path, network):

@@ -31,14 +31,18 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
-def ours(path: Path, at_import: bool = False) -> set[str]:
-    """The modules of bmask that a file imports; with `at_import`, those outside of functions and TYPE_CHECKING."""
+def tree_of(path: Path, at_import: bool = False) -> ast.AST:
+    """A file's syntax tree; with `at_import`, without what stands in functions and below TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    if at_import:
-        for node in list(ast.walk(tree)):
-            if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-                node.body = [ast.Pass()]
-    names = {name.removeprefix("bmask.") for name in imported(tree) if name.startswith("bmask.")}
+    for node in list(ast.walk(tree)) if at_import else ():
+        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            node.body = [ast.Pass()]
+    return tree
+
+
+def ours(path: Path, at_import: bool = False) -> set[str]:
+    """The modules of bmask that a file imports."""
+    names = {name.removeprefix("bmask.") for name in imported(tree_of(path, at_import)) if name.startswith("bmask.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in names} - {""}
 
 
@@ -108,21 +112,16 @@ HEAVY = {"mlflow", "albumentations", "torchvision", "dvc", "kfp", "matplotlib", 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name and name != SERVED])
 def test_heavy_libraries_are_imported_only_where_they_are_used(name):
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    for node in list(ast.walk(tree)):
-        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-            node.body = [ast.Pass()]
-    assert not {part(target) for target in imported(tree)} & HEAVY
+    assert not {part(target) for target in imported(tree_of(MODULES[name], at_import=True))} & HEAVY
 
 
 # In processes of their own, since here everything is imported already.
 
 ALONE = """
 import pkgutil, sys
-REFUSED = set("mlflow dvc kfp albumentations cv2 PIL pydantic yaml pandas scipy safetensors torchvision tqdm typer".split())
+REFUSED = set("mlflow dvc kfp albumentations cv2 PIL pydantic yaml pandas scipy safetensors torchvision tqdm".split())
 
-class Without:
-    \"\"\"A finder that finds nothing of REFUSED, as if it were not installed.\"\"\"
+class Without:  # a finder that finds nothing of REFUSED, as if it were not installed
     def __init__(self, finder):
         self.finder = finder
     def find_spec(self, name, path=None, target=None):
@@ -142,7 +141,7 @@ from bmask.gan.options import AttentionGANOptions
 from bmask.training.loop import LoopOptions, train
 photos = {d: np.random.default_rng(0).integers(0, 255, (1, 4, 16, 16, 3), dtype=np.uint8) for d in "ab"}
 system = AttentionGANOptions(filters=2, blocks=1, discriminator_filters=2, discriminator_layers=2, masks=2)
-options = LoopOptions(epochs=1, constant_epochs=1, batch_size=2, image_size=16, device="cpu", precision="fp32", threads=1)
+options = LoopOptions(epochs=1, batch_size=2, image_size=16, device="cpu", precision="fp32", threads=1)
 with tempfile.TemporaryDirectory() as folder:
     for _ in range(2):
         assert train(system, photos, torch.zeros(1, 3, 16, 16), options, Path(folder), {}).steps == 2

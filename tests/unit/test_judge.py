@@ -94,7 +94,7 @@ def test_a_file_that_is_no_judge_is_refused(tmp_path, content):
 
 def test_the_stage_refuses_a_judge_that_fails_its_checks_and_leaves_no_results(tmp_path, split):
     tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**SMALL, "epochs": 1, "lr": 1e-6}}
-    with pytest.raises(TrainingError, match="judge.min_accuracy.*judge.epochs"):
+    with pytest.raises(TrainingError, match=r"judge\.min_accuracy.*judge\.epochs"):
         judge(params.parse_params(tree), split.folder, tmp_path / "judge")
     assert not (tmp_path / "judge").exists()
     assert not json.loads((tmp_path / "judge-failed-checks.json").read_text())["passed"]

@@ -247,7 +247,11 @@ def test_scheme_2_starts_from_the_background_that_its_bias_asks_for(masks, bias)
 
 def test_the_background_bias_moves_the_background_alone():
     torch.manual_seed(0)
-    bias = build_generator(AttentionGANOptions(scheme=2, filters=4, blocks=1, masks=5, background_bias=3.0)).attention[-1].bias
+    bias = (
+        build_generator(AttentionGANOptions(scheme=2, filters=4, blocks=1, masks=5, background_bias=3.0))
+        .attention[-1]
+        .bias
+    )
     assert bias.tolist() == [0, 0, 0, 0, 3]
 
 
@@ -359,7 +363,7 @@ def test_options_survive_a_trip_through_plain_values(filters, blocks, scheme, we
 def test_options_with_an_unknown_key_or_system_are_refused():
     with pytest.raises(TypeError, match="colour"):
         options_from_dict({"system": "cyclegan", "colour": 3})
-    with pytest.raises(ValueError, match="dualgan.*cyclegan, attentiongan"):
+    with pytest.raises(ValueError, match=r"dualgan.*cyclegan, attentiongan"):
         options_from_dict({"system": "dualgan"})
 
 

@@ -1,4 +1,4 @@
-"""The three systems: which losses they have, what each is made of, how they are weighed, what the discriminators see."""
+"""The three systems: which losses they have and how they are weighed, and what the discriminators see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bmask.data.dataset import to_tensor
-from bmask.gan.system import System, build_system, judge_both, translate_both
+from bmask.gan.system import System, judge_both, translate_both
+from bmask.gan.systems import build_system
 from bmask.gan.translation import Translation
 from tiny import SIZE, SYSTEMS, pictures
 
@@ -57,7 +58,9 @@ def least_squares(scores: Tensor, target: float) -> float:
 
 def variation(attention: Tensor) -> float:
     planes = plain(attention)
-    return float(np.abs(planes[:, :, 1:] - planes[:, :, :-1]).mean() + np.abs(planes[..., 1:] - planes[..., :-1]).mean())
+    return float(
+        np.abs(planes[:, :, 1:] - planes[:, :, :-1]).mean() + np.abs(planes[..., 1:] - planes[..., :-1]).mean()
+    )
 
 
 class Seen:
@@ -85,7 +88,10 @@ def expected_losses(system: System, a: Tensor, b: Tensor) -> dict[str, float]:
         "identity_b": mean_abs(to_b(b).image, b),
     }
     if fake_b.attention is not None:
-        pairs = {"a": torch.cat([fake_a.attention, fake_a.image], 1), "b": torch.cat([fake_b.attention, fake_b.image], 1)}
+        pairs = {
+            "a": torch.cat([fake_a.attention, fake_a.image], 1),
+            "b": torch.cat([fake_b.attention, fake_b.image], 1),
+        }
         losses |= {
             "agan_ab": least_squares(system.discriminators["guided_b"](pairs["b"]), 1),
             "agan_ba": least_squares(system.discriminators["guided_a"](pairs["a"]), 1),
@@ -112,11 +118,16 @@ def test_attention_is_measured_in_both_directions(name, a, b):
     system = built(name)
     with torch.no_grad():
         measured = system.generator_losses(a, b).statistics
-        attentions = {"ab": plain(system.generators["ab"](a).attention), "ba": plain(system.generators["ba"](b).attention)}
+        attentions = {
+            "ab": plain(system.generators["ab"](a).attention),
+            "ba": plain(system.generators["ba"](b).attention),
+        }
     assert set(measured) == {f"{what}_{way}" for what in ("attention", "saturated") for way in attentions}
     for way, attention in attentions.items():
         assert measured[f"attention_{way}"].item() == pytest.approx(attention.mean(), abs=1e-5)
-        assert measured[f"saturated_{way}"].item() == pytest.approx(((attention < 0.01) | (attention > 0.99)).mean(), abs=0.01)
+        assert measured[f"saturated_{way}"].item() == pytest.approx(
+            ((attention < 0.01) | (attention > 0.99)).mean(), abs=0.01
+        )
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -163,7 +174,9 @@ def test_the_guided_loss_reaches_the_attention_itself(name, a, b):
 @given(epoch=st.integers(0, 500), weights=st.tuples(*[st.floats(0, 50)] * 3))
 @settings(max_examples=20)
 def test_cyclegan_weighs_the_same_in_every_epoch(epoch, weights):
-    options = dataclasses.replace(SYSTEMS["cyclegan"], **dict(zip(("w_gan", "w_cycle", "w_identity"), weights, strict=True)))
+    options = dataclasses.replace(
+        SYSTEMS["cyclegan"], **dict(zip(("w_gan", "w_cycle", "w_identity"), weights, strict=True))
+    )
     assert tuple(build_system(options).weights(epoch)[key] for key in ("gan", "cycle", "identity")) == weights
 
 
@@ -185,7 +198,9 @@ def test_the_published_curriculum_is_1_percent_for_10_epochs_and_then_half():
     start=st.floats(0, 1),
     ratio=st.floats(0, 1),
     epochs=st.integers(0, 20),
-    weights=st.fixed_dictionaries({key: st.floats(0, 20) for key in ("w_gan", "w_tv", "w_cycle", "w_pixel", "w_identity")}),
+    weights=st.fixed_dictionaries(
+        {key: st.floats(0, 20) for key in ("w_gan", "w_tv", "w_cycle", "w_pixel", "w_identity")}
+    ),
 )
 @settings(max_examples=30)
 def test_the_curriculum_shares_one_unit_between_deceiving_and_preserving(epoch, start, ratio, epochs, weights):

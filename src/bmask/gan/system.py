@@ -2,7 +2,7 @@
 
 A system owns its networks, names its losses and says how they are weighed. The loop owns everything else: devices,
 precision, optimizers, image pool, schedule, EMA, checkpoints. A new system is one new file and one
-line in `build_system`.
+line in `systems.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bmask.gan.options import CycleGANOptions, SystemOptions
 from bmask.gan.translation import Translation
 
 
@@ -71,11 +70,3 @@ def translate_both(
 def judge_both(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of a real and a fake batch in one pass; the same as two passes, for the same reason."""
     return discriminator(torch.cat([real, fake])).split([len(real), len(fake)])
-
-
-def build_system(options: SystemOptions) -> System:
-    """The system that the options describe, initialised from torch's global seed."""
-    from bmask.gan.attentiongan import AttentionGAN
-    from bmask.gan.cyclegan import CycleGAN
-
-    return CycleGAN(options) if isinstance(options, CycleGANOptions) else AttentionGAN(options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bmask.data.dataset import Split
     from bmask.quality.judge import Judge
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = Path(__file__).with_name("report.html")
 STRIP = 8  # photos in before_after.png
 
 

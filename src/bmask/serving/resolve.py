@@ -42,7 +42,7 @@ def _download(address: str, registered: str, trained: Path) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from bmask.tracking import connect
+    from bmask.store import connect
 
     connect()
     try:
@@ -60,7 +60,7 @@ def _known(registered: str, trained: Path) -> str:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    from bmask.tracking import connect
+    from bmask.store import connect
 
     names = [str(path.parent) for path in sorted(trained.glob(f"*/{FILE}"))]
     connect()

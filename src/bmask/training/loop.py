@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bmask.gan.options import SystemOptions
-from bmask.gan.system import System, build_system
+from bmask.gan.system import System
+from bmask.gan.systems import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches

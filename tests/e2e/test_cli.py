@@ -1,0 +1,176 @@
+"""The command line as people meet it: help, exit codes, one sentence for what they can mend."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bmask import cli
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["ingest", "augment", "train", "judge", "evaluate", "register"]
+
+
+def commands(group=None, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    group = group or typer.main.get_command(cli.app)
+    found = {}
+    for name, command in group.commands.items():
+        found[(*above, name)] = command
+        if hasattr(command, "commands"):
+            found |= commands(command, (*above, name))
+    return found
+
+
+COMMANDS = commands()
+
+
+def bmask(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
+    """What `bmask ARGUMENTS` gives, in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["bmask", *arguments])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: bmask(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+
+
+# Help.
+
+
+def test_there_is_a_command_for_every_stage_and_for_what_people_do_with_the_result():
+    names = {" ".join(name) for name in COMMANDS}
+    assert {*STAGES, "unmask", "log", "draw", "champion", "champion show", "champion set", "champion rollback"} <= names
+
+
+@pytest.mark.parametrize("name", COMMANDS, ids=" ".join)
+def test_every_command_and_every_option_of_it_is_explained(name):
+    command = COMMANDS[name]
+    shown = CliRunner().invoke(cli.app, [*name, "--help"])
+    assert shown.exit_code == 0
+    assert (command.help or "").strip().endswith(".") or name == ("champion",)
+    assert command.help
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{' '.join(name)}: {parameter.name}"
+
+
+def test_help_lists_the_commands_in_the_order_of_the_pipeline():
+    shown = CliRunner().invoke(cli.app, ["--help"]).stdout
+    places = [shown.index(f" {stage} ") for stage in STAGES]
+    assert places == sorted(places)
+
+
+def test_bmask_alone_shows_the_help(run):
+    _, out, err = run()
+    assert "Usage: bmask" in out + err
+
+
+def test_stages_have_the_names_of_dvc_yaml_and_of_the_params():
+    import yaml
+
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert list(stages) == STAGES
+    assert {"models" if stage == "train" else stage for stage in STAGES} <= set(params)
+    for name, stage in stages.items():
+        command = stage.get("do", stage)["cmd"]
+        assert command.split()[:2] == ["bmask", name]
+        outs = stage.get("do", stage)["outs"]
+        assert all(str(out).startswith(f"results/{name}") for out in outs)
+
+
+# Exit codes: 2 parameters, 3 data.
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_without_a_parameter_file_a_stage_ends_with_2_and_says_where_to_run(run, stage):
+    code, out, err = run(stage, *(["m"] if stage == "train" else []))
+    assert code == 2
+    assert err.strip() == "bmask: params.yaml does not exist; run in the folder that holds it or name it with --params"
+    assert out == ""
+
+
+def test_a_mistyped_parameter_ends_with_2_and_its_place(run):
+    Path("p.yaml").write_text("train: {sead: 1}", encoding="utf-8")
+    code, _, err = run("ingest", "--params", "p.yaml")
+    assert code == 2
+    assert err == "bmask: p.yaml: train.sead is not a parameter; remove it or correct its name\n"
+
+
+def test_an_unknown_model_or_command_or_option_ends_with_2(run):
+    Path("params.yaml").write_text("models: {one: {network: {system: cyclegan}}}", encoding="utf-8")
+    code, _, err = run("train", "two")
+    assert code == 2
+    assert "models.two is not in the params; there are one" in err
+    assert run("fly")[0] == 2
+    assert run("ingest", "--fast")[0] == 2
+    assert run("train")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ingest"], ["augment"], ["train", "one"], ["judge"], ["evaluate"], ["register"]], ids=lambda a: a[0]
+)
+def test_a_missing_folder_ends_with_3_and_a_sentence(run, arguments, monkeypatch, tmp_path, store_template):
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    text = "ingest: {source: nowhere}\nmodels: {one: {network: {system: cyclegan}}}"
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    code, _, err = run(*arguments)
+    assert code == 3, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("bmask: ")
+    assert "Traceback" not in err
+    assert not Path("results").exists() or not list(Path("results").iterdir())
+
+
+def test_unmasking_nothing_ends_with_3(run):
+    code, _, err = run("unmask", "nowhere.jpg", "out.png", "--model", "nothing.safetensors")
+    assert code == 3
+    assert err.startswith("bmask: ")
+
+
+def test_logging_a_training_that_is_not_there_ends_with_3(run, monkeypatch, tmp_path, store_template):
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    code, _, err = run("log", "nobody")
+    assert code == 3
+    assert "nobody" in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_command_ends_with_130_and_says_how_to_go_on(tmp_path):
+    drawing = [sys.executable, "-m", "bmask", "draw", "faces", "--masked", "2000", "--unmasked", "2000", "--size", "64"]
+    child = subprocess.Popen(drawing, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("*.png")):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate()
+    assert child.returncode == 130
+    assert "bmask: interrupted; the same command goes on from the last checkpoint" in err
+    assert "Traceback" not in err
+
+
+def test_the_installed_command_ends_with_the_code_and_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bmask", "ingest"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("bmask: params.yaml does not exist")
+    assert done.stdout == ""
