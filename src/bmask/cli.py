@@ -188,7 +188,9 @@ def main() -> None:
     except BmaskError as error:
         print(f"bmask: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         print("bmask: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,9 @@ class SampleSheets:
     def __init__(self, folder: Path, private: bool):
         self.folder, self.private = folder, private
 
-    def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None: ...
+    def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
+        if self.private:
+            shutil.rmtree(self.folder, ignore_errors=True)  # from before the photos were called private
 
     def losses(self, row: dict) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from bmask.errors import BmaskError
 
@@ -40,18 +41,23 @@ def connect() -> MlflowClient:
         if not os.environ.get("MLFLOW_RUN_ID"):
             mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
     except Exception as error:
-        cause = str(error).splitlines()[0][:200]
         raise TrackingError(
-            f"the MLflow store {_without_password(uri)} does not answer ({cause}); start it or set MLFLOW_TRACKING_URI"
+            f"the MLflow store {without_password(uri)} does not answer ({first_line(error)});"
+            " start it or set MLFLOW_TRACKING_URI"
         ) from None
     return mlflow.MlflowClient()
 
 
-def _without_password(uri: str) -> str:
-    from urllib.parse import urlsplit, urlunsplit
+def first_line(error: Exception) -> str:
+    """What a store's error says first. Libraries put the whole address into it, so the password is taken out."""
+    return without_password(str(error).partition("\n")[0])[:200]
 
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}{port}"))
+
+def without_password(text: str) -> str:
+    """`text` with *** for the password that the store's address holds, if it holds one."""
+    import mlflow
+
+    password = urlsplit(mlflow.get_tracking_uri()).password
+    for form in (password, unquote(password)) if password else ():
+        text = text.replace(form, "***")
+    return text

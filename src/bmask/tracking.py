@@ -6,6 +6,7 @@ done, `ensure_logged` brings the run in line with the stage's outputs, whoever m
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import subprocess
@@ -13,9 +14,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bmask.errors import DataError
 from bmask.files import read_json
 from bmask.progress import say
-from bmask.store import connect
+from bmask.store import connect, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,9 +86,11 @@ class Tracker:
         if self.run_id and sheet.exists():
             self._safely(lambda: _log_sheets(self.client, self.run_id, [sheet]))
 
-    def finish(self) -> None:
+    def finish(self, train_folder: Path) -> None:
+        """Ends the run and brings it in line with the outputs."""
         self._flush()
         self._end("FINISHED")
+        self._safely(lambda: ensure_logged(train_folder))
 
     def failed(self, why: str) -> None:
         self._flush()
@@ -112,9 +116,18 @@ class Tracker:
         try:
             action()
         except Exception as error:
-            cause = str(error).splitlines()[0][:200]
-            say(f"MLflow failed ({cause}); the training goes on and is logged by `bmask register` or `bmask log` later")
+            say(f"MLflow failed ({first_line(error)}); `bmask register` or `bmask log` will log the training later")
+            self._end_here()
             self.run_id = None
+
+    def _end_here(self) -> None:
+        """Else the next run in this process would find one active."""
+        import mlflow
+
+        active = mlflow.active_run()
+        if active and active.info.run_id == self.run_id:
+            with contextlib.suppress(Exception):
+                mlflow.end_run("KILLED")
 
 
 def ensure_logged(train_folder: Path, floor: float | None = None) -> Run:
@@ -126,8 +139,11 @@ def ensure_logged(train_folder: Path, floor: float | None = None) -> Run:
     """
     import mlflow
 
+    try:
+        about = read_json(Path(train_folder) / "run.json")
+    except FileNotFoundError:
+        raise DataError(f"{train_folder} holds no run.json, so no training; run `bmask train` first") from None
     client = connect()
-    about = read_json(Path(train_folder) / "run.json")
     run = _open_run(about)
     if run.data.tags.get(COMPLETE) == "true":
         return run
@@ -208,13 +224,14 @@ def _log_sheets(client: MlflowClient, run_id: str, sheets: list[Path]) -> None:
     """Logs sample sheets under one key with the epoch as the step; those that the run has are left out."""
     from PIL import Image
 
-    tag = "bmask.samples_epoch"
-    logged = int(client.get_run(run_id).data.tags.get(tag, 0))
+    tag = "bmask.samples_epochs"
+    logged = client.get_run(run_id).data.tags.get(tag, "").split()
     for sheet in sheets:
         epoch = int(sheet.stem.rpartition("-")[2])
-        if epoch > logged:
+        if str(epoch) not in logged:
             client.log_image(run_id, Image.open(sheet), key=SAMPLES_KEY, step=epoch)
-            client.set_tag(run_id, tag, epoch)
+            logged.append(str(epoch))
+            client.set_tag(run_id, tag, " ".join(logged))
 
 
 def _last_step(client: MlflowClient, run_id: str) -> int:

@@ -45,7 +45,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     Raises:
         ParamsError: there is no such model. DataError: the photos do not fit. TrainingError: the training diverged.
     """
-    from bmask.tracking import Tracker, ensure_logged
+    from bmask.tracking import Tracker
 
     recipe = _recipe(params, model)
     split = Split.open(split_folder)
@@ -152,6 +152,10 @@ def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _loop_options(params: Params, recipe: Model) -> LoopOptions:
+    try:
+        pick_device(params.train.device)
+    except (ValueError, RuntimeError) as error:
+        raise ParamsError(f"train.device: {str(error).splitlines()[0]}") from None
     named = {**params.train.model_dump(), **recipe.schedule.model_dump()}
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 

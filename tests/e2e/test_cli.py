@@ -76,9 +76,8 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline():
     assert places == sorted(places)
 
 
-def test_bmask_alone_shows_the_help(run):
-    _, out, err = run()
-    assert "Usage: bmask" in out + err
+def test_bmask_alone_shows_the_help():
+    assert "Usage: bmask" in CliRunner().invoke(cli.app, []).output
 
 
 def test_stages_have_the_names_of_dvc_yaml_and_of_the_params():

@@ -278,7 +278,7 @@ def test_outputs_logged_into_a_fresh_store_give_the_same_run(new_store):
     assert other.info.status == "FINISHED"
     assert other.info.run_name == one.info.run_name
     assert other.data.params == one.data.params
-    kept = ("bmask.fingerprint", "bmask.model", "data_digest", "bmask.complete", "bmask.samples_epoch")
+    kept = ("bmask.fingerprint", "bmask.model", "data_digest", "bmask.complete", "bmask.samples_epochs")
     assert {key: other.data.tags[key] for key in kept} == {key: one.data.tags[key] for key in kept}
     assert_holds(second, other, rows_of(folder))
     assert pictures_in(second, other) == [("samples", 1), ("samples", 2)]
@@ -467,7 +467,7 @@ def test_a_store_that_fails_for_a_while_is_caught_up_with(store, workplace, caps
     for row in rows[1:]:
         tracker.losses(row)
     assert capsys.readouterr().err.count("MLflow failed") == 1
-    tracker.finish()
+    tracker.finish(folder)
     store.restore_run(run_id)
     (folder / "run.json").write_text(json.dumps(about))
     run = ensure_logged(folder)

@@ -183,7 +183,7 @@ def test_an_epoch_is_one_pass_over_the_photos_whatever_the_copies(tmp_path):
         assert watch.steps_per_epoch == steps
     watch = Watch(stop_at=1)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "said", watch=watch, epoch_photos=7)
+        run(tmp_path / "said", watch=watch, epoch_photos=9)
     assert watch.steps_per_epoch == 2
 
 
@@ -324,7 +324,7 @@ def test_a_longer_training_starts_before_the_decay_and_equals_a_fresh_one(before
 
 
 def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(whole, tmp_path):
-    run(tmp_path, epochs=3, constant_epochs=3)
+    run(tmp_path, epochs=4, constant_epochs=4)
     watch = Watch()
     assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [0]

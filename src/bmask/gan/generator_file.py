@@ -24,7 +24,8 @@ def save_generator(path: Path, generator: nn.Module, about: dict) -> None:
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+        # One entry: safetensors writes several in an order of chance, and equal generators should be equal files.
+        save_file(tensors, temporary, metadata={"about": json.dumps({**about, "format": FORMAT}, sort_keys=True)})
         os.chmod(temporary, 0o644)  # safetensors' 0600 would hide it from other users of a shared volume
         os.replace(temporary, path)
     except BaseException:
@@ -45,9 +46,10 @@ def read_about(path: Path) -> dict:
         raise DataError(
             f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again"
         ) from None
-    if header.get("format") != FORMAT:
-        raise DataError(f"{path} is not a bmask generator (format {header.get('format')!r}, expected {FORMAT!r})")
-    return json.loads(header["about"])
+    about = {"format": header.get("format"), **json.loads(header.get("about", "{}"))}
+    if about["format"] != FORMAT:
+        raise DataError(f"{path} is not a bmask generator (format {about['format']!r}, expected {FORMAT!r})")
+    return about
 
 
 def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict]:

@@ -13,7 +13,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"train.device is {name}, but torch sees no CUDA device; use auto or cpu")
+        raise ValueError(f"{name} is asked for, but torch sees no CUDA device; use auto or cpu")
     return device
 
 
