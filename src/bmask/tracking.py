@@ -86,11 +86,11 @@ class Tracker:
         if self.run_id and sheet.exists():
             self._safely(lambda: _log_sheets(self.client, self.run_id, [sheet]))
 
-    def finish(self, train_folder: Path) -> None:
+    def finish(self, train_folder: Path, floor: float) -> None:
         """Ends the run and brings it in line with the outputs."""
         self._flush()
         self._end("FINISHED")
-        self._safely(lambda: ensure_logged(train_folder))
+        self._safely(lambda: ensure_logged(train_folder, floor))
 
     def failed(self, why: str) -> None:
         self._flush()

@@ -98,8 +98,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         for sheet in samples.sheets(params.train.sample_every, options.epochs):
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
-    tracker.finish()
-    ensure_logged(out, params.evaluate.attention_floor)
+    tracker.finish(out, params.evaluate.attention_floor)
 
 
 def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path) -> str:

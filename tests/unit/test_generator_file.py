@@ -72,6 +72,13 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_equal_generators_are_equal_files(tmp_path):
+    files = [tmp_path / f"{n}.safetensors" for n in range(8)]  # an order of chance would differ among eight
+    for path in files:
+        saved(path, model="m", data_digest="abc")
+    assert len({path.read_bytes() for path in files}) == 1
+
+
 def test_saving_replaces_the_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "deep" / "er" / "g.safetensors"
     saved(path, model="one")
