@@ -1,6 +1,7 @@
 """The command line: one command a stage, and what people do with the result.
 
-Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking store.
+Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking store,
+6 pipeline run failed or Kubeflow does not answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bmask.errors import BmaskError
+from bmask.kubeflow.commands import app as pipeline_app
 
 app = typer.Typer(
     name="bmask",
@@ -23,6 +25,7 @@ app = typer.Typer(
 )
 champion_app = typer.Typer(no_args_is_help=False, help="Show, set and roll back the model that is served.")
 app.add_typer(champion_app, name="champion")
+app.add_typer(pipeline_app, name="pipeline")
 
 STAGES, USE = "Stages, in the order of `dvc repro`", "Using the result"
 Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", show_default=True)]

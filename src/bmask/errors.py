@@ -23,3 +23,9 @@ class TrainingError(BmaskError):
     """A training that cannot go on: NaN, collapsed attention, a checkpoint that does not belong to it."""
 
     exit_code = 4
+
+
+class PipelineError(BmaskError):
+    """A pipeline run that failed, or a Kubeflow server that cannot be used."""
+
+    exit_code = 6

@@ -6,6 +6,8 @@ and one more line there is one more training in the pipeline.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,6 +53,15 @@ class Ingest(Section):
     )
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
     private: bool = False  # keeps every picture of a person out of MLflow and reports
+
+
+class S3(Section):
+    """How object storage is reached; empty fields leave it to boto3's own chain. Credentials are never here."""
+
+    endpoint: str = ""
+    region: str = ""
+    path_style: bool = False
+    checksums: Literal["when_required", "when_supported"] = "when_required"
 
 
 class Augment(Section):
@@ -137,18 +148,58 @@ class Register(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9  # of the paired bootstrap against the champion
 
 
+class Toleration(Section):
+    """Lets training pods onto nodes with a taint; the fields are those of Kubernetes."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+Quantity = Annotated[
+    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?$")
+]  # of CPU or memory, as Kubernetes writes it
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+
+class Cluster(Section):
+    """Where and how the tasks run on Kubernetes. `dvc repro` does not look at it."""
+
+    image: str = "bmask"  # without a tag: `bmask pipeline submit` adds the git SHA
+    gpu: str = "nvidia.com/gpu"  # resource name
+    gpus: Count = 1  # of each training
+    node_selector: dict[str, str] = {}  # labels of the nodes that train
+    tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
+    cpu: Quantity = "4"  # of each training
+    memory: Quantity = "16Gi"
+    shared_memory: Quantity = "2Gi"  # /dev/shm, counts as memory
+    stage_cpu: Quantity = "2"  # of every other task
+    stage_memory: Quantity = "8Gi"
+    hours: Positive = 48  # then a training is stopped
+    stage_hours: Positive = 4  # then any other task is stopped
+    retries: Count = 3  # of a task, with 1, 2, 4 ... minutes between
+    config_map: KubernetesName = "bmask"  # addresses: MLflow, object storage
+    secret: KubernetesName = "bmask"  # credentials
+    claim: Literal[""] | KubernetesName = ""  # a persistent volume claim for photos and checkpoints, if there is one
+    mount: str = "/volume"  # where that volume appears in the tasks
+
+
 class Params(Section):
     ingest: Ingest = Ingest()
+    s3: S3 = S3()
     augment: Augment = Augment()
     train: Train = Train()
     models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Model] = {}
     judge: Judge = Judge()
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:
-        if self.train.image_size > self.ingest.load_size:
+        both = {"ingest", "train"} <= self.model_fields_set  # a task on Kubeflow is given the sections it reads
+        if both and self.train.image_size > self.ingest.load_size:
             raise ValueError(
                 f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}"
             )
@@ -166,8 +217,8 @@ class Params(Section):
         return self
 
 
-def load_params(path: Path | str = "params.yaml") -> Params:
-    """Reads and checks a parameter file.
+def load_params(path: Path | str = "params.yaml", changes: Sequence[str] = ()) -> Params:
+    """Reads and checks a parameter file. `changes` are settings of single fields, `section.key=value`, made before.
 
     Raises:
         ParamsError: the file is missing, not YAML, or a field is unknown, of the wrong type or out of range.
@@ -181,7 +232,27 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise ParamsError(f"{path} cannot be read as UTF-8 text: {error}") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    for change in changes:
+        tree = _changed(tree, change)
     return parse_params(tree, str(path))
+
+
+def _changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
+    place, equals, text = change.partition("=")
+    if not equals or not all(place.split(".")):
+        raise ParamsError(f"--set {change}: say section.key=value, as in train.seed=2")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {change}: the value is not YAML: {' '.join(str(error).split())}") from None
+    *parents, key = place.split(".")
+    tree = here = copy.deepcopy(tree)
+    for parent in parents:
+        here = here.setdefault(parent, {})
+        if not isinstance(here, dict):
+            raise ParamsError(f"--set {change}: {parent} is no section")
+    here[key] = value
+    return tree
 
 
 def parse_params(tree: Any, origin: str = "params") -> Params:

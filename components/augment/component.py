@@ -1,0 +1,28 @@
+"""Training arrays from the split, as a Kubeflow component. `python components/augment/component.py` compiles it."""
+
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl import Dataset, Input, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]):
+    """Stores every training photo and its altered copies.
+
+    Args:
+        split: What ingest left.
+        augmented: One array for each domain, uint8 (copies, photos, side, side, 3), copy 0 the photo itself.
+        augment: The section `augment` of the parameter file.
+    """
+    from pathlib import Path
+
+    from bmask.augment import augment as stage
+    from bmask.kubeflow.inside import params_of, result
+
+    stage(params_of(augment=augment), Path(split.path), Path(augmented.path))
+    augmented.metadata["digest"] = result(augmented.path, "summary.json")["digest"]
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(augment, __file__.replace(".py", ".yaml"))

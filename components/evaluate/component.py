@@ -1,0 +1,59 @@
+"""The leaderboard, as a Kubeflow component. `python components/evaluate/component.py` compiles it."""
+
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def evaluate(
+    split: Input[Dataset],
+    trainings: Input[list[Model]],
+    judge: Input[Model],
+    evaluation: Output[Artifact],
+    leaderboard: Output[Metrics],
+    report: Output[HTML],
+    ingest: dict[str, Any],
+    augment: dict[str, Any],
+    train: dict[str, Any],
+    models: list[dict[str, Any]],
+    judging: dict[str, Any],
+    evaluate: dict[str, Any],
+    register: dict[str, Any],
+):
+    """Scores all trained systems and the baselines on the test photos.
+
+    Args:
+        split: What ingest left.
+        trainings: What the training tasks left.
+        judge: What the judge's task left.
+        evaluation: metrics.json, leaderboard.csv, the scores of every photo, the report.
+        leaderboard: The headline numbers of each system.
+        report: One page with leaderboard, slices, pictures (none of private photos) and losses.
+        ingest: The section `ingest` of the parameter file.
+        augment: The section `augment` of the parameter file.
+        train: The section `train` of the parameter file.
+        models: The entries of `models` in the parameter file, each with its `name`.
+        judging: The section `judge` of the parameter file.
+        evaluate: The section `evaluate` of the parameter file.
+        register: The section `register` of the parameter file.
+    """
+    import shutil
+    from pathlib import Path
+
+    from bmask.evaluate import evaluate as stage
+    from bmask.kubeflow.inside import log_numbers, params_of, training_folder
+
+    out = Path(evaluation.path)
+    params = params_of(
+        models, ingest=ingest, augment=augment, train=train, judge=judging, evaluate=evaluate, register=register
+    )
+    with training_folder([training.path for training in trainings]) as folder:
+        found = stage(params, Path(split.path), folder, Path(judge.path), out)
+    log_numbers(leaderboard, found)
+    shutil.copyfile(out / "report.html", report.path)
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(evaluate, __file__.replace(".py", ".yaml"))

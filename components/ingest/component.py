@@ -1,0 +1,40 @@
+"""Photos to a split, as a Kubeflow component. `python components/ingest/component.py` compiles it."""
+
+from typing import Any, NamedTuple
+
+from kfp import compiler, dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def ingest(
+    split: Output[Dataset],
+    counts: Output[Metrics],
+    ingest: dict[str, Any],
+    s3: dict[str, Any],
+) -> NamedTuple("Outputs", digest=str):
+    """Checks, groups, splits and stores the photos of a folder, an S3 prefix or a DVC revision.
+
+    Args:
+        split: Training, validation and test photos of both domains as a few large arrays, and a manifest.
+        counts: Photos in each part of each domain, and refused ones.
+        ingest: The section `ingest` of the parameter file.
+        s3: The section `s3` of the parameter file.
+
+    Returns:
+        digest: sha256 of everything a training or an evaluation can see of the split.
+    """
+    from pathlib import Path
+
+    from bmask.ingest import ingest as stage
+    from bmask.kubeflow.inside import log_numbers, params_of, result
+
+    stage(params_of(ingest=ingest, s3=s3), Path(split.path))
+    summary = result(split.path, "summary.json")
+    split.metadata["digest"] = summary["digest"]
+    log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})
+    return (summary["digest"],)
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(ingest, __file__.replace(".py", ".yaml"))

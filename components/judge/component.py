@@ -1,0 +1,38 @@
+"""The judge that scores all systems, as a Kubeflow component. `python components/judge/component.py` compiles it."""
+
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def judge(
+    split: Input[Dataset],
+    trained: Output[Model],
+    checks: Output[Metrics],
+    ingest: dict[str, Any],
+    train: dict[str, Any],
+    judge: dict[str, Any],
+):
+    """Trains the judge, once per split, and holds it to its own checks.
+
+    Args:
+        split: What ingest left.
+        trained: The judge as safetensors, and its checks.
+        checks: Accuracy, and the shares of pasted masks seen and of spoiled masks taken for faces.
+        ingest: The section `ingest` of the parameter file.
+        train: The section `train` of the parameter file, for the size of the pictures.
+        judge: The section `judge` of the parameter file.
+    """
+    from pathlib import Path
+
+    from bmask.judge import judge as stage
+    from bmask.kubeflow.inside import log_numbers, params_of
+
+    found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(split.path), Path(trained.path))
+    log_numbers(checks, found)
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(judge, __file__.replace(".py", ".yaml"))

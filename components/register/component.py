@@ -1,0 +1,60 @@
+"""The gate and the registry, as a Kubeflow component. `python components/register/component.py` compiles it."""
+
+from typing import Any, NamedTuple
+
+from kfp import compiler, dsl
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def register(
+    split: Input[Dataset],
+    trainings: Input[list[Model]],
+    judge: Input[Model],
+    evaluation: Input[Artifact],
+    decision: Output[Artifact],
+    ingest: dict[str, Any],
+    augment: dict[str, Any],
+    train: dict[str, Any],
+    models: list[dict[str, Any]],
+    judging: dict[str, Any],
+    evaluate: dict[str, Any],
+    register: dict[str, Any],
+) -> NamedTuple("Outputs", model=str, version=int, promoted=bool):
+    """Brings MLflow in line with the results and promotes the best generator if it passes the gate.
+
+    Args:
+        split: What ingest left.
+        trainings: What the training tasks left.
+        judge: What the judge's task left.
+        evaluation: What evaluate left.
+        decision: What was decided, and why.
+        ingest: The section `ingest` of the parameter file.
+        augment: The section `augment` of the parameter file.
+        train: The section `train` of the parameter file.
+        models: The entries of `models` in the parameter file, each with its `name`.
+        judging: The section `judge` of the parameter file.
+        evaluate: The section `evaluate` of the parameter file.
+        register: The section `register` of the parameter file.
+
+    Returns:
+        model: The best model's name.
+        version: Its version in the registry.
+        promoted: Whether it is the champion now.
+    """
+    from pathlib import Path
+
+    from bmask.kubeflow.inside import params_of, training_folder
+    from bmask.register import register as stage
+
+    folders = (Path(judge.path), Path(evaluation.path), Path(decision.path))
+    params = params_of(
+        models, ingest=ingest, augment=augment, train=train, judge=judging, evaluate=evaluate, register=register
+    )
+    with training_folder([training.path for training in trainings]) as folder:
+        made = stage(params, Path(split.path), folder, *folders)
+    return made["model"], made["version"], made["promoted"]
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(register, __file__.replace(".py", ".yaml"))

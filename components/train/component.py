@@ -1,0 +1,44 @@
+"""One training, as a Kubeflow component. `python components/train/component.py` compiles it."""
+
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+def train(
+    split: Input[Dataset],
+    augmented: Input[Dataset],
+    trained: Output[Model],
+    losses: Output[Metrics],
+    model: dict[str, Any],
+    ingest: dict[str, Any],
+    train: dict[str, Any],
+    s3: dict[str, Any],
+):
+    """Trains one translation system. A retried task goes on from its last checkpoint and its MLflow run.
+
+    Args:
+        split: What ingest left.
+        augmented: What augment left.
+        trained: Both generators as safetensors, losses, samples and how they were made.
+        losses: The last logged value of every loss.
+        model: One entry of `models` in the parameter file: `name`, `network` and `schedule`.
+        ingest: The section `ingest` of the parameter file.
+        train: The section `train` of the parameter file.
+        s3: The section `s3` of the parameter file, for checkpoints in object storage.
+    """
+    from pathlib import Path
+
+    from bmask.kubeflow.inside import last_losses, log_numbers, params_of, result
+    from bmask.train import train as stage
+
+    params = params_of([model], ingest=ingest, train=train, s3=s3)
+    stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
+    trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
+    log_numbers(losses, last_losses(trained.path))
+
+
+if __name__ == "__main__":
+    compiler.Compiler().compile(train, __file__.replace(".py", ".yaml"))

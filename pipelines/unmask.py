@@ -1,0 +1,132 @@
+"""The pipeline for Kubeflow: the stages of dvc.yaml as tasks, with where they run and what they may use.
+
+`python pipelines/unmask.py` compiles pipelines/unmask.yaml from params.yaml; `bmask pipeline` does more.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl, kubernetes
+from kfp.dsl.base_component import BaseComponent
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from components.augment.component import augment as augment_task  # noqa: E402
+from components.evaluate.component import evaluate as evaluate_task  # noqa: E402
+from components.ingest.component import ingest as ingest_task  # noqa: E402
+from components.judge.component import judge as judge_task  # noqa: E402
+from components.register.component import register as register_task  # noqa: E402
+from components.train.component import train as train_task  # noqa: E402
+
+from bmask.params import Cluster, Params, load_params  # noqa: E402
+
+SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL", "AWS_REGION")
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
+    """The pipeline, with the sections of `params` as the defaults of its parameters.
+
+    Args:
+        image: What all tasks run in, with its tag. Kubeflow caches by this name: give each commit its own.
+        parallelism: How many trainings run side by side; 0: all of them.
+    """
+    tree = params.model_dump(mode="json", by_alias=True)
+    cluster = params.cluster
+    tolerations = [{key: value for key, value in entry.items() if value} for entry in tree["cluster"]["tolerations"]]
+
+    @dsl.pipeline(name="unmask", description="Two folders of photos to a registered model that takes face masks off.")
+    def unmask(
+        ingest: dict[str, Any] = tree["ingest"],
+        s3: dict[str, Any] = tree["s3"],
+        augment: dict[str, Any] = tree["augment"],
+        train: dict[str, Any] = tree["train"],
+        models: list[dict[str, Any]] = [{"name": name, **model} for name, model in tree["models"].items()],  # noqa: B006
+        judge: dict[str, Any] = tree["judge"],
+        evaluate: dict[str, Any] = tree["evaluate"],
+        register: dict[str, Any] = tree["register"],
+        gpu: str = cluster.gpu,
+        gpus: int = cluster.gpus,
+        node_selector: dict[str, str] = cluster.node_selector,
+        tolerations: list[dict[str, str]] = tolerations,
+        cpu: str = cluster.cpu,
+        memory: str = cluster.memory,
+    ) -> dsl.Artifact:
+        """Takes masks off: ingest, augment, one training for each model, judge, evaluate, register.
+
+        Args:
+            ingest: The section `ingest` of the parameter file.
+            s3: The section `s3`.
+            augment: The section `augment`.
+            train: The section `train`.
+            models: The entries of `models`, each with its `name`: one more entry is one more training.
+            judge: The section `judge`.
+            evaluate: The section `evaluate`.
+            register: The section `register`.
+            gpu: Resource name of the GPUs that trainings ask for.
+            gpus: How many of them each training gets.
+            node_selector: Labels of the nodes that train.
+            tolerations: Taints that trainings tolerate.
+            cpu: CPUs of each training.
+            memory: Memory of each training.
+
+        Returns:
+            The evaluation: metrics.json, leaderboard.csv, report.html.
+        """
+        split = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
+        if not (params.ingest.source == "embedded" or params.ingest.revision):
+            split.set_caching_options(False)  # photos that can change under one name
+        photos = split.outputs["split"]
+        augmented = _stage(augment_task(split=photos, augment=augment), cluster, image).outputs["augmented"]
+        judged = _stage(judge_task(split=photos, ingest=ingest, train=train, judge=judge), cluster, image)
+        with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
+            training = train_task(split=photos, augmented=augmented, model=model, ingest=ingest, train=train, s3=s3)
+            _common(training, cluster, image, cluster.hours)
+            training.register_pipeline_channels([gpu, gpus, cpu, memory])  # else kfp forgets them inside a loop
+            training.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+            training.set_accelerator_type(gpu).set_accelerator_limit(gpus)
+            kubernetes.add_node_selector_json(training, node_selector)
+            kubernetes.add_toleration_json(training, tolerations)
+            kubernetes.empty_dir_mount(training, "shared-memory", "/dev/shm", "Memory", cluster.shared_memory)
+        sections = {"ingest": ingest, "augment": augment, "train": train, "models": models, "judging": judge}
+        sections |= {"evaluate": evaluate, "register": register}
+        results = {"split": photos, "judge": judged.outputs["trained"], **sections}
+        collected = [dsl.Collected(training.outputs["trained"]) for _ in range(2)]  # each serves one task alone
+        scores = _stage(evaluate_task(trainings=collected[0], **results), cluster, image).outputs["evaluation"]
+        registered = register_task(trainings=collected[1], evaluation=scores, **results)
+        _stage(registered, cluster, image)
+        registered.set_caching_options(False)  # the registry is outside Kubeflow's sight; the stage does nothing twice
+        return scores
+
+    return unmask
+
+
+def _stage(task: dsl.PipelineTask, cluster: Cluster, image: str) -> dsl.PipelineTask:
+    """Everything but a training: a CPU node will do."""
+    _common(task, cluster, image, cluster.stage_hours)
+    task.set_cpu_request(cluster.stage_cpu).set_cpu_limit(cluster.stage_cpu)
+    return task.set_memory_request(cluster.stage_memory).set_memory_limit(cluster.stage_memory)
+
+
+def _common(task: dsl.PipelineTask, cluster: Cluster, image: str, hours: int) -> None:
+    task.set_container_image(image)
+    if cluster.retries:
+        task.set_retry(cluster.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s")
+    kubernetes.set_timeout(task, hours * 3600)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")
+    kubernetes.use_config_map_as_env(task, cluster.config_map, {name: name for name in SETTINGS}, optional=True)
+    kubernetes.use_secret_as_env(task, cluster.secret, {name: name for name in CREDENTIALS}, optional=True)
+    if cluster.claim:
+        kubernetes.mount_pvc(task, cluster.claim, cluster.mount)
+
+
+if __name__ == "__main__":
+    from bmask.kubeflow.compiling import write_pipeline
+
+    chosen = load_params(ROOT / "params.yaml")
+    write_pipeline(build(chosen, f"{chosen.cluster.image}:latest"), Path(__file__).with_suffix(".yaml"))

@@ -1,0 +1,111 @@
+"""`bmask pipeline`: the same stages as `dvc repro`, as a Kubeflow pipeline."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The stages as a Kubeflow pipeline: compile, run here, submit, schedule.")
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter for this once; may be repeated."),
+]
+Image = Annotated[str, typer.Option(help="Image with its tag; else `cluster.image` tagged with the git commit.")]
+Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow's address; empty inside a cluster.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token; else the variable KFP_TOKEN.")]
+Namespace = Annotated[str, typer.Option(help="Your namespace, in a multi-user Kubeflow.")]
+Experiment = Annotated[str, typer.Option(help="Kubeflow's experiment that the run appears in.")]
+ServiceAccount = Annotated[str, typer.Option(help="Service account of the pods.")]
+Cache = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Take tasks whose inputs did not change from the cache.")
+]
+AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Submit although files differ from the commit.")]
+PARAMS = Path("params.yaml")
+
+
+@app.command("compile")
+def compile_(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("pipelines/unmask.yaml"),
+    params: ParamsFile = PARAMS,
+    changes: Set = None,
+    image: Image = "",
+) -> None:
+    """Write the pipeline as YAML, to be uploaded in Kubeflow's UI. The same params give the same bytes."""
+    from bmask.kubeflow.compiling import build_pipeline, write_pipeline
+    from bmask.params import load_params
+
+    chosen = load_params(params, changes or ())
+    write_pipeline(build_pipeline(chosen, image or f"{chosen.cluster.image}:latest"), out)
+    typer.echo(f"{out}: {len(chosen.models)} trainings ({', '.join(chosen.models)})")
+
+
+@app.command()
+def run(
+    params: ParamsFile = PARAMS,
+    changes: Set = None,
+    folder: Annotated[Path, typer.Option(help="Where the tasks' outputs go.")] = Path("results/pipeline"),
+    image: Annotated[str, typer.Option(help="Run each task in a container of this image, through Docker's API.")] = "",
+    cache: Cache = True,
+) -> None:
+    """Run the pipeline on this machine, each task a process of its own. The same bits as `dvc repro`."""
+    from bmask.kubeflow.local import run
+    from bmask.params import load_params
+
+    typer.echo(f"report: {run(load_params(params, changes or ()), folder, cache, image) / 'report.html'}")
+
+
+@app.command()
+def submit(
+    params: ParamsFile = PARAMS,
+    changes: Set = None,
+    host: Host = "",
+    token_file: TokenFile = None,
+    namespace: Namespace = "",
+    experiment: Experiment = "bmask",
+    service_account: ServiceAccount = "",
+    image: Image = "",
+    allow_dirty: AllowDirty = False,
+    cache: Cache = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Print the tasks' states until the run ends.")] = False,
+) -> None:
+    """Start a run on a cluster and print its id. With --wait, exit code 6 when the run fails."""
+    from bmask.kubeflow import remote
+    from bmask.params import load_params
+
+    chosen = remote.pinned(load_params(params, changes or ()))
+    image = image or remote.image_of_commit(chosen, allow_dirty)
+    target = remote.Target(host, token_file, namespace, experiment, service_account, cache)
+    run_id = remote.submit(chosen, image, target, f"unmask {datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    typer.echo(run_id)
+    if wait:
+        remote.wait(run_id, target)
+
+
+@app.command()
+def schedule(
+    cron: Annotated[str, typer.Option(help="Six fields, seconds first: '0 0 3 * * *' is 3 o'clock every night.")],
+    params: ParamsFile = PARAMS,
+    changes: Set = None,
+    name: Annotated[str, typer.Option(help="The schedule's name.")] = "unmask",
+    host: Host = "",
+    token_file: TokenFile = None,
+    namespace: Namespace = "",
+    experiment: Experiment = "bmask",
+    service_account: ServiceAccount = "",
+    image: Image = "",
+    allow_dirty: AllowDirty = False,
+    cache: Cache = True,
+) -> None:
+    """Run the pipeline again and again, never two at once; print the schedule's id."""
+    from bmask.kubeflow import remote
+    from bmask.params import load_params
+
+    chosen = remote.pinned(load_params(params, changes or ()))
+    image = image or remote.image_of_commit(chosen, allow_dirty)
+    target = remote.Target(host, token_file, namespace, experiment, service_account, cache)
+    typer.echo(remote.schedule(chosen, image, target, name, cron))

@@ -1,0 +1,62 @@
+"""What the components need inside their containers: parameters as they arrive, artifacts as the stages know them."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bmask.files import read_json
+from bmask.params import Params, parse_params
+
+
+def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any]) -> Params:
+    """Params from the sections that a task was given; those left out have their defaults.
+
+    `models` has a `name` in each entry, since Kubeflow loops over lists. Raises ParamsError.
+    """
+    named = {entry["name"]: {key: value for key, value in entry.items() if key != "name"} for entry in models}
+    return parse_params(_whole({**sections, "models": named}), "the task's parameters")
+
+
+def _whole(tree: Any) -> Any:
+    """Kubeflow carries numbers as doubles, so that 8 may arrive as 8.0; where a share is meant, 1 is as good as 1.0."""
+    if isinstance(tree, dict):
+        return {key: _whole(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_whole(value) for value in tree]
+    return int(tree) if isinstance(tree, float) and tree.is_integer() else tree
+
+
+@contextmanager
+def training_folder(trainings: Sequence[str]) -> Iterator[Path]:
+    """A folder as `bmask train` leaves it, a folder for each model, made of links to the artifacts of the tasks."""
+    with tempfile.TemporaryDirectory(prefix="bmask-trainings-") as folder:
+        for path in map(Path, trainings):
+            (Path(folder) / read_json(path / "run.json")["model"]).symlink_to(path.resolve())
+        yield Path(folder)
+
+
+def result(folder: str, name: str, *keys: str) -> dict[str, Any]:
+    """A stage's JSON file, or some of its keys."""
+    tree = read_json(Path(folder) / name)
+    return {key: tree[key] for key in keys} if keys else tree
+
+
+def last_losses(folder: str) -> dict[str, float]:
+    """The last row of a training's losses.csv."""
+    with open(Path(folder) / "losses.csv", newline="", encoding="utf-8") as file:
+        *_, row = csv.DictReader(file)
+    return {name: float(value) for name, value in row.items()}
+
+
+def log_numbers(metrics: Any, tree: dict[str, Any], prefix: str = "") -> None:
+    """Logs the numbers of a nested dict to a KFP Metrics artifact, named a.b.c; ends of intervals are left out."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            log_numbers(metrics, value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not key.endswith(("_low", "_high")):
+            metrics.log_metric(f"{prefix}{key}", float(value))

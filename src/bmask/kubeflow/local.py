@@ -1,0 +1,63 @@
+"""The pipeline on this machine, no cluster: each task a process of its own, or a container of its own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bmask.errors import PipelineError
+from bmask.kubeflow.compiling import build_pipeline
+from bmask.params import Params
+
+if TYPE_CHECKING:
+    from kfp.local import DockerRunner
+
+PASSED_ON = ("KFP_RUN_ID", "MLFLOW_", "AWS_")  # beginnings of the variables that a container is given
+
+
+def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> Path:
+    """Runs all tasks, trainings one after another, with outputs below `folder`. Returns evaluate's folder.
+
+    Tasks whose inputs did not change are taken from the cache in `folder`. MLflow is used as by `dvc repro`; the runs
+    hang together under one parent. With `image` each task runs in a container of it, which reaches MLflow and object
+    storage over the network alone.
+
+    Raises PipelineError when a task failed; its own message was printed before.
+    """
+    from kfp import local
+
+    cluster = params.cluster.model_copy(update={"retries": 0})  # kfp would wait minutes between them here too
+    pipeline = build_pipeline(params.model_copy(update={"cluster": cluster}), image or "bmask:local", parallelism=1)
+    for noise in ("You may be attemping to run a task that uses custom", "Task '.*': settings .* have no e"):
+        warnings.filterwarnings("ignore", message=noise)
+    before = os.environ.get("KFP_RUN_ID")
+    os.environ["KFP_RUN_ID"] = str(uuid.uuid4())
+    runner = _containers() if image else local.SubprocessRunner(use_venv=False)
+    local.init(runner, pipeline_root=str(folder), enable_caching=caching)
+    try:
+        return Path(pipeline().output.path)
+    except RuntimeError as error:
+        raise PipelineError(f"{str(error).splitlines()[0]} What it said stands above.") from None
+    finally:
+        os.environ.pop("KFP_RUN_ID") if before is None else os.environ.update(KFP_RUN_ID=before)
+
+
+def _containers() -> DockerRunner:
+    """As narrow as on a careful cluster: nobody's user, no capabilities, nothing writable but outputs and memory."""
+    from kfp import local
+
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise PipelineError("a container cannot reach mlflow.db here; start a server and set MLFLOW_TRACKING_URI")
+    given = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    writable = {"/tmp": "mode=1777,exec", "/work": "mode=1777", "/dev/shm": "mode=1777"}
+    return local.DockerRunner(
+        environment=given,
+        user=f"{os.getuid() or 10001}:{os.getgid() or 10001}",
+        read_only=True,
+        tmpfs=writable,
+        cap_drop=["ALL"],
+        network_mode="host",
+    )
