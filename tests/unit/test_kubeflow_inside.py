@@ -1,0 +1,67 @@
+"""Parameters as they arrive in a container, artifacts as the stages know them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmask.errors import ParamsError
+from bmask.files import write_json
+from bmask.kubeflow.inside import log_numbers, params_of, training_folder
+from bmask.params import load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def as_doubles(tree: object) -> object:
+    """What protobuf's Struct makes of JSON: every number a double, keys in any order."""
+    if isinstance(tree, dict):
+        return {key: as_doubles(tree[key]) for key in sorted(tree, reverse=True)}
+    if isinstance(tree, list):
+        return [as_doubles(value) for value in tree]
+    return float(tree) if isinstance(tree, int) and not isinstance(tree, bool) else tree
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "profiles/paper.yaml", "profiles/photos-cpu.yaml"])
+def test_params_survive_the_way_through_kubeflow(name: str):
+    params = load_params(ROOT / name)
+    tree = json.loads(json.dumps(as_doubles(params.model_dump(mode="json", by_alias=True))))
+    models = [{"name": name, **model} for name, model in tree.pop("models").items()]
+    assert params_of(sorted(models, key=lambda m: list(params.models).index(m["name"])), **tree) == params
+
+
+def test_a_wrong_field_is_named():
+    with pytest.raises(ParamsError, match=r"train\.sede is not a parameter"):
+        params_of(train={"sede": 1.0})
+
+
+def test_trainings_lie_under_their_models_names(tmp_path: Path):
+    for artifact, model in (("a1", "cyclegan"), ("a2", "attentiongan")):
+        (tmp_path / artifact).mkdir()
+        write_json(tmp_path / artifact / "run.json", {"model": model})
+    with training_folder([str(tmp_path / "a1"), str(tmp_path / "a2")]) as folder:
+        assert {p.name: p.resolve() for p in folder.iterdir()} == {
+            "cyclegan": tmp_path / "a1",
+            "attentiongan": tmp_path / "a2",
+        }
+    assert not folder.exists()
+    assert (tmp_path / "a1" / "run.json").exists()
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.logged: dict[str, float] = {}
+
+    def log_metric(self, name: str, value: float) -> None:
+        self.logged[name] = value
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text() | st.floats(allow_nan=False)))
+def test_numbers_alone_are_logged(tree: dict):
+    metrics = Metrics()
+    log_numbers(metrics, {"deep": tree, "x_low": 1.0})
+    assert metrics.logged == {f"deep.{k}": float(v) for k, v in tree.items() if not isinstance(v, str)}
