@@ -49,6 +49,8 @@ class Target:
             token = self.token_file.read_text("utf-8").strip() if self.token_file else os.environ.get(TOKEN)
         except (OSError, UnicodeDecodeError) as error:
             raise PipelineError(f"--token-file {self.token_file} cannot be read: {error}") from None
+        if self.host:
+            _check(self.host, token)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Client(self.host or None, existing_token=token or None, namespace=self.namespace or "kubeflow")
@@ -167,11 +169,32 @@ def _answers(target: Target) -> Iterator[Client]:
     try:
         yield target.client()
     except kfp_server_api.ApiException as error:
-        remedy = {401: f"; the token is missing or too old: {TOKEN} or --token-file", 403: "; ask for the role there"}
-        said = " ".join(str(error.body or error.reason).split())[:300]
-        raise PipelineError(f"{where} answered {error.status} ({said}){remedy.get(error.status, '')}") from None
+        raise _refusal(where, error.status, str(error.body or error.reason)) from None
     except (HTTPError, OSError) as error:
-        raise PipelineError(
-            f"{where} does not answer ({type(error).__name__}); check --host, or forward its port with"
-            " `kubectl -n kubeflow port-forward svc/ml-pipeline 8888`"
-        ) from None
+        raise _absence(where, error) from None
+
+
+def _check(host: str, token: str | None) -> None:
+    """Asks once whether the server is there and lets us in; kfp would try for half a minute and print stack traces."""
+    import requests
+
+    address = host if host.startswith("http") else f"https://{host}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.get(f"{address.rstrip('/')}/apis/v2beta1/healthz", headers=headers, timeout=20)
+    except requests.RequestException as error:
+        raise _absence(host, error) from None
+    if answer.status_code >= 400:
+        raise _refusal(host, answer.status_code, answer.text)
+
+
+def _refusal(where: str, status: int, said: str) -> PipelineError:
+    remedy = {401: f"; the token is missing or too old: {TOKEN} or --token-file", 403: "; ask for the role there"}
+    return PipelineError(f"{where} answered {status} ({' '.join(said.split())[:300]}){remedy.get(status, '')}")
+
+
+def _absence(where: str, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"{where} does not answer ({type(error).__name__}); check --host, or forward its port with"
+        " `kubectl -n kubeflow port-forward svc/ml-pipeline 8888`"
+    )
