@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from bmask.params import parse_params
 
@@ -56,8 +57,9 @@ class Workspace:
         whole = parse_params(params).model_dump(mode="json", by_alias=True)  # DVC knows no defaults
         (self.folder / "params.yaml").write_text(yaml.safe_dump(whole))
 
-    def run(self, *command: str) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=600)
+    def run(self, *command: str, env: dict[str, str] | None = None) -> str:
+        whole = {**self.env, **(env or {})}
+        done = subprocess.run(command, cwd=self.folder, env=whole, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
         return done.stdout
 
@@ -87,6 +89,35 @@ def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
     assert decision["champion"] == 1
     assert "cyclegan" in workspace.run("dvc", "metrics", "show")
     assert "champion" in workspace.run("bmask", "champion")
+
+
+def test_kubeflow_gives_the_same_bits_and_the_same_leaderboard(workspace: Workspace, tmp_path: Path):
+    """Side by side from scratch: checkpoints and runs of its own, so nothing is taken over."""
+    for name in ("pipelines", "components"):
+        shutil.copytree(ROOT / name, workspace.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    command = ["bmask", "pipeline", "run", "--folder", str(tmp_path / "run")]
+    command += ["--set", f"train.checkpoints={tmp_path}/checkpoints"]
+    workspace.run(*command, env={"MLFLOW_TRACKING_URI": store})
+    (evaluation,) = tmp_path.glob("run/*/evaluate/evaluation")
+    ours, theirs = workspace.folder / "results", evaluation
+    for name in ("metrics.json", "leaderboard.csv", "scores.csv"):
+        assert (theirs / name).read_bytes() == (ours / "evaluate" / name).read_bytes(), name
+    trained = {json.loads((p / "run.json").read_text())["model"]: p for p in tmp_path.glob("run/*/*/train/trained")}
+    assert set(trained) == {"cyclegan", "attentiongan"}
+    for model, folder in trained.items():
+        for name in ("generator.safetensors", "mask_generator.safetensors", "losses.csv"):
+            assert (folder / name).read_bytes() == (ours / "train" / model / name).read_bytes(), (model, name)
+    runs = MlflowClient(store).search_runs(["1"])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs} == {None, parent.info.run_id}
+    assert len({run.data.tags["kfp_run_id"] for run in runs}) == 1
+    assert len(runs) == 3
+
+    before = set(tmp_path.glob("run/unmask-*"))
+    workspace.run(*command, env={"MLFLOW_TRACKING_URI": store})
+    (again,) = set(tmp_path.glob("run/unmask-*")) - before
+    assert [task.name for task in again.iterdir()] == ["register"]  # the others came from the cache
 
 
 def test_with_nothing_changed_only_register_runs_and_registers_nothing(workspace: Workspace):

@@ -36,12 +36,16 @@ def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> 
     before = os.environ.get("KFP_RUN_ID")
     os.environ["KFP_RUN_ID"] = str(uuid.uuid4())
     runner = _containers() if image else local.SubprocessRunner(use_venv=False)
+    mask = os.umask(0) if image and not os.getuid() else None  # root makes the folders, the container's user writes
+    folder.mkdir(parents=True, exist_ok=True)
     local.init(runner, pipeline_root=str(folder), enable_caching=caching)
     try:
         return Path(pipeline().output.path)
     except RuntimeError as error:
         raise PipelineError(f"{str(error).splitlines()[0]} What it said stands above.") from None
     finally:
+        if mask is not None:
+            os.umask(mask)
         os.environ.pop("KFP_RUN_ID") if before is None else os.environ.update(KFP_RUN_ID=before)
 
 

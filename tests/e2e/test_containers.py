@@ -1,0 +1,62 @@
+"""The whole pipeline in containers: Docker's API, a real MLflow server, nobody's user, a read-only root.
+
+Asked for by `make pipeline-containers`, which builds the image and names it in BMASK_IMAGE; too heavy for every change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from bmask.kubeflow.local import run
+from bmask.params import Params, parse_params
+from tests.e2e.test_pipeline import ROOT, TINY
+
+IMAGE = os.environ.get("BMASK_IMAGE", "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGE, reason="BMASK_IMAGE names no image")]
+
+
+@pytest.fixture
+def kept_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kfp has containers removed by themselves and asks for their exit code after; podman 4 then answers 500, not 404."""
+    from docker.models.containers import Container, ContainerCollection
+
+    start, wait = ContainerCollection.run, Container.wait
+
+    def run(self: Any, *args: Any, auto_remove: bool = False, **options: Any) -> Container:
+        return start(self, *args, **options)
+
+    def wait_and_remove(self: Container, **options: Any) -> dict:
+        ended = wait(self, **options)
+        self.remove()
+        return ended
+
+    monkeypatch.setattr(ContainerCollection, "run", run)
+    monkeypatch.setattr(Container, "wait", wait_and_remove)
+
+
+def params() -> Params:
+    return parse_params(yaml.safe_load(os.environ["BMASK_PARAMS"]) if "BMASK_PARAMS" in os.environ else TINY)
+
+
+def test_the_pipeline_runs_in_containers_as_nobody(tmp_path: Path, mlflow_server: str, monkeypatch, kept_until_asked):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    evaluation = run(params(), tmp_path / "run", caching=False, image=IMAGE)
+    scores = json.loads((evaluation / "metrics.json").read_text())
+    assert {"cyclegan", "attentiongan", "mean_face"} <= set(scores)
+    assert (evaluation / "report.html").stat().st_uid == 10001 or os.getuid() != 0
+    client = MlflowClient(mlflow_server)
+    versions = client.search_model_versions("name = 'bmask-unmasker'")
+    assert len(versions) == 1
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert {run.data.tags["bmask.model"] for run in children} == {"cyclegan", "attentiongan"}
+    assert {run.data.tags["git_sha"] for run in children} == {IMAGE.rpartition(":")[2]}
