@@ -6,11 +6,12 @@ and one more line there is one more training in the pipeline.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bmask.errors import ParamsError
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
@@ -36,7 +37,9 @@ class Faces(Section):
 
 
 class Ingest(Section):
-    source: str = "embedded"  # a folder with the two domain folders, or `embedded`
+    source: str = "embedded"  # a folder with the two domain folders, s3://bucket/prefix, or `embedded`
+    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source is a folder inside it
+    revision: str = ""  # its commit, tag or branch; HEAD when empty
     masked: str = "masked"  # the folders' names
     unmasked: str = "unmasked"
     faces: Faces = Faces()
@@ -51,6 +54,22 @@ class Ingest(Section):
     )
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
     private: bool = False  # keeps every picture of a person out of MLflow and reports
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Ingest:
+        if self.revision and not self.repository:
+            raise ValueError(f"revision {self.revision} is of no repository; set ingest.repository or remove it")
+        if not self.repository:
+            return self
+        if self.source == "embedded" or self.source.startswith("s3://"):
+            raise ValueError(f"source {self.source} is no folder of a repository; correct it or remove repository")
+        inside = PurePosixPath(self.source)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise ValueError(f"source {self.source} leads out of the repository; name a folder inside it")
+        address = urlsplit(self.repository)
+        if address.password or (address.scheme in ("http", "https") and address.username):
+            raise ValueError("repository holds a password or token; leave it to git's credential helper")
+        return self
 
 
 class Augment(Section):
@@ -79,7 +98,9 @@ class Train(Section):
     sample_every: Positive = 5  # epochs
     checkpoint_every: Positive = 2  # epochs
     log_every: Positive = 20  # steps
-    checkpoints: str = "checkpoints"  # outside DVC's outputs: survives a re-run, a kill and a changed epoch count
+    # Outside DVC's outputs: survives a re-run, a kill and a changed epoch count. A folder, or s3://bucket/prefix, which
+    # outlives the disk too; the folder `checkpoints` is then the working copy.
+    checkpoints: str = "checkpoints"
 
 
 class Schedule(Section):
@@ -137,6 +158,26 @@ class Register(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9  # of the paired bootstrap against the champion
 
 
+class S3(Section):
+    """Where the object storage is. What is empty comes from boto3's own chain, and so do credentials, always."""
+
+    endpoint: str = ""  # http(s)://host:port; empty: AWS_ENDPOINT_URL, else AWS itself
+    region: str = ""  # empty: AWS_REGION or the profile's
+    path_style: bool = False  # true puts the bucket behind the host: http://host/bucket
+    # Some S3-compatible servers refuse the checksum headers that boto3 sends by default.
+    checksums: Literal["when_required", "when_supported"] = "when_required"
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str) -> str:
+        address = urlsplit(endpoint)
+        if endpoint and (address.scheme not in ("http", "https") or not address.hostname):
+            raise ValueError("is no http:// or https:// address; write it like http://host:port")
+        if "@" in address.netloc:
+            raise ValueError("holds a user or password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+        return endpoint
+
+
 class Params(Section):
     ingest: Ingest = Ingest()
     augment: Augment = Augment()
@@ -145,6 +186,7 @@ class Params(Section):
     judge: Judge = Judge()
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
+    s3: S3 = S3()
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:
