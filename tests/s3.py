@@ -33,7 +33,7 @@ class Server:
         """What a process needs to find the server and be let in."""
         names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
         keys = {names[key]: value for key, value in self.keys(who).items() if key in names}
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", **keys}
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", **keys}
 
     def empty(self, bucket: str) -> None:
         """The bucket is there and holds nothing."""
@@ -75,15 +75,15 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[Server]:
-    """Runs a server whose data lies in `folder`, and kills it when the block ends."""
+def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[Server]:
+    """Runs a server whose data lies in `folder`, and kills it when the block ends; the data stays for the next one."""
     folder.mkdir(parents=True, exist_ok=True)
     identities = [
         {"name": access, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
         for (access, secret), actions in ((OWNER, ["Admin"]), (READER, ["Read", "List"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    s3, filer, master, volume = free_ports(4)
+    s3, filer, master, volume = ports or free_ports(4)
     command = f"""{WEED} mini -dir={folder} -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false
         -s3.config={folder}/s3.json -s3.port={s3} -s3.port.iceberg=0 -s3.port.lance=0 -webdav=false -admin.ui=false
         -disableHttp=true -filer.port={filer} -master.port={master} -volume.port={volume}"""

@@ -238,4 +238,6 @@ def _sentence(error: dict) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "top level"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not a parameter; remove it or correct its name"
-    return f"{place}: {error['msg'].removeprefix('Value error, ')} (got {error['input']!r})"[:300]
+    if error["type"] == "value_error":  # ours: it names what it should and leaves passwords out
+        return f"{place}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{place}: {error['msg']} (got {error['input']!r})"[:300]

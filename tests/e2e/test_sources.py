@@ -103,7 +103,7 @@ def test_more_objects_than_a_listing_holds_all_come(s3, tmp_path):
 def test_no_key_leads_out_of_the_folder(s3, key, tmp_path, monkeypatch):
     listed = [key.removeprefix("v1/")]  # this server does not keep such keys, others do
     monkeypatch.setattr(objects.Prefix, "names", lambda self: listed)
-    with pytest.raises(DataError, match=r"is no path below a folder; rename or remove the object"):
+    with pytest.raises(DataError, match=r"is no path below a folder; rename or remove that object"):
         objects.download("s3://photos/v1", tmp_path / "into", Params().s3)
     assert not list(tmp_path.rglob("*.png"))
 

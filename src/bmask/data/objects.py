@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ KEY_UNKNOWN = "the server does not know the access key; set AWS_ACCESS_KEY_ID to
 KEY_WRONG = "the secret does not belong to the access key; set AWS_SECRET_ACCESS_KEY to the right one"
 NO_BUCKET = "there is no bucket {bucket} at {endpoint}; create it or correct {field}"
 NO_RIGHT = "the access key has not the right to {action} there; give it that right or use another key"
-NOT_THERE = "an object vanished in between; let nobody change the prefix and run it again"
+NOT_THERE = "an object, or the bucket {bucket}, vanished in between; see who removes them, and run it again"
 REGION = "the bucket is in another region; set s3.region or AWS_REGION"
 EXPIRED = "the session token has expired; get a new one (AWS_SESSION_TOKEN)"
 ANSWERS = {
@@ -112,11 +113,23 @@ class Prefix:
     def _explained(self, action: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
         try:
             yield
-        except (BotoCoreError, ClientError, Boto3Error, ValueError) as error:
-            cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
+        except (
+            BotoCoreError,
+            ClientError,
+            Boto3Error,
+            RetriesExceededError,
+            S3DownloadFailedError,
+            ValueError,
+        ) as error:
+            cause: Any = error
+            if isinstance(error, RetriesExceededError):
+                cause = error.last_exception
+            elif isinstance(error, Boto3Error) and error.__context__:
+                cause = error.__context__
             raise DataError(f"{self.field} {self.url}: {self._cause(cause, action)}") from None
         except OSError as error:
             what = f"cannot {action}: {error.filename or 'a file'}: {error.strerror}; see to this machine's disk"
@@ -154,6 +167,11 @@ def download(url: str, folder: Path, settings: S3, field: str = "ingest.source")
             pass
 
 
+def region_of(settings: S3) -> str | None:
+    """AWS_REGION is what clusters and other SDKs set; boto3 reads AWS_DEFAULT_REGION alone."""
+    return settings.region or os.environ.get("AWS_REGION") or None
+
+
 def _client(settings: S3) -> Any:
     import boto3
     from botocore.config import Config
@@ -167,5 +185,5 @@ def _client(settings: S3) -> Any:
         connect_timeout=10,
         max_pool_connections=WORKERS,
     )
-    session = boto3.session.Session(region_name=settings.region or None)  # the default one keeps old credentials
+    session = boto3.session.Session(region_name=region_of(settings))  # the default one keeps old credentials
     return session.client("s3", endpoint_url=settings.endpoint or None, config=config)

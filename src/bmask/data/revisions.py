@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bmask.data.objects import SCHEME, region_of
 from bmask.errors import DataError
 from bmask.params import S3
 from bmask.progress import say
@@ -85,8 +86,8 @@ def _opened(repository: str, revision: str) -> Iterator[Repo]:
 def _name_the_server(repo: Any, s3: S3) -> None:
     """A remote in S3 that names no endpoint or region is where our own S3 is."""
     for remote in repo.config["remote"].values():
-        if str(remote.get("url", "")).startswith("s3://"):
-            for option, value in (("endpointurl", s3.endpoint), ("region", s3.region)):
+        if str(remote.get("url", "")).startswith(SCHEME):
+            for option, value in (("endpointurl", s3.endpoint), ("region", region_of(s3))):
                 if value:
                     remote.setdefault(option, value)
 
