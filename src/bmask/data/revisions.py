@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,8 @@ def _opened(repository: str, revision: str) -> Iterator[Repo]:
 
     # DVC takes a local repository's working files when no revision is named, and a clone's HEAD may be another branch.
     at = revision or ("HEAD" if os.path.exists(repository) else None)
-    with tempfile.TemporaryDirectory(prefix="bmask-dvc-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bmask-dvc-") as scratch, ExitStack() as after:
+        after.callback(clean_repos)  # the clone
         config = {"core": {"site_cache_dir": scratch}}
         try:
             repo = Repo.open(repository, rev=at, uninitialized=True, subrepos=True, config=config)
@@ -76,11 +77,7 @@ def _opened(repository: str, revision: str) -> Iterator[Repo]:
                 f"ingest.repository: {repository} cannot be read as a git repository ({_said(error)});"
                 " correct its path or URL, and see to its credentials"
             ) from None
-        try:
-            with repo:
-                yield repo
-        finally:
-            clean_repos()  # the clone
+        yield after.enter_context(repo)
 
 
 def _name_the_server(repo: Any, s3: S3) -> None:
