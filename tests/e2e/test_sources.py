@@ -182,7 +182,7 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
 
     stored = s3.names("photos")
     s3.client().delete_object(Bucket="photos", Key=next(name for name in stored if not name.endswith(".dir")))
-    assert "No storage files available: 'data/faces/" in refused(one.model_copy(update={"s3": head.s3}), tmp_path)
+    assert "No storage files available: 'data/faces/" in refused(head, tmp_path)
     s3.empty("photos")
     message = refused(one.model_copy(update={"s3": head.s3}), tmp_path)
     assert f"the files of data/faces at {commits[0]} cannot be fetched" in message
