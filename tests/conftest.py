@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from s3 import Server, s3_server
 from tiny import tiny_params, write_augment, write_split
 
 # A shared machine may be slow for a second; that is no failure.
@@ -88,3 +91,24 @@ def augment_folder(workplace) -> Path:
 def params():
     """One small model, `unmasker`: scheme 2 with guided discriminators, 2 epochs of 4 steps."""
     return tiny_params()
+
+
+@pytest.fixture(scope="session")
+def s3_server_of_session(tmp_path_factory) -> Iterator[Server]:
+    """One server for all tests of a process; it starts in a second."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server_of_session, monkeypatch, tmp_path) -> Server:
+    """The server with an empty bucket `photos`; the environment names the server and holds the owner's keys."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server_of_session.environment().items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "nobody"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3_server_of_session.empty("photos")
+    return s3_server_of_session

@@ -13,8 +13,9 @@ import numpy as np
 from bmask.data.dataset import DOMAINS, Split, open_array
 from bmask.data.sheets import contact_sheet
 from bmask.files import fresh_folder, write_bytes, write_json
-from bmask.params import Augment, Params
+from bmask.params import Params
 from bmask.progress import bar, say
+from bmask.sections import Augment
 
 if TYPE_CHECKING:
     from albumentations import Compose

@@ -143,7 +143,7 @@ def draw(
 ) -> None:
     """Draw the embedded set: faces with and without masks, the truth beside them."""
     from bmask.data.faces import draw_set
-    from bmask.params import Faces
+    from bmask.sections import Faces
 
     draw_set(folder, Faces(masked=masked, unmasked=unmasked, size=size, seed=seed))
 

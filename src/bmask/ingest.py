@@ -23,8 +23,9 @@ from bmask.data.sheets import contact_sheet
 from bmask.data.sources import Entry, open_source
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_bytes, write_json, write_text
-from bmask.params import Ingest, Params
+from bmask.params import Params
 from bmask.progress import bar, say
+from bmask.sections import Ingest
 
 ON_SHEET = 12  # photos of each domain and part
 
@@ -56,11 +57,12 @@ def ingest(params: Params, out: Path) -> None:
     alone; names and the order of files change nothing but the names in the manifest.
 
     Raises:
-        DataError: folders missing or empty, too many photos refused, a part left empty, or truth that does not fit.
+        DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a part left empty,
+            or truth that does not fit.
     """
     settings = params.ingest
-    with open_source(settings) as entries, fresh_folder(Path(out)) as folder:
-        photos = list(bar(_parallel(inspect, entries), len(entries), "ingest: checking photos"))
+    with open_source(params) as source, fresh_folder(Path(out)) as folder:
+        photos = list(bar(_parallel(inspect, source.entries), len(source.entries), "ingest: checking photos"))
         refused = [photo for photo in photos if photo.reason]
         _check_refused(refused, len(photos), settings)
         good = sorted((p for p in photos if not p.reason), key=lambda p: (p.entry.domain, p.sha256, p.entry.name))
@@ -76,7 +78,7 @@ def ingest(params: Params, out: Path) -> None:
             "digest": digest(used, folder),
             "load_size": settings.load_size,
             "private": settings.private,
-            "source": settings.source,
+            **source.origin,
             "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
             "groups": groups,
             "rejected": len(refused),

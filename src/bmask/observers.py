@@ -1,4 +1,5 @@
-"""What watches a training here: sample sheets and a progress bar. `tracking.Tracker` is the third observer."""
+"""What watches a training here: sample sheets and a progress bar. `tracking.Tracker` and
+`mirror.CheckpointMirror` are observers too."""
 
 from __future__ import annotations
 
@@ -40,6 +41,8 @@ class SampleSheets:
             labels.append("attention")
         write_bytes(self.folder / f"epoch-{epoch:04d}.png", contact_sheet(rows, labels))
 
+    def saved(self) -> None: ...
+
     def sheets(self, every: int, epochs: int) -> list[Path]:
         """The sheets of this schedule; a longer training before may have left more."""
         shown = [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
@@ -80,3 +83,5 @@ class Progress:
             self.bar.close()
 
     def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None: ...
+
+    def saved(self) -> None: ...

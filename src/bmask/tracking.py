@@ -86,6 +86,8 @@ class Tracker:
         if self.run_id and sheet.exists():
             self._safely(lambda: _log_sheets(self.client, self.run_id, [sheet]))
 
+    def saved(self) -> None: ...
+
     def finish(self, train_folder: Path, floor: float) -> None:
         """Ends the run and brings it in line with the outputs."""
         self._flush()

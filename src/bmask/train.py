@@ -6,8 +6,6 @@ Everything that is needed to log the training again is among the outputs, since 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import shutil
 import time
 from dataclasses import asdict
@@ -20,30 +18,30 @@ from torch import Tensor
 from bmask.data.dataset import Split, open_array, resize, to_tensor
 from bmask.errors import DataError, ParamsError, TrainingError
 from bmask.files import fresh_folder, read_json, write_json
+from bmask.fingerprint import fingerprint, identity, short
 from bmask.gan.generator_file import load_generator, save_generator
+from bmask.mirror import open_checkpoints
 from bmask.observers import Progress, SampleSheets
-from bmask.params import Model, Params
+from bmask.params import Params
 from bmask.progress import say
+from bmask.sections import Model
 from bmask.training import checkpoint
 from bmask.training.device import pick_device, pick_precision
 from bmask.training.loop import Diverged, LoopOptions
 from bmask.training.loop import train as run_loop
 
 GENERATOR, MASK_GENERATOR = "generator.safetensors", "mask_generator.safetensors"
-SCHEDULE = (
-    "epochs",
-    "constant_epochs",
-)  # left out of the checkpoint's fingerprint: a longer training may go on from it
 
 
 def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
-    A training that was killed goes on from its last checkpoint below `train.checkpoints`. The run appears in MLflow
-    while it trains.
+    A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
+    is in object storage. The run appears in MLflow while it trains.
 
     Raises:
-        ParamsError: there is no such model. DataError: the photos do not fit. TrainingError: the training diverged.
+        ParamsError: there is no such model. DataError: the photos do not fit, or the object storage fails at the start.
+        TrainingError: the training diverged.
     """
     from bmask.tracking import Tracker
 
@@ -51,11 +49,12 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     split = Split.open(split_folder)
     photos, digest = _photos(augment_folder)
     options = _loop_options(params, recipe)
-    fingerprint = _fingerprint(params, recipe, digest)
-    folder = Path(params.train.checkpoints) / f"{model}-{_hash(fingerprint)[:12]}"
-    identity = _hash({**fingerprint, **{key: getattr(recipe.schedule, key) for key in SCHEDULE}})
-    _say_resume(folder, fingerprint, options)
-    about = {"model": model, "fingerprint": identity, "data_digest": split.digest, "params": _plain(params, recipe)}
+    warm = _warm_files(recipe)
+    bits = fingerprint(params, recipe, digest, warm)
+    folder, mirrors = open_checkpoints(params, f"{model}-{short(bits)}", bits, split.private)
+    _say_resume(folder, bits, options)
+    about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
+    about["params"] = _plain(params, recipe)
 
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     samples = SampleSheets(folder / "samples", private=split.private)
@@ -68,9 +67,9 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             to_tensor(shown),
             options,
             folder,
-            fingerprint,
-            observers=[Progress(model, options), samples, tracker],
-            warm=_warm(recipe, params),
+            bits,
+            observers=[Progress(model, options), samples, tracker, *mirrors],
+            warm=_warm(recipe, warm),
         )
     except Diverged as error:
         tracker.failed(str(error))
@@ -85,7 +84,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         "seconds": round(time.monotonic() - began, 1),
         "steps": result.steps,
         "device": str(pick_device(options.device)),
-        "precision": fingerprint["precision"],
+        "precision": bits["precision"],
         "private": split.private,
     }
     with fresh_folder(out) as fresh:
@@ -159,32 +158,6 @@ def _loop_options(params: Params, recipe: Model) -> LoopOptions:
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 
 
-def _fingerprint(params: Params, recipe: Model, digest: str) -> dict:
-    """What decides the bits of a training, but its length."""
-    device = pick_device(params.train.device)
-    shared = params.train.model_dump(include={"image_size", "seed", "threads", "pool", "ema", "log_every"})
-    schedule = recipe.schedule.model_dump(exclude=set(SCHEDULE))
-    if recipe.schedule.warm_start:
-        schedule["warm_start"] = {way: _hash_file(path) for way, path in _warm_files(recipe).items()}
-    return {
-        **{f"train.{key}": value for key, value in shared.items()},
-        **{f"schedule.{key}": value for key, value in schedule.items()},
-        **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
-        "device": device.type,
-        "precision": pick_precision(params.train.precision, device),
-        "data": digest,
-        "torch": torch.__version__,
-        "code": _code(),
-    }
-
-
-def _code() -> str:
-    """Digest of the sources that a training's bits depend on: a change there is another training."""
-    package = Path(__file__).parent
-    sources = sorted([*package.glob("gan/*.py"), *package.glob("training/*.py")])
-    return _hash({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in sources})[:12]
-
-
 def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
     """Tells from where the training goes on, or which checkpoints it refuses and why."""
     found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
@@ -201,6 +174,9 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
 
 
 def _warm_files(recipe: Model) -> dict[str, Path]:
+    """The generator files to begin from, by direction; none without a warm start."""
+    if not recipe.schedule.warm_start:
+        return {}
     from bmask.serving.resolve import resolve
 
     unmask = Path(resolve(recipe.schedule.warm_start))
@@ -208,12 +184,10 @@ def _warm_files(recipe: Model) -> dict[str, Path]:
     return {"ab": unmask, **({"ba": mask} if mask.exists() else {})}
 
 
-def _warm(recipe: Model, params: Params) -> dict[str, dict[str, Tensor]] | None:
+def _warm(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]:
     """The weights to begin from. The registered model holds the unmasking direction alone; the other starts fresh."""
-    if not recipe.schedule.warm_start:
-        return None
     weights = {}
-    for way, path in _warm_files(recipe).items():
+    for way, path in files.items():
         generator, about = load_generator(path)
         differences = checkpoint.compare(_shape(about["network"]), _shape(asdict(recipe.network)))
         if differences:
@@ -240,11 +214,3 @@ def _write_losses(path: Path, history: list[dict]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
-
-
-def _hash(tree: dict) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

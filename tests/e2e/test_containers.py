@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
+from tests.e2e.test_pipeline import ROOT, TINY
 
 from bmask.kubeflow.local import run
 from bmask.params import Params, parse_params
-from tests.e2e.test_pipeline import ROOT, TINY
 
 IMAGE = os.environ.get("BMASK_IMAGE", "")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGE, reason="BMASK_IMAGE names no image")]

@@ -60,7 +60,7 @@ class Watch:
     """An observer that remembers, and can stop the training at a step."""
 
     def __init__(self, stop_at: int | None = None):
-        self.stop_at, self.epochs, self.rows, self.shown = stop_at, [], [], []
+        self.stop_at, self.epochs, self.rows, self.shown, self.saves = stop_at, [], [], [], []
 
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
         self.epochs.append(epoch)
@@ -73,6 +73,9 @@ class Watch:
 
     def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None:
         self.shown.append((epoch, step, inputs.clone(), translated))
+
+    def saved(self) -> None:
+        self.saves.append(len(self.rows))
 
 
 def run(
@@ -196,6 +199,21 @@ def test_the_same_photos_are_shown_through_time_as_the_average_sees_them(tmp_pat
         expected = trained.generators["ab"](shown())
     for part, last in zip(expected, watch.shown[-1][3], strict=True):
         assert torch.equal(part, last)
+
+
+def test_observers_hear_of_a_checkpoint_when_it_is_there(tmp_path):
+    watch = Watch()
+    run(tmp_path, watch=watch, epochs=5, constant_epochs=1, checkpoint_every=2)
+    assert watch.saves == [epoch * STEPS for epoch in (1, 2, 4, 5)]
+
+    class Reads(Watch):
+        def saved(self) -> None:
+            super().saved()
+            self.found = checkpoint.read(tmp_path / "other" / LATEST)["step"]
+            assert self.found == self.rows[-1]["step"]
+
+    run(tmp_path / "other", watch=(reads := Reads()))
+    assert reads.found == 4 * STEPS
 
 
 def test_showing_and_saving_change_nothing(whole, tmp_path):

@@ -14,7 +14,8 @@ from bmask.augment import augment, policy, vary_once
 from bmask.data.dataset import DOMAINS
 from bmask.errors import DataError
 from bmask.files import read_json, write_json, write_text
-from bmask.params import Augment, Params, parse_params
+from bmask.params import Params, parse_params
+from bmask.sections import Augment
 
 SIZE = 32
 

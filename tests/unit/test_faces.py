@@ -16,7 +16,7 @@ from bmask.data.faces import CASES, KINDS, draw_face, draw_set
 from bmask.data.faces.canvas import Canvas, Pose, ellipse, mirrored, rounded
 from bmask.data.faces.traits import STYLES, TONES, sample_person
 from bmask.errors import DataError
-from bmask.params import Faces
+from bmask.sections import Faces
 
 SMALL = Faces(masked=50, unmasked=40, size=32, hard=0.5, seed=3)
 

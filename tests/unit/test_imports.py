@@ -62,6 +62,8 @@ ALLOWED = {
     "quality": {"quality", "data", "gan", "serving", *BASE},
     "tracking": {"store", "serving", "gan", *BASE},
     "observers": {"training", "gan", "data", *BASE},
+    "fingerprint": {"training", *BASE},
+    "mirror": {"training", "gan", "data", *BASE},
     "champion": {"store", "serving", *BASE},
 }
 STAGES = {"ingest", "augment", "train", "judge", "evaluate", "register"}

@@ -164,6 +164,19 @@ IMPOSSIBLE = [
     ({"train": {"checkpoint_every": 0}}, "train.checkpoint_every"),
     ({"train": {"image_size": 8}}, "train.image_size"),
     ({"train": {"image_size": 128}, "ingest": {"load_size": 72}}, "train.image_size 128 exceeds ingest.load_size 72"),
+    ({"ingest": {"revision": "v1"}}, "ingest: revision v1 is of no repository; set ingest.repository"),
+    *[
+        ({"ingest": {"repository": ".", "source": source}}, f"ingest: source {source} {why}")
+        for source, why in [
+            ("embedded", "is no folder of a repository; correct it or remove repository"),
+            ("s3://bucket/prefix", "is no folder of a repository; correct it or remove repository"),
+            ("/photos", "leads out of the repository; name a folder inside it"),
+            ("a/../../photos", "leads out of the repository; name a folder inside it"),
+        ]
+    ],
+    ({"s3": {"endpoint": "localhost:9000"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
+    ({"s3": {"endpoint": "http://"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
+    ({"s3": {"checksums": "never"}}, "s3.checksums"),
     ({"train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
     ({"register": {"confidence": 1.0}}, "register.confidence"),
     ({"evaluate": {"attention_floor": 1.0}}, "evaluate.attention_floor"),
@@ -215,6 +228,25 @@ def test_a_discriminator_too_deep_for_the_pictures_is_refused():
     assert "16" in message
     parse_params({**tree, "train": {"image_size": 24}})
     parse_params({**network(system="cyclegan", discriminator_layers=2), "train": {"image_size": 16}})
+
+
+def test_passwords_are_refused_and_not_repeated():
+    for url in (
+        "https://me:secret-word@host/photos.git",
+        "https://secret-word@host/photos.git",
+        "ssh://a:secret-word@b",
+    ):
+        message = refused({"ingest": {"source": "photos", "repository": url}})
+        assert "ingest: repository holds a password or token; leave it to git's credential helper" in message
+        assert "secret-word" not in message
+    message = refused({"s3": {"endpoint": "http://me:secret-word@host:9000"}})
+    assert "s3.endpoint: holds a user or password; set AWS_ACCESS_KEY_ID" in message
+    assert "secret-word" not in message
+
+
+@pytest.mark.parametrize("url", ["git@host:me/p.git", "ssh://git@host/p.git", "https://host/p.git", "../p"])
+def test_a_repository_may_be_named_in_every_way_of_git(url):
+    assert parse_params({"ingest": {"source": "photos", "repository": url}}).ingest.repository == url
 
 
 def test_every_mistake_is_told_at_once():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bmask.data.photos import decode, frame, recompress, resample
-from bmask.params import Ingest
+from bmask.sections import Ingest
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Where photos come from: a folder with two domain folders, or the embedded set drawn into one."""
+"""Where photos come from: a folder with two domain folders, on this disk, in S3, in a repository, or drawn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bmask.data.objects import SCHEME, download
+from bmask.data.revisions import fetch_revision
 from bmask.errors import DataError, ParamsError
-from bmask.params import Ingest
+from bmask.params import Params
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what file managers leave behind; hidden names are left out too
 
@@ -29,37 +31,57 @@ class Entry:
     region: Path | None = None  # where the mask is, 255 in a grey picture
 
 
+@dataclass(frozen=True)
+class Source:
+    """The files, and where they come from: source, repository and the full commit, the last two empty elsewhere."""
+
+    entries: list[Entry]
+    origin: dict[str, str]
+
+
 @contextmanager
-def open_source(settings: Ingest) -> Iterator[list[Entry]]:
-    """Yields the files of both domains, sorted by domain and name; the source may vanish when the block ends.
+def open_source(params: Params) -> Iterator[Source]:
+    """Yields the files of both domains, sorted by domain and name; they may vanish when the block ends.
+
+    What is not on this disk is fetched to a temporary folder (TMPDIR). The same files give the same entries from
+    wherever they come.
 
     Raises:
-        DataError: a folder is missing or a domain is empty.
+        DataError: a folder is missing, a domain is empty, or the photos cannot be fetched.
         ParamsError: both domains are the same folder, or one lies in the other.
     """
-    if settings.source != "embedded":
-        yield scan(Path(settings.source), settings.masked, settings.unmasked)
-        return
-    from bmask.data.faces import draw_set
+    settings, commit = params.ingest, ""
+    with tempfile.TemporaryDirectory(prefix="bmask-photos-") as temporary:
+        folder = Path(temporary) / "photos"
+        if settings.repository:
+            commit = fetch_revision(settings.repository, settings.revision, settings.source, folder, params.s3)
+        elif settings.source.startswith(SCHEME):
+            download(settings.source, folder, params.s3, "ingest.source")
+        elif settings.source == "embedded":
+            from bmask.data.faces import draw_set
 
-    with tempfile.TemporaryDirectory(prefix="bmask-faces-") as folder:
-        draw_set(Path(folder), settings.faces, settings.masked, settings.unmasked)
-        yield scan(Path(folder), settings.masked, settings.unmasked)
+            draw_set(folder, settings.faces, settings.masked, settings.unmasked)
+        else:
+            folder = Path(settings.source)
+        entries = scan(folder, settings.masked, settings.unmasked, settings.source)
+        yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
 
 
-def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked") -> list[Entry]:
+def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked", called: str = "") -> list[Entry]:
     """Lists the files below `folder/masked` and `folder/unmasked`, with the truth in `folder/truth` where there is one.
 
     Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
-    Sub folders are searched, hidden files and the clutter of file managers are not.
+    Sub folders are searched, hidden files and the clutter of file managers are not. `called` is the folder's name in
+    errors, for one that is temporary.
     """
+    called = called or str(folder)
     if not folder.is_dir():
-        raise DataError(f"ingest.source: there is no folder {folder}; name one that holds the two domain folders")
+        raise DataError(f"ingest.source: there is no folder {called}; name one that holds the two domain folders")
     domains = {"masked": folder / masked, "unmasked": folder / unmasked}
     for role, path in domains.items():
         if not path.is_dir():
             there = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or "none"
-            raise DataError(f"{folder} has no folder {path.name} (folders there: {there}); set ingest.{role}")
+            raise DataError(f"{called} has no folder {path.name} (folders there: {there}); set ingest.{role}")
     a, b = (path.resolve() for path in domains.values())
     if a.is_relative_to(b) or b.is_relative_to(a):
         raise ParamsError(f"ingest.masked and ingest.unmasked: {masked!r} and {unmasked!r} share photos; separate them")
@@ -70,7 +92,7 @@ def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked") -> li
     for role, path in domains.items():
         files = sorted((_printable(file.relative_to(path)), file) for file in _files(path))
         if not files:
-            raise DataError(f"{path} is empty; put the {role} photos there or set ingest.{role}")
+            raise DataError(f"{called}/{path.name} is empty; put the {role} photos there or set ingest.{role}")
         for name, file in files:
             entry = Entry(role, name, file)
             if role == "masked" and truth.is_dir():

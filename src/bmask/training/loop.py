@@ -58,6 +58,7 @@ class Observer(Protocol):
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None: ...
     def losses(self, row: dict) -> None: ...
     def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None: ...
+    def saved(self) -> None: ...  # a checkpoint
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def train(
                 "pools": {domain: pool.kept for domain, pool in pools.items()},
             }
             checkpoint.save(folder, saved, before_decay)
+            for observer in observers:
+                observer.saved()
     return Trained(average.network, state["history"], state["step"])
 
 
@@ -243,6 +246,4 @@ def _state_of(optimizer: torch.optim.Optimizer) -> list[dict]:
 
 
 def _restore(optimizer: torch.optim.Optimizer, moments: list[dict]) -> None:
-    whole = optimizer.state_dict()
-    whole["state"] = dict(enumerate(moments))
-    optimizer.load_state_dict(whole)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(enumerate(moments))})

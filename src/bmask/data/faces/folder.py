@@ -16,8 +16,8 @@ from bmask.data.faces.masks import KINDS
 from bmask.data.faces.picture import CASES, Face, draw_face
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_text
-from bmask.params import Faces
 from bmask.progress import bar
+from bmask.sections import Faces
 
 
 def draw_set(folder: Path, faces: Faces, masked: str = "masked", unmasked: str = "unmasked") -> None:

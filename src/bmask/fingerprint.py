@@ -1,0 +1,59 @@
+"""What decides the bits of a training: the same fingerprint, the same generators, wherever it runs and is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bmask.params import Params
+from bmask.sections import Model
+from bmask.training.device import pick_device, pick_precision
+
+SCHEDULE = ("epochs", "constant_epochs")  # left out: a longer training may go on from a shorter one's checkpoint
+NO_BITS = {"generator_file.py"}  # in gan/; writes what a training has made
+
+
+def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path]) -> dict:
+    """All but its length, as JSON values by name. `data`: the photos' digest; `warm`: files that it begins from."""
+    device = pick_device(params.train.device)
+    shared = params.train.model_dump(include={"image_size", "seed", "threads", "pool", "ema", "log_every"})
+    schedule = recipe.schedule.model_dump(exclude=set(SCHEDULE))
+    if warm:
+        schedule["warm_start"] = {way: hashlib.sha256(path.read_bytes()).hexdigest() for way, path in warm.items()}
+    return {
+        **{f"train.{key}": value for key, value in shared.items()},
+        **{f"schedule.{key}": value for key, value in schedule.items()},
+        **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
+        "device": device.type,
+        "precision": pick_precision(params.train.precision, device),
+        "data": data,
+        "torch": torch.__version__,
+        "code": _code(),
+    }
+
+
+def identity(found: dict, recipe: Model) -> str:
+    """The digest of a fingerprint with the length: which training this is."""
+    return _hash({**found, **{key: getattr(recipe.schedule, key) for key in SCHEDULE}})
+
+
+def short(found: dict) -> str:
+    """A fingerprint in 12 characters, for names of folders."""
+    return _hash(found)[:12]
+
+
+def _hash(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _code() -> str:
+    """Digest of the sources that a training's bits depend on: a change there is another training."""
+    package = Path(__file__).parent
+    found = [*package.glob("gan/*.py"), *package.glob("training/*.py")]
+    sources = sorted(path for path in found if path.name not in NO_BITS)
+    return _hash({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in sources})[:12]

@@ -1,0 +1,209 @@
+"""The sections of params.yaml, one for each stage, named like it: types, defaults, and what values make sense."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class Faces(Section):
+    """The embedded set of drawn faces, used when ingest.source is `embedded`."""
+
+    masked: Positive = 600
+    unmasked: Positive = 600
+    size: Annotated[int, Field(strict=True, ge=32, le=1024)] = 96
+    hard: Share = 0.15  # share of the masked pictures that show a labelled failure case
+    seed: Count = 7
+
+
+class Ingest(Section):
+    source: str = "embedded"  # a folder with the two domain folders, s3://bucket/prefix, or `embedded`
+    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source is a folder inside it
+    revision: str = ""  # its commit, tag or branch; HEAD when empty
+    masked: str = "masked"  # the folders' names
+    unmasked: str = "unmasked"
+    faces: Faces = Faces()
+    load_size: Annotated[int, Field(strict=True, ge=16, le=1024)] = 72  # side of the stored squares, px
+    fit: Literal["crop", "pad"] = "crop"  # a square from the middle, or the whole photo with borders; never squashed
+    match_resolution: bool = True  # give both domains the same distribution of effective resolution
+    jpeg_quality: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
+    test: Share = 0.2
+    validation: Share = 0.1  # of what is not test
+    near_duplicates: Annotated[int, Field(strict=True, ge=0, le=32)] = (
+        4  # Hamming distance of 64-bit perceptual hashes within a group
+    )
+    max_rejected: Share = 0.05  # more refused photos than this fail the stage
+    private: bool = False  # keeps every picture of a person out of MLflow and reports
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Ingest:
+        if self.revision and not self.repository:
+            raise ValueError(f"revision {self.revision} is of no repository; set ingest.repository or remove it")
+        if not self.repository:
+            return self
+        if self.source == "embedded" or self.source.startswith("s3://"):
+            raise ValueError(f"source {self.source} is no folder of a repository; correct it or remove repository")
+        inside = PurePosixPath(self.source)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise ValueError(f"source {self.source} leads out of the repository; name a folder inside it")
+        address = urlsplit(self.repository)
+        if address.password or (address.scheme in ("http", "https") and address.username):
+            raise ValueError("repository holds a password or token; leave it to git's credential helper")
+        return self
+
+
+class Augment(Section):
+    copies: Positive = 2  # stored arrays per photo, the photo itself first
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.08  # random zoom in and out, share of the side
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.85  # smallest share of the area kept by the random resized crop
+    rotate: Annotated[float, Field(ge=0, le=45)] = 6.0  # degrees either way
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    saturation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.01
+    seed: Count = 11
+
+
+class Train(Section):
+    """What all trainings share."""
+
+    image_size: Annotated[int, Field(strict=True, ge=16, le=1024)] = 64  # side of the random crops, px
+    seed: Count = 1
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    threads: Count = 2  # CPU threads; part of the fingerprint, since sums depend on it; 0 takes what torch takes
+    pool: Count = 50
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the generators' moving average; 0 switches it off
+    samples: Positive = 8  # photos whose translation is shown through time
+    sample_every: Positive = 5  # epochs
+    checkpoint_every: Positive = 2  # epochs
+    log_every: Positive = 20  # steps
+    # Outside DVC's outputs: survives a re-run, a kill and a changed epoch count. A folder, or s3://bucket/prefix, which
+    # outlives the disk too; the folder `checkpoints` is then the working copy.
+    checkpoints: str = "checkpoints"
+
+
+class Schedule(Section):
+    """How long and how fast one model trains."""
+
+    epochs: Positive = 200
+    constant_epochs: Count = 100  # then the rate falls linearly to 0 at the end
+    batch_size: Positive = 4
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epoch_photos: Count = 0  # photos in an epoch; 0: as many as the larger domain has
+    warm_start: str = ""  # a generator file or a models:/ address to begin from
+
+    @model_validator(mode="after")
+    def _decay_fits(self) -> Schedule:
+        if self.constant_epochs > self.epochs:
+            raise ValueError(f"constant_epochs {self.constant_epochs} exceeds epochs {self.epochs}; lower it")
+        return self
+
+
+class Model(Section):
+    """One training: a system with its options, and its schedule."""
+
+    network: Annotated[CycleGANOptions | AttentionGANOptions, Field(discriminator="system")]
+    schedule: Schedule = Schedule()
+
+
+class Judge(Section):
+    """The classifier masked/unmasked that scores the systems; trained once per split."""
+
+    filters: Positive = 24
+    epochs: Positive = 8
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    seed: Count = 3
+    min_accuracy: Share = 0.95  # on validation photos
+    min_pasted: Share = 0.9  # unmasked photos with pasted masks that must be called masked
+    max_fooled: Share = 0.1  # masked photos with blurred or grey lower faces that may be called unmasked
+
+
+class Evaluate(Section):
+    baselines: tuple[Literal["identity", "mean_face", "inpainting"], ...] = ("identity", "mean_face", "inpainting")
+    attention_floor: Annotated[float, Field(ge=0, lt=1)] = 0.1  # below it the photo's own pixel is kept, bit for bit
+    bootstrap: Positive = 500  # resamples of groups
+    seed: Count = 5
+    pictures: Positive = 24  # rows in the report
+
+
+class Register(Section):
+    name: str = "bmask-unmasker"
+    min_unmask_rate: Share = 0.5  # lower bound of the interval
+    min_upper_ssim: Share = 0.8  # lower bound: the upper face stays as it was
+    primary: Literal["kid", "unmask_rate", "upper_ssim"] = "kid"
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9  # of the paired bootstrap against the champion
+
+
+class Toleration(Section):
+    """Lets training pods onto nodes with a taint; the fields are those of Kubernetes."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+
+Quantity = Annotated[
+    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?$")
+]  # of CPU or memory, as Kubernetes writes it
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+
+class Cluster(Section):
+    """Where and how the tasks run on Kubernetes. `dvc repro` does not look at it."""
+
+    image: str = "bmask"  # without a tag: `bmask pipeline submit` adds the git SHA
+    gpu: str = "nvidia.com/gpu"  # resource name
+    gpus: Count = 1  # of each training
+    node_selector: dict[str, str] = {}  # labels of the nodes that train
+    tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
+    cpu: Quantity = "4"  # of each training
+    memory: Quantity = "16Gi"
+    shared_memory: Quantity = "2Gi"  # /dev/shm, counts as memory
+    stage_cpu: Quantity = "2"  # of every other task
+    stage_memory: Quantity = "8Gi"
+    hours: Positive = 48  # then a training is stopped
+    stage_hours: Positive = 4  # then any other task is stopped
+    retries: Count = 3  # of a task, with 1, 2, 4 ... minutes between
+    config_map: KubernetesName = "bmask"  # addresses: MLflow, object storage
+    secret: KubernetesName = "bmask"  # credentials
+    claim: Literal[""] | KubernetesName = ""  # a persistent volume claim for photos and checkpoints, if there is one
+    mount: str = "/volume"  # where that volume appears in the tasks
+
+
+class S3(Section):
+    """Where the object storage is. What is empty comes from boto3's own chain, and so do credentials, always."""
+
+    endpoint: str = ""  # http(s)://host:port; empty: AWS_ENDPOINT_URL, else AWS itself
+    region: str = ""  # empty: AWS_REGION or the profile's
+    path_style: bool = False  # true puts the bucket behind the host: http://host/bucket
+    # Some S3-compatible servers refuse the checksum headers that boto3 sends by default.
+    checksums: Literal["when_required", "when_supported"] = "when_required"
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str) -> str:
+        address = urlsplit(endpoint)
+        if endpoint and (address.scheme not in ("http", "https") or not address.hostname):
+            raise ValueError("is no http:// or https:// address; write it like http://host:port")
+        if "@" in address.netloc:
+            raise ValueError("holds a user or password; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+        return endpoint

@@ -1,0 +1,249 @@
+"""The same photos from a folder, a real S3 server and git revisions give one split; what goes wrong is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bmask.data import objects
+from bmask.data.dataset import Split
+from bmask.data.revisions import pin_revision
+from bmask.errors import DataError
+from bmask.ingest import ingest
+from bmask.params import Params, parse_params
+from repository import Repository
+from s3 import OWNER, READER, free_ports
+
+COUNT = 40  # of each domain
+
+
+def draw(folder: Path, seed: int = 0, count: int = COUNT) -> Path:
+    for domain in ("masked", "unmasked"):
+        for number in range(count):
+            noise = np.random.default_rng([seed, number, len(domain)]).integers(0, 256, (5, 5, 3), np.uint8)
+            path = folder / domain / "älbum" / f"{seed} {number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).resize((24, 24), Image.Resampling.BICUBIC).save(path)
+    return folder
+
+
+def settings(source: Path | str, s3: dict | None = None, **ingest_options) -> Params:
+    tree = {"source": str(source), "load_size": 20, "validation": 0.3, **ingest_options}
+    return parse_params({"ingest": tree, "train": {"image_size": 16}, "s3": s3 or {}})
+
+
+def split_of(params: Params, folder: Path) -> Split:
+    out = folder / "results"
+    ingest(params, out)
+    return Split.open(out)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    return draw(tmp_path_factory.mktemp("source") / "photos")
+
+
+@pytest.fixture(scope="module")
+def expected(photos, tmp_path_factory) -> Split:
+    return split_of(settings(photos), tmp_path_factory.mktemp("expected"))
+
+
+def refused(params: Params, tmp_path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        ingest(params, tmp_path / "refused")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not any(secret in message for _, secret in (OWNER, READER))
+    assert not (tmp_path / "refused").exists()
+    return message
+
+
+# S3
+
+
+def test_photos_below_a_prefix_give_the_split_of_their_folder(s3, photos, expected, tmp_path):
+    s3.upload(photos, "photos", "v1")
+    s3.upload(photos / "masked", "photos", "v10/other")  # begins alike, and is not below it
+    s3.client().put_object(Bucket="photos", Key="v1/masked/", Body=b"")  # a folder's marker
+    split = split_of(settings("s3://photos/v1/"), tmp_path)
+    assert split.digest == expected.digest
+    assert split.names("masked", "test") == expected.names("masked", "test")
+    assert split.summary["source"] == "s3://photos/v1/"
+    assert split.summary["revision"] == ""
+
+
+def test_the_params_name_the_server_and_a_reader_may_read(s3, photos, expected, tmp_path, monkeypatch):
+    s3.upload(photos, "photos", "v1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), READER, strict=True):
+        monkeypatch.setenv(name, value)
+    for checksums in ("when_required", "when_supported"):
+        server = {"endpoint": s3.endpoint, "region": "us-east-1", "path_style": True, "checksums": checksums}
+        assert split_of(settings("s3://photos/v1", server), tmp_path).digest == expected.digest
+
+
+def test_more_objects_than_a_listing_holds_are_all_found(s3):
+    client, names = s3.client(), [f"{number:04d}" for number in range(1003)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: client.put_object(Bucket="photos", Key=f"many/{name}", Body=b""), names))
+    assert objects.Prefix("s3://photos/many", Params().s3, "ingest.source").names() == names
+
+
+@pytest.mark.parametrize("key", ["v1/../out.png", "v1/masked//a.png", "v1/./a.png", "v1//etc/a.png"])
+def test_no_key_leads_out_of_the_folder(s3, key, tmp_path, monkeypatch):
+    listed = [key.removeprefix("v1/")]  # this server does not keep such keys, others do
+    monkeypatch.setattr(objects.Prefix, "names", lambda self: listed)
+    with pytest.raises(DataError, match=r"is no path below a folder; rename or remove that object"):
+        objects.download("s3://photos/v1", tmp_path / "into", Params().s3)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_what_is_missing_is_named(s3, photos, tmp_path):
+    assert "no objects below it; put the photos there" in refused(settings("s3://photos/v2"), tmp_path)
+    message = refused(settings("s3://nobodys-bucket/v1"), tmp_path)
+    assert "there is no bucket nobodys-bucket at http://127.0.0.1:" in message
+    assert "correct ingest.source" in message
+    s3.upload(photos, "photos", "v1")
+    message = refused(settings("s3://photos/v1", masked="mask"), tmp_path)
+    assert "s3://photos/v1 has no folder mask (folders there: masked, unmasked); set ingest.masked" in message
+    assert "write it like s3://bucket/prefix" in refused(settings("s3:///v1"), tmp_path)
+
+
+def test_wrong_keys_are_told_apart_and_no_secret_is_told(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+    message = refused(settings("s3://photos/v1"), tmp_path)
+    assert "the secret does not belong to the access key; set AWS_SECRET_ACCESS_KEY" in message
+    assert "another-secret" not in message
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    assert "does not know the access key; set AWS_ACCESS_KEY_ID" in refused(settings("s3://photos/v1"), tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    assert "there are no credentials; set AWS_ACCESS_KEY_ID" in refused(settings("s3://photos/v1"), tmp_path)
+
+
+def test_a_server_that_is_down_is_named(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    port = free_ports(1)[0]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{OWNER[1]}@127.0.0.1:{port}")
+    message = refused(settings("s3://photos/v1"), tmp_path)
+    assert f"nothing answers at http://127.0.0.1:{port}; start the server, or correct s3.endpoint" in message
+
+
+def test_who_may_not_write_is_told(s3, monkeypatch):
+    for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), READER, strict=True):
+        monkeypatch.setenv(name, value)
+    prefix = objects.Prefix("s3://photos/v1", Params().s3, "train.checkpoints")
+    with pytest.raises(DataError, match=r"train\.checkpoints s3://photos/v1: .* not the right to write a\.txt"):
+        prefix.put("a.txt", b"text")
+    assert not s3.names("photos")
+
+
+# Revisions
+
+
+def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected, tmp_path, monkeypatch):
+    repository = Repository(tmp_path / "repository")
+    shutil.copytree(photos, repository.folder / "data/faces")
+    repository.run("dvc", "init", "-q")
+    remote = "[core]\n remote = store\n['remote \"store\"']\n url = s3://photos/dvc\n"
+    (repository.folder / ".dvc/config").write_text(remote)
+    commits = []
+    for seed in (None, 1):
+        if seed is not None:
+            draw(repository.folder / "data/faces", seed, 10)
+        repository.run("dvc", "add", "-q", "data/faces")
+        commits.append(repository.commit())
+        repository.run("git", "tag", f"v{len(commits)}")
+    repository.run("dvc", "push", "-q", "--all-tags")
+    for path in (".dvc/cache", "data/faces"):  # what a fresh clone has not
+        shutil.rmtree(repository.folder / path)
+    before = sorted(repository.folder.rglob("*"))
+
+    one = settings("data/faces", repository=str(repository.folder), revision="v1")
+    split = split_of(one, tmp_path)
+    assert split.digest == expected.digest
+    assert split.summary["revision"] == commits[0]
+    assert split.summary["source"] == "data/faces"
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # the remote names no server, so the params' one is meant
+    head = settings("data/faces", {"endpoint": s3.endpoint}, repository=f"file://{repository.folder}")
+    other = split_of(head, tmp_path)
+    assert other.digest != expected.digest
+    assert other.summary["revision"] == commits[1]
+    assert other.summary["counts"] != expected.summary["counts"]
+    assert sorted(repository.folder.rglob("*")) == before
+
+    stored = s3.names("photos")
+    s3.client().delete_object(Bucket="photos", Key=next(name for name in stored if not name.endswith(".dir")))
+    assert "No storage files available: 'data/faces/" in refused(head, tmp_path)
+    s3.empty("photos")
+    message = refused(one.model_copy(update={"s3": head.s3}), tmp_path)
+    assert f"the files of data/faces at {commits[0]} cannot be fetched" in message
+    assert "`dvc push` them there" in message
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
+    assert "Forbidden" in refused(head, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def plain(photos, tmp_path_factory) -> Repository:
+    """Two commits; DVC knows nothing of it."""
+    repository = Repository(tmp_path_factory.mktemp("plain") / "repository")
+    shutil.copytree(photos, repository.folder / "faces")
+    repository.first = repository.commit()
+    repository.run("git", "tag", "-a", "v1", "-m", "the first")
+    draw(repository.folder / "faces", 1, 3)
+    repository.second = repository.commit()
+    draw(repository.folder / "faces", 2, 3)  # in no commit
+    return repository
+
+
+WITHOUT_GIT = """
+import shutil, sys
+from bmask.ingest import ingest
+from bmask.params import parse_params
+assert shutil.which("git") is None
+ingest(parse_params({"ingest": {"source": "faces", "repository": sys.argv[1], "revision": sys.argv[2], "load_size": 20,
+    "validation": 0.3}, "train": {"image_size": 16}}), sys.argv[3])
+"""
+
+
+def test_a_folder_that_git_keeps_needs_neither_dvc_nor_a_git_binary(plain, expected, tmp_path):
+    (tmp_path / "bin").mkdir()
+    for repository in (str(plain.folder), f"file://{plain.folder}"):
+        arguments = (repository, "v1", str(tmp_path / "out"))
+        subprocess.run(
+            [sys.executable, "-c", WITHOUT_GIT, *arguments],
+            env={**os.environ, "PATH": str(tmp_path / "bin")},
+            check=True,
+            timeout=300,
+        )
+        split = Split.open(tmp_path / "out")
+        assert split.digest == expected.digest
+        assert split.summary["revision"] == plain.first
+
+
+def test_a_revision_is_pinned_to_its_whole_commit(plain):
+    for repository in (str(plain.folder), f"file://{plain.folder}"):
+        assert pin_revision(repository, "v1") == plain.first
+        assert pin_revision(repository, plain.first) == plain.first
+        assert pin_revision(repository, "main") == plain.second
+        assert pin_revision(repository) == plain.second
+
+
+def test_what_a_repository_has_not_is_named(plain, tmp_path):
+    here = str(plain.folder)
+    with pytest.raises(DataError, match=r"ingest\.revision: .* has no commit, tag or branch v9; push it"):
+        pin_revision(here, "v9")
+    with pytest.raises(DataError, match=r"has no commit, tag or branch v9; push it"):
+        pin_revision(f"file://{here}", "v9")
+    for place in (str(tmp_path / "nowhere"), str(tmp_path), f"file://{tmp_path}"):
+        with pytest.raises(DataError, match=r"ingest\.repository: .* cannot be read as a git repository"):
+            pin_revision(place, "v1")
+    assert f"has no folder mask at {plain.first}" in refused(settings("mask", repository=here, revision="v1"), tmp_path)
