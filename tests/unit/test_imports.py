@@ -60,7 +60,8 @@ ALLOWED = {
     "store": BASE,
     "serving": {"serving", "gan", "data", "store", *BASE},
     "quality": {"quality", "data", "gan", "serving", *BASE},
-    "tracking": {"store", "serving", "gan", *BASE},
+    "runs": {"store", *BASE},
+    "tracking": {"runs", "store", "serving", "gan", *BASE},
     "observers": {"training", "gan", "data", *BASE},
     "champion": {"store", "serving", *BASE},
 }
