@@ -139,6 +139,7 @@ runs.open_run({"model": name, "fingerprint": name, "data_digest": "d", "params":
 """
 
 
+@pytest.mark.slow
 def test_trainings_in_two_processes_hang_under_one_parent(any_store, in_pipeline, workplace):
     models = ["attentiongan", "cyclegan"]
     children = [subprocess.Popen([sys.executable, "-c", TRAINING, model]) for model in models]
@@ -283,6 +284,7 @@ def killed(command: list[str], moment) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plugin", "status"), [(False, "RUNNING"), (True, "KILLED")])
 def test_a_retried_task_goes_on_with_its_run(plugin, status, served_store, in_pipeline, workplace, monkeypatch):
     given = given_run(served_store, monkeypatch) if plugin else None

@@ -421,6 +421,7 @@ def test_a_training_that_explodes_stops_and_names_the_losses(system, tmp_path):
     assert "total" in message
     assert "NaN or infinite by step" in message
     assert "lower schedule.lr" in message
+    assert "starts anew" in message  # the rate is part of the fingerprint
     for path in tmp_path.iterdir():  # no checkpoint holds the broken history
         assert all(math.isfinite(row["total"]) for row in checkpoint.read(path)["history"])
 
