@@ -42,7 +42,13 @@ def store_template(tmp_path_factory) -> Path:
 @pytest.fixture
 def workplace(tmp_path, monkeypatch) -> Path:
     """The working folder of a test with results/ingest and results/augment, away from the caller's MLflow."""
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):
+    for name in (
+        "MLFLOW_RUN_ID",
+        "MLFLOW_EXPERIMENT_NAME",
+        "MLFLOW_EXPERIMENT_ID",
+        "MLFLOW_TRACKING_URI",
+        "KFP_RUN_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import resource
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,24 @@ def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None
             },
         }
     )
+
+
+def write_generator(folder: Path) -> Path:
+    """An untrained generator for 32 px whose weights are large enough to change what it is shown."""
+    import torch
+
+    from bmask.gan.generator_file import save_generator
+    from bmask.gan.networks import build_generator
+
+    options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
+    torch.manual_seed(1)
+    network = build_generator(options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    path = folder / "generator.safetensors"
+    save_generator(path, network, {"network": asdict(options), "image_size": 32, "model": "tiny"})
+    return path
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class Params(Section):
     s3: S3 = S3()
     augment: Augment = Augment()
     train: Train = Train()
-    models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Model] = {}
+    models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Model] = Field(default_factory=dict)
     judge: Judge = Judge()
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmask import champion as registry
-from bmask import store, tracking
+from bmask import runs, store, tracking
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.params import Params
@@ -87,8 +87,7 @@ def register(
     name = params.register_.name
 
     client = store.connect()
-    for model in outputs.runs:
-        _log(client, outputs, model, evaluation, params.evaluate.attention_floor)
+    logged = [_log(client, outputs, model, evaluation, params.evaluate.attention_floor) for model in outputs.runs]
     decision = _decided(client, name, evaluation)
     if decision is None:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
@@ -108,6 +107,8 @@ def register(
         "data_digest": outputs.data_digest,
         "scores": outputs.metrics[model],
     }
+    private = _read(outputs.split_folder / "summary.json")["private"]
+    tracking.log_pipeline(logged, decision, _named(outputs, model), outputs.evaluate_folder, private)
     with fresh_folder(out) as folder:
         write_json(folder / "decision.json", decision)
     return decision
@@ -137,15 +138,23 @@ def _digest(params: Params, outputs: Outputs) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float) -> None:
-    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model."""
+def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float) -> str:
+    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model.
+
+    Returns the run's id.
+    """
     run = tracking.ensure_logged(outputs.train_folder / model, floor)
     if run.data.tags.get(tracking.EVALUATED) == evaluation:
-        return
-    scores = {f"test/{key}": value for key, value in outputs.values(model).items()}
+        return run.info.run_id
     model_id = run.data.tags[tracking.MODEL_ID]
-    tracking.log_scores(run.info.run_id, model_id, scores, ("test photos", outputs.data_digest))
+    tracking.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
     client.set_tag(run.info.run_id, tracking.EVALUATED, evaluation)
+    return run.info.run_id
+
+
+def _named(outputs: Outputs, model: str) -> dict[str, float]:
+    """The model's scores under their names in MLflow."""
+    return {f"test/{key}": value for key, value in outputs.values(model).items()}
 
 
 def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any] | None:
@@ -195,7 +204,7 @@ def _version(client: MlflowClient, params: Params, outputs: Outputs, model: str)
 
     version = find()
     if version is None:
-        run = tracking.find_run(about["fingerprint"])
+        run = runs.find_run(about["fingerprint"])
         model_id = _model_with_floor(client, run, outputs.train_folder / model, about, params.evaluate.attention_floor)
         if registry.registered_model(client, name) is None:
             client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
@@ -211,15 +220,13 @@ def _version(client: MlflowClient, params: Params, outputs: Outputs, model: str)
 
 def _model_with_floor(client: MlflowClient, run: Run, folder: Path, about: dict, floor: float) -> str:
     """The training's LoggedModel; logged once more where it would serve with another attention floor than evaluated."""
-    import mlflow
-
     from bmask.serving.model import log_generator
 
     logged = client.get_logged_model(run.data.tags[tracking.MODEL_ID])
     if logged.tags.get(FLOOR) == f"{floor:g}":
         return logged.model_id
     tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR}
-    with mlflow.start_run(run_id=run.info.run_id):
+    with runs.active(run):
         info = log_generator(folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, floor=floor)
     return info.model_id
 

@@ -12,7 +12,7 @@ from bmask.errors import BmaskError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "bmask"
+EXPERIMENT, GIVEN = "bmask", "MLFLOW_RUN_ID"  # a run that was opened for this process, by a cluster for example
 
 
 class TrackingError(BmaskError):
@@ -37,15 +37,24 @@ def connect() -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     mlflow.set_tracking_uri(uri)
+    client, given = mlflow.MlflowClient(), os.environ.get(GIVEN)
     try:
-        if not os.environ.get("MLFLOW_RUN_ID"):
-            mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT)
+        if given:
+            mlflow.set_experiment(experiment_id=client.get_run(given).info.experiment_id)
+        else:
+            mlflow.set_experiment(experiment_name())
     except Exception as error:
-        raise TrackingError(
-            f"the MLflow store {without_password(uri)} does not answer ({first_line(error)});"
-            " start it or set MLFLOW_TRACKING_URI"
-        ) from None
-    return mlflow.MlflowClient()
+        if given and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            trouble = f"does not know the run {given}; unset {GIVEN} or set MLFLOW_TRACKING_URI"
+        else:
+            trouble = f"does not answer ({first_line(error)}); start it or set MLFLOW_TRACKING_URI"
+        raise TrackingError(f"the MLflow store {without_password(uri)} {trouble}") from None
+    return client
+
+
+def experiment_name() -> str:
+    """Of the experiment where runs begin."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def first_line(error: Exception) -> str:

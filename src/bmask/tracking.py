@@ -1,7 +1,7 @@
-"""MLflow: which run a training is, and what is logged, in batches.
+"""MLflow: what is logged, in batches. Which run it goes to is for `runs` to say.
 
-A training is found again by its fingerprint, a tag. While it trains, `Tracker` sends rows and pictures; when it is
-done, `ensure_logged` brings the run in line with the stage's outputs, whoever made them and wherever they came from.
+While a training runs, `Tracker` sends rows and pictures; when it is done, `ensure_logged` brings its run in line with
+the stage's outputs, whoever made them and wherever they came from.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bmask.errors import DataError
 from bmask.files import read_json
 from bmask.progress import say
-from bmask.store import connect, first_line
+from bmask.runs import FINGERPRINT, PIPELINE_RUN, activate, active, end, open_run, settle_pipeline
+from bmask.store import GIVEN, connect, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,27 +26,9 @@ if TYPE_CHECKING:
 
     from bmask.gan.translation import Translation
 
-FINGERPRINT, COMPLETE, MODEL_ID, EVALUATED = "bmask.fingerprint", "bmask.complete", "bmask.model_id", "bmask.evaluated"
+COMPLETE, MODEL_ID, EVALUATED, TRAININGS = "bmask.complete", "bmask.model_id", "bmask.evaluated", "bmask.trainings"
 SAMPLES_KEY = "samples"  # one key for all steps: the UI shows them with a slider
 BATCH = 1000  # metrics in a request; the server's limit
-
-
-def find_run(fingerprint: str) -> Run | None:
-    """The run of the training with this fingerprint in the current experiment, the newest if there are several."""
-    import mlflow
-
-    clause = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
-    found = mlflow.search_runs(filter_string=clause, output_format="list", max_results=1, search_all_experiments=True)
-    return found[0] if found else None
-
-
-def git_sha() -> str:
-    """The commit of the working folder, `-dirty` when tracked files differ from it, `unknown` outside git."""
-    try:
-        describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 class Tracker:
@@ -64,11 +46,10 @@ class Tracker:
 
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
         def start() -> None:
-            import mlflow
-
             self.client = connect()
-            self.run_id = _open_run(self.about).info.run_id
-            mlflow.start_run(run_id=self.run_id, log_system_metrics=True)
+            run = open_run(self.about, adopt=True)
+            self.run_id = run.info.run_id
+            activate(run, log_system_metrics=True)
             self.last_step = _last_step(self.client, self.run_id)
             self.rows = [row for row in history if row["step"] > self.last_step]
 
@@ -92,7 +73,7 @@ class Tracker:
         """Ends the run and brings it in line with the outputs."""
         self._flush()
         self._end("FINISHED")
-        self._safely(lambda: ensure_logged(train_folder, floor))
+        self._safely(lambda: ensure_logged(train_folder, floor, adopt=True))
 
     def failed(self, why: str) -> None:
         self._flush()
@@ -109,10 +90,8 @@ class Tracker:
             self._safely(lambda: _log_rows(self.client, self.run_id, rows))
 
     def _end(self, status: str) -> None:
-        import mlflow
-
         if self.run_id:
-            self._safely(lambda: mlflow.end_run(status))
+            self._safely(lambda: end(status))
 
     def _safely(self, action: Any) -> None:
         try:
@@ -126,27 +105,26 @@ class Tracker:
         """Else the next run in this process would find one active."""
         import mlflow
 
-        active = mlflow.active_run()
-        if active and active.info.run_id == self.run_id:
+        running = mlflow.active_run()
+        if running and running.info.run_id == self.run_id:
             with contextlib.suppress(Exception):
-                mlflow.end_run("KILLED")
+                end("KILLED")
 
 
-def ensure_logged(train_folder: Path, floor: float | None = None) -> Run:
+def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = False) -> Run:
     """Brings the run of a training in line with its outputs: params, data, losses, samples, model. Safe to repeat.
 
-    `floor` is the attention floor that the logged model serves with; None takes serving's own.
+    `floor` is the attention floor that the logged model serves with; None takes serving's own. `adopt` is for the task
+    that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
 
     Raises TrackingError when the store does not answer, DataError when the folder is no training's.
     """
-    import mlflow
-
     try:
         about = read_json(Path(train_folder) / "run.json")
     except FileNotFoundError:
         raise DataError(f"{train_folder} holds no run.json, so no training; run `bmask train` first") from None
     client = connect()
-    run = _open_run(about)
+    run = open_run(about, adopt)
     if run.data.tags.get(COMPLETE) == "true":
         return run
     run_id = run.info.run_id
@@ -157,15 +135,15 @@ def ensure_logged(train_folder: Path, floor: float | None = None) -> Run:
     _log_sheets(client, run_id, sorted((Path(train_folder) / "samples").glob("epoch-*.png")))
     for name in ("losses.csv", "run.json"):
         client.log_artifact(run_id, str(Path(train_folder) / name))
-    with mlflow.start_run(run_id=run_id):
+    with active(run):
         model_id = _log_model(train_folder, about, floor)
     for key, value in {MODEL_ID: model_id, COMPLETE: "true"}.items():
         client.set_tag(run_id, key, value)
     return client.get_run(run_id)
 
 
-def log_scores(run_id: str, model_id: str, scores: dict[str, float], dataset: tuple[str, str]) -> None:
-    """Ties scores to a training's run and model and to the data they were measured on, (name, digest)."""
+def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], dataset: tuple[str, str]) -> None:
+    """Ties scores to a run and, where a model is named, to it and the data they were measured on, (name, digest)."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -173,30 +151,35 @@ def log_scores(run_id: str, model_id: str, scores: dict[str, float], dataset: tu
     connect().log_batch(run_id, metrics=[Metric(key, float(value), now, 0, **tied) for key, value in scores.items()])
 
 
-def _open_run(about: dict) -> Run:
-    """The run of this training: found by its fingerprint, named by MLFLOW_RUN_ID, or new with params, tags and data."""
-    import mlflow
+def log_pipeline(trainings: list[str], decision: dict, scores: dict[str, float], folder: Path, private: bool) -> None:
+    """What a pipeline run on Kubeflow came to: the best training's scores, leaderboard, report, the trainings' run ids.
 
-    client = mlflow.MlflowClient()
-    run = find_run(about["fingerprint"])
-    if run is not None:
-        return run
-    given = os.environ.get("MLFLOW_RUN_ID")
-    tags = {FINGERPRINT: about["fingerprint"], "bmask.model": about["model"], "git_sha": git_sha()}
-    tags["data_digest"] = about["data_digest"]
-    with mlflow.start_run(run_id=given, run_name=None if given else about["model"]) as active:
-        mlflow.set_tags(tags)
-        mlflow.log_params(_flat(about["params"]))
-        mlflow.log_input(_dataset(about["data_digest"]), context="training")
-    return client.get_run(active.info.run_id)
+    They go to the parent of its runs, which ends with it; where Kubeflow's MLflow plugin keeps the parent, to the run
+    that it gave this task. Elsewhere nothing happens. Safe to repeat.
 
-
-def _dataset(digest: str) -> Any:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-
-    # The digest column takes 36 characters; the whole is in the run's tag.
-    return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])
+    Raises DataError when the folder is no evaluation's.
+    """
+    pipeline = os.environ.get("KFP_RUN_ID")
+    if not pipeline:
+        return
+    client = connect()
+    parent = settle_pipeline(client)
+    run = parent or client.get_run(os.environ[GIVEN])
+    run_id, data = run.info.run_id, decision["data_digest"]
+    if run.data.tags.get(EVALUATED) != decision["evaluation"]:
+        log_scores(run_id, None, scores, ("test photos", data))
+    for path in (folder / "leaderboard.csv", folder / "report.html"):
+        if not path.is_file():
+            raise DataError(f"{path} is missing; run evaluate again")
+        if private and "data:image" in path.read_text(encoding="utf-8"):  # from before the photos were called private
+            say(f"{path} shows pictures of private photos, so it is not logged; run evaluate again")
+        else:
+            client.log_artifact(run_id, str(path))
+    told = {PIPELINE_RUN: pipeline, TRAININGS: " ".join(trainings), "bmask.best": decision["model"]}
+    for key, value in {**told, "data_digest": data, EVALUATED: decision["evaluation"]}.items():
+        client.set_tag(run_id, key, value)
+    if parent:
+        client.set_terminated(run_id, "FINISHED")
 
 
 def _log_model(train_folder: Path, about: dict, floor: float | None) -> str:
@@ -214,12 +197,18 @@ def _log_model(train_folder: Path, about: dict, floor: float | None) -> str:
 
 
 def _log_rows(client: MlflowClient, run_id: str, rows: list[dict]) -> None:
+    """A request is one transaction and holds whole rows, so the store has a row whole or not at all: see _last_step."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
-    metrics = [Metric(key, value, now, int(row["step"])) for row in rows for key, value in row.items() if key != "step"]
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+    now, batch = int(time.time() * 1000), []
+    for row in rows:
+        metrics = [Metric(key, value, now, int(row["step"])) for key, value in row.items() if key != "step"]
+        if batch and len(batch) + len(metrics) > BATCH:
+            client.log_batch(run_id, metrics=batch)
+            batch = []
+        batch += metrics
+    if batch:
+        client.log_batch(run_id, metrics=batch)
 
 
 def _log_sheets(client: MlflowClient, run_id: str, sheets: list[Path]) -> None:
@@ -239,10 +228,3 @@ def _log_sheets(client: MlflowClient, run_id: str, sheets: list[Path]) -> None:
 def _last_step(client: MlflowClient, run_id: str) -> int:
     history = client.get_metric_history(run_id, "total")
     return max((metric.step for metric in history), default=0)
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -55,11 +55,11 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     _say_resume(folder, bits, options)
     about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
     about["params"] = _plain(params, recipe)
+    about["data_revision"] = split.summary.get("revision", "")
 
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     samples = SampleSheets(folder / "samples", private=split.private)
     tracker = Tracker(about, samples.folder)
-    began = time.monotonic()
     try:
         result = run_loop(
             recipe.network,
@@ -81,7 +81,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         tracker.interrupted()
         raise
     about |= {
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(result.seconds, 1),
         "steps": result.steps,
         "device": str(pick_device(options.device)),
         "precision": bits["precision"],

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGE, reason="BMASK_IMAG
 
 @pytest.fixture
 def kept_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """kfp has containers removed by themselves and asks for their exit code after; podman 4 then answers 500, not 404."""
+    """kfp lets containers vanish and asks for their exit code after; podman 4 then answers 500, not 404."""
     from docker.models.containers import Container, ContainerCollection
 
     start, wait = ContainerCollection.run, Container.wait

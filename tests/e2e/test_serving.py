@@ -6,44 +6,30 @@ import base64
 import io
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from bmask.gan.generator_file import save_generator
-from bmask.gan.networks import build_generator
-from bmask.gan.options import AttentionGANOptions
 from bmask.serving.model import log_generator
 from bmask.serving.unmasker import Unmasker
+from servers import PATIENCE, serving
+from tiny import write_generator
 
 pytestmark = pytest.mark.slow
 
-NAME, FLOOR, PATIENCE = "bmask-unmasker", 0.3, 300  # seconds for the server to start
+NAME, FLOOR = "bmask-unmasker", 0.3
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
-    options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
-    torch.manual_seed(1)
-    network = build_generator(options)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(3)
-    path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
-    save_generator(path, network, {"network": asdict(options), "image_size": 32, "model": "tiny"})
-    return path
+    return write_generator(tmp_path_factory.mktemp("generator"))
 
 
 @pytest.fixture(scope="module")
@@ -73,34 +59,9 @@ def environment(tmp_path_factory, generator):
 @pytest.fixture(scope="module")
 def server(environment, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local"]
-    log = elsewhere / "server.log"
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=elsewhere,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(log.read_text())
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with serving(command, "/ping", elsewhere, environment) as address:
+        yield f"{address}/invocations"
 
 
 def ask(server, body) -> tuple[int, dict]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,53 +16,22 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from bmask.errors import DataError, ParamsError, TrainingError
+from bmask.files import read_json, write_json
 from bmask.gan.generator_file import load_generator
-from bmask.params import Params
+from bmask.runs import find_run, git_sha
 from bmask.store import TrackingError, connect
-from bmask.tracking import ensure_logged, find_run, git_sha, log_scores
-from bmask.train import GENERATOR, MASK_GENERATOR, dry_run, train
+from bmask.tracking import ensure_logged, log_scores
+from bmask.train import GENERATOR, MASK_GENERATOR, dry_run
+from bmask.training import checkpoint
+from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here
+from servers import free_port
 from tiny import LOAD, SIZE, tiny_params, write_augment, write_split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CYCLEGAN = {"cyclegan": {"system": "cyclegan"}}
-
-
-def train_here(params: Params, model: str = "unmasker") -> Path:
-    out = Path("results/train") / model
-    train(params, model, Path("results/ingest"), Path("results/augment"), out)
-    return out
-
-
-def rows_of(folder: Path) -> list[dict[str, float]]:
-    with open(folder / "losses.csv", newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def run_of(client: MlflowClient, folder: Path) -> Run:
-    return client.get_run(find_run(json.loads((folder / "run.json").read_text())["fingerprint"]).info.run_id)
-
-
-def runs(client: MlflowClient) -> list[Run]:
-    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-
-
-def pictures_in(client: MlflowClient, run: Run) -> list[tuple[str, int]]:
-    """Key and step of every full-size picture that the UI's slider shows, in order of steps."""
-    found = [Path(item.path).name for item in client.list_artifacts(run.info.run_id, "images")]
-    parts = [name.replace("%", "+").split("+") for name in found if name.endswith(".png")]
-    return sorted((key, int(step)) for key, word, step, *_ in parts if word == "step")
-
-
-def assert_holds(client: MlflowClient, run: Run, rows: list[dict[str, float]]) -> None:
-    """Every loss of every row, at its step, exactly once."""
-    for name in set(rows[0]) - {"step"}:
-        history = client.get_metric_history(run.info.run_id, name)
-        found = sorted((metric.step, metric.value) for metric in history)
-        assert found == [(int(row["step"]), row[name]) for row in rows], name
 
 
 # What a run holds. One training, looked at from all sides.
@@ -127,6 +94,13 @@ def test_a_run_says_which_code_and_which_data_it_comes_from(trained):
     (given,) = run.inputs.dataset_inputs
     assert given.dataset.digest == "digest-of-the-split"
     assert {tag.key: tag.value for tag in given.tags}["mlflow.data.context"] == "training"
+
+
+def test_a_run_says_which_revision_of_the_data_it_comes_from_where_there_is_one(store, workplace):
+    assert "data_revision" not in run_of(store, train_here(tiny_params())).data.tags
+    summary = workplace / "results/ingest/summary.json"
+    write_json(summary, read_json(summary) | {"revision": "c0ffee"})
+    assert run_of(store, train_here(tiny_params(lr=2e-3))).data.tags["data_revision"] == "c0ffee"
 
 
 def test_a_run_holds_every_loss_at_its_step_once(trained):
@@ -367,6 +341,14 @@ def test_a_training_that_goes_on_says_from_where(store, capsys):
     assert "going on from epoch 2 of 4 in checkpoints/unmasker-" in capsys.readouterr().err
 
 
+def test_a_training_that_went_on_says_what_it_took_in_all(store, workplace):
+    train_here(tiny_params(epochs=3, constant_epochs=2))
+    for path in workplace.glob("checkpoints/unmasker-*/*.npz"):
+        checkpoint.write(path, checkpoint.read(path) | {"seconds": 1e6})
+    folder = train_here(tiny_params(epochs=4, constant_epochs=2))
+    assert json.loads((folder / "run.json").read_text())["seconds"] > 1e6
+
+
 # Warm start.
 
 
@@ -419,9 +401,7 @@ def test_a_split_that_became_private_shows_no_picture_from_before(store, workpla
 @pytest.fixture
 def no_store(workplace, monkeypatch):
     """An address where nothing listens, with a password in it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:s3cret@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -498,7 +478,10 @@ def test_without_a_named_store_runs_go_to_a_file_in_the_working_folder(store_tem
 def test_the_commit_is_told_with_changes_and_outside_of_git(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("BMASK_GIT_SHA", raising=False)
     assert git_sha() == "unknown"
+    monkeypatch.setenv("BMASK_GIT_SHA", "of-the-image")
+    assert git_sha() == "of-the-image"
     commit(tmp_path)
     clean = git_sha()
     assert len(clean) == 40

@@ -301,6 +301,27 @@ def test_a_finished_training_is_not_trained_again(whole, tmp_path):
     assert not watch.rows
 
 
+def test_the_seconds_of_all_processes_are_counted(tmp_path):
+    run(tmp_path, watch=Watch(), epochs=2, constant_epochs=2)
+    for name in (LATEST, PREVIOUS, checkpoint.BEFORE_DECAY):
+        state = checkpoint.read(tmp_path / name)
+        assert state["seconds"] > 0
+        checkpoint.write(tmp_path / name, state | {"seconds": 1e6})
+    result = run(tmp_path, watch=Watch(), epochs=3, constant_epochs=2)
+    assert result.seconds > 1e6
+    assert checkpoint.read(tmp_path / LATEST)["seconds"] > 1e6
+
+
+def test_a_checkpoint_from_before_the_seconds_were_kept_is_used(tmp_path):
+    run(tmp_path, epochs=2, constant_epochs=2)
+    state = checkpoint.read(tmp_path / LATEST)
+    del state["seconds"]
+    checkpoint.write(tmp_path / LATEST, state)
+    watch = Watch()
+    assert 0 < run(tmp_path, watch=watch, epochs=3, constant_epochs=2).seconds < 1e6
+    assert watch.epochs == [2]
+
+
 def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_training(whole, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, watch=Watch(stop_at=3 * STEPS + 1))
@@ -418,6 +439,7 @@ def test_a_training_that_explodes_stops_and_names_the_losses(system, tmp_path):
     assert "total" in message
     assert "NaN or infinite by step" in message
     assert "lower schedule.lr" in message
+    assert "starts anew" in message  # the rate is part of the fingerprint
     for path in tmp_path.iterdir():  # no checkpoint holds the broken history
         assert all(math.isfinite(row["total"]) for row in checkpoint.read(path)["history"])
 

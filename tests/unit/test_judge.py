@@ -47,6 +47,16 @@ def test_near_duplicates_count_once_in_the_checks(split, trained):
     assert checks["kinds"]["unmasked"] == {"share": 0.5, "photos": 10, "groups": 2}
 
 
+@pytest.mark.parametrize("steps", [1, 5, 6])
+def test_few_photos_make_few_steps_and_a_judge_all_the_same(split, steps):
+    masked, unmasked = (split.photos(domain, "train")[:2] for domain in ("masked", "unmasked"))
+    options = params.Judge(**{**SMALL, "epochs": steps, "batch_size": 8})
+    judge = train_judge(masked, unmasked, 32, options)
+    assert all(value.isfinite().all() for value in judge.state_dict().values())
+    untrained = train_judge(masked, unmasked, 32, params.Judge(**{**options.model_dump(), "lr": 1e-12}))
+    assert any((a != b).any() for a, b in zip(judge.parameters(), untrained.parameters(), strict=True))
+
+
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_random_state_alone(split):
     masked, unmasked = split.photos("masked", "train"), split.photos("unmasked", "train")
     options = params.Judge(**{**SMALL, "epochs": 1})

@@ -30,9 +30,10 @@ from bmask.quality.leaderboard import Entry, metrics
 from bmask.quality.render import render, translator
 from bmask.quality.scores import intervals, measure, reference
 from bmask.register import register
+from bmask.runs import find_run
 from bmask.serving.resolve import FILE, resolve
 from bmask.serving.unmasker import Unmasker
-from bmask.tracking import EVALUATED, connect, find_run
+from bmask.tracking import EVALUATED, connect
 
 SIZE, NAME = 24, "bmask-unmasker"
 REPAINTS = CycleGANOptions(filters=8, blocks=1)
@@ -50,7 +51,8 @@ def place(tmp_path, monkeypatch, store_template, one_thread):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no Inception here, whatever the machine has cached
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     yield Place(tmp_path)
     mlflow.set_tracking_uri(before)
 
@@ -295,6 +297,82 @@ def test_another_attention_floor_is_another_version_that_serves_with_it(place):
     assert served.unmasker.floor == 0.2
     assert Unmasker(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
     assert place.register(settings("a", floor=0.2)) == decision
+
+
+# A pipeline run on Kubeflow.
+
+
+@pytest.fixture
+def pipeline(place, monkeypatch) -> Place:
+    """Two trainings of one pipeline run, evaluated; `evaluate` leaves what it shows to people too."""
+    monkeypatch.setenv("KFP_RUN_ID", "0a1b2c3d-1111-2222-3333-444455556666")
+    place.train("a", REPAINTS, "fa")
+    place.train("b", CHANGES_LITTLE, "fb")
+    place.evaluate(settings("a", "b"))
+    (place.folder / "evaluate" / "leaderboard.csv").write_text("system,unmask_rate\n")
+    (place.folder / "evaluate" / "report.html").write_text('<img src="data:image/png;base64,">')
+    return place
+
+
+def parents() -> list:
+    client = connect()
+    place = client.get_experiment_by_name("bmask").experiment_id
+    return client.search_runs([place], "tags.`bmask.kind` = 'pipeline'")
+
+
+def artifacts(run) -> set[str]:
+    return {item.path for item in connect().list_artifacts(run.info.run_id)}
+
+
+def test_a_pipeline_run_ends_with_what_it_came_to(pipeline):
+    decision = pipeline.register(settings("a", "b"))
+    for _ in range(2):
+        (parent,) = parents()
+        assert parent.info.run_name == "pipeline 0a1b2c3d"
+        assert parent.info.status == "FINISHED"
+        trainings = [find_run(fingerprint) for fingerprint in ("fa", "fb")]
+        assert parent.data.tags["bmask.trainings"].split() == [run.info.run_id for run in trainings]
+        assert parent.data.tags["bmask.best"] == "b"
+        assert parent.data.tags["data_digest"] == pipeline.digest
+        for run in trainings:
+            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        (measured,) = connect().get_metric_history(parent.info.run_id, "test/upper_ssim")
+        assert measured.value == decision["scores"]["upper_ssim"]
+        assert artifacts(parent) == {"leaderboard.csv", "report.html"}
+        assert pipeline.register(settings("a", "b")) == decision  # a retried task
+
+
+def test_pictures_of_private_photos_stay_out_of_a_pipeline_run(pipeline, capsys):
+    summary = pipeline.folder / "split" / "summary.json"
+    write_json(summary, json.loads(summary.read_text()) | {"private": True})
+    pipeline.register(settings("a", "b"))
+    (parent,) = parents()
+    assert artifacts(parent) == {"leaderboard.csv"}
+    assert "report.html shows pictures of private photos" in capsys.readouterr().err
+    (pipeline.folder / "evaluate" / "report.html").write_text("numbers alone")
+    pipeline.register(settings("a", "b"))
+    assert artifacts(parent) == {"leaderboard.csv", "report.html"}
+
+
+def test_under_kubeflows_plugin_the_run_of_the_task_holds_what_the_pipeline_run_came_to(pipeline, monkeypatch):
+    client = connect()
+    given = client.create_run(client.get_experiment_by_name("bmask").experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    decision = pipeline.register(settings("a", "b"))
+    assert not parents()
+    run = client.get_run(given.info.run_id)
+    assert run.info.status == "RUNNING"  # its end is for the plugin to tell
+    assert run.data.metrics["test/upper_ssim"] == decision["scores"]["upper_ssim"]
+    assert artifacts(run) == {"leaderboard.csv", "report.html"}
+    trainings = [find_run(fingerprint) for fingerprint in ("fa", "fb")]
+    assert run.data.tags["bmask.trainings"].split() == [training.info.run_id for training in trainings]
+    assert {training.data.tags["mlflow.parentRunId"] for training in trainings} == {given.info.run_id}
+
+
+def test_outside_of_kubeflow_no_parent_is_made(place):
+    place.run(settings("a"), a=(REPAINTS, "f1"))
+    assert not parents()
+    assert "kfp_run_id" not in find_run("f1").data.tags
 
 
 @pytest.mark.parametrize("missing", ["split/summary.json", "train/a/run.json", "evaluate/metrics.json", "scores"])

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageCms
 
 from bmask.errors import DataError
-from bmask.gan.generator_file import save_generator
-from bmask.gan.networks import build_generator
-from bmask.gan.options import AttentionGANOptions
 from bmask.serving import model
 from bmask.serving.files import plan, unmask_files
 from bmask.serving.resolve import ARTIFACT, resolve
 from bmask.serving.unmasker import Unmasker
+from tiny import write_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
-    options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
-    torch.manual_seed(1)
-    network = build_generator(options)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(3)
-    path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
-    save_generator(path, network, {"network": asdict(options), "image_size": 32, "model": "tiny"})
-    return path
+    return write_generator(tmp_path_factory.mktemp("generator"))
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,11 @@ def train_judge(masked: Photos, unmasked: Photos, size: int, options: params.Jud
         torch.manual_seed(options.seed)
         judge = Judge(options.filters, size).train()
         optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, options.epochs * batches, pct_start=0.2)
+        steps = options.epochs * batches
+        span = max(steps, 6)  # with five steps or fewer the schedule divides by a warm-up of none
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.2)
         maker = Counterfeiter(masked, unmasked, TRAINING, rng)
-        for _ in bar(range(options.epochs * batches), what="judge"):
+        for _ in bar(range(steps), what="judge"):
             pictures, labels = _batch(maker, max(1, options.batch_size // 2))
             logits = judge(_tensor(pictures))
             loss = F.binary_cross_entropy_with_logits(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING)

@@ -145,3 +145,15 @@ def compare(was: dict, now: dict) -> list[str]:
         for key in sorted({*was, *now})
         if was.get(key) != now.get(key)
     ]
+
+
+def moments(optimizer: torch.optim.Optimizer) -> list[dict]:
+    """Adam's moments and step counts per parameter; the rest of its state follows from the options."""
+    state = optimizer.state_dict()["state"]
+    return [state[i] for i in sorted(state)]
+
+
+def restore(optimizer: torch.optim.Optimizer, kept: list[dict]) -> None:
+    whole = optimizer.state_dict()
+    whole["state"] = dict(enumerate(kept))
+    optimizer.load_state_dict(whole)

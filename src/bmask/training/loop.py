@@ -6,6 +6,7 @@ The same seed, data, threads, precision and versions give the same bits on one C
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class Trained:
     generators: nn.ModuleDict
     history: list[dict]
     steps: int
+    seconds: float  # of all processes that trained, each up to its last checkpoint
 
 
 def train(
@@ -94,6 +96,7 @@ def train(
         ValueError: the data or options do not fit together.
     """
     # Initialise.
+    began = time.monotonic()
     device = pick_device(options.device)
     precision = pick_precision(options.precision, device)
     if options.threads:
@@ -122,11 +125,12 @@ def train(
         system.load_state_dict(found["system"])
         average.network.load_state_dict(found["average"])
         for name, optimizer in optimizers.items():
-            _restore(optimizer, found["optimizers"][name])
+            checkpoint.restore(optimizer, found["optimizers"][name])
         for domain, pool in pools.items():
             kept = found["pools"][domain]
             pool.kept = None if kept is None else kept.to(device)
         state = {key: found[key] for key in state}
+        began -= found.get("seconds", 0.0)  # older checkpoints do not say
     for observer in observers:
         observer.started(state["epoch"], steps_per_epoch, state["history"])
 
@@ -163,17 +167,18 @@ def train(
         if state["epoch"] % options.checkpoint_every == 0 or before_decay or last:
             saved = {
                 **state,
+                "seconds": time.monotonic() - began,
                 "fingerprint": fingerprint,
                 "schedule": [options.epochs, options.constant_epochs],
                 "system": system.state_dict(),
                 "average": average.network.state_dict(),
-                "optimizers": {name: _state_of(optimizer) for name, optimizer in optimizers.items()},
+                "optimizers": {name: checkpoint.moments(optimizer) for name, optimizer in optimizers.items()},
                 "pools": {domain: pool.kept for domain, pool in pools.items()},
             }
             checkpoint.save(folder, saved, before_decay)
             for observer in observers:
                 observer.saved()
-    return Trained(average.network, state["history"], state["step"])
+    return Trained(average.network, state["history"], state["step"], time.monotonic() - began)
 
 
 def _step(
@@ -216,7 +221,7 @@ def _summarise(window: list[dict[str, Tensor]], step: int, epoch: int, lr: float
     if broken:
         raise Diverged(
             f"{', '.join(broken)} became NaN or infinite by step {step} (epoch {epoch});"
-            " lower schedule.lr, or set train.precision to fp32; the last checkpoint is from before it"
+            " lower schedule.lr, or set train.precision to fp32; either makes it another training, which starts anew"
         )
     return row
 
@@ -237,13 +242,3 @@ def _collapsed_epochs(history: list[dict], epoch: int, before: int, patience: in
         )
         raise Diverged(f"the attention mask collapsed: {name} is {mean:.4f} for {patience} epochs, so {advice}")
     return before + 1
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> list[dict]:
-    """Adam's moments and step counts per parameter; the rest of its state follows from the options."""
-    state = optimizer.state_dict()["state"]
-    return [state[i] for i in sorted(state)]
-
-
-def _restore(optimizer: torch.optim.Optimizer, moments: list[dict]) -> None:
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(enumerate(moments))})
