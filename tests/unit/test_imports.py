@@ -48,12 +48,13 @@ def ours(path: Path, at_import: bool = False) -> set[str]:
 
 # Arrows run one way: cli -> stages -> data, training -> gan, quality, serving -> what knows nothing of photos.
 
-BASE = {"errors", "files", "progress", "params"}
+BASE = {"errors", "files", "progress", "sections", "params"}
 ALLOWED = {
     "errors": set(),
     "files": set(),
     "progress": set(),
-    "params": {"errors", "gan"},  # the options
+    "sections": {"gan"},  # the options
+    "params": {"errors", "sections"},
     "gan": {"gan", "errors"},
     "training": {"training", "gan"},
     "data": {"data", *BASE},
@@ -66,6 +67,7 @@ ALLOWED = {
     "fingerprint": {"training", *BASE},
     "mirror": {"training", "gan", "data", *BASE},
     "champion": {"store", "serving", *BASE},
+    "kubeflow": {"kubeflow", "runs", "data", *BASE},
 }
 STAGES = {"ingest", "augment", "train", "judge", "evaluate", "register"}
 BELOW_STAGES = set(ALLOWED)

@@ -66,7 +66,7 @@ def image_of_commit(params: Params, allow_dirty: bool = False) -> str:
 
     Raises PipelineError when the working folder differs from the commit, unless `allow_dirty`.
     """
-    from bmask.tracking import git_sha
+    from bmask.runs import git_sha
 
     sha = git_sha()
     if sha == "unknown":
