@@ -1,0 +1,48 @@
+# One image for every component, the MLflow server and `bmask` by hand. Built by `make image`.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BASE} AS packages
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USE_PEP517=1
+RUN python -m venv --without-pip /opt/venv
+COPY requirements.txt /build/
+# The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
+# setuptools goes first and from the lock too, since packages that are published as source alone are built with it.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
+    awk '/^[^ ]/ {on = /^setuptools==/} on' /build/requirements.txt >/build/setuptools.txt \
+    && pip="python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --no-build-isolation" \
+    && $pip -r /build/setuptools.txt \
+    && $pip -r /build/requirements.txt
+
+FROM packages AS wheel
+COPY . /build/
+RUN python -m pip --python /opt/venv/bin/python wheel --no-deps --no-build-isolation --no-index -w /wheel /build
+
+FROM ${BASE}
+# A number, so that Kubernetes can see that it is not root; any other number works as well.
+RUN groupadd --gid 10001 bmask \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bmask \
+    && install -d -m 1777 /work
+# The packages are gigabytes that rarely change, bmask is kilobytes: a layer each, so that nodes pull what is new.
+COPY --from=packages /opt/venv /opt/venv
+COPY components /opt/bmask/components
+COPY pipelines /opt/bmask/pipelines
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
+    python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl
+
+# Everything that programs write without being told where goes to /tmp: the root can be mounted read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp TMPDIR=/tmp USER=bmask LOGNAME=bmask \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NO_ALBUMENTATIONS_UPDATE=1 \
+    MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
+    DVC_NO_ANALYTICS=1 DVC_SITE_CACHE_DIR=/tmp/dvc GIT_PYTHON_REFRESH=quiet
+WORKDIR /work
+USER 10001:10001
+CMD ["bmask", "--help"]
+
+ARG GIT_SHA=unknown
+ENV BMASK_GIT_SHA=${GIT_SHA}
+LABEL org.opencontainers.image.title="bmask" \
+      org.opencontainers.image.description="Takes face masks off photos: every stage of the pipeline and the MLflow server" \
+      org.opencontainers.image.revision="${GIT_SHA}"
