@@ -1,4 +1,4 @@
-"""The locks: every package by version and hash, from no index in particular, and the image without what it needs not."""
+"""The locks: every package by version and hash, from no index in particular; the image gets what it needs alone."""
 
 from __future__ import annotations
 
