@@ -18,12 +18,14 @@ COPY . /build/
 RUN python -m pip --python /opt/venv/bin/python wheel --no-deps --no-build-isolation --no-index -w /wheel /build
 
 FROM ${BASE}
-# A number, so that Kubernetes can see that it is not root; any other number works as well.
-RUN groupadd --gid 10001 bmask \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bmask \
-    && install -d -m 1777 /work
 # The packages are gigabytes that rarely change, bmask is kilobytes: a layer each, so that nodes pull what is new.
 COPY --from=packages /opt/venv /opt/venv
+# A number, so that Kubernetes can see that it is not root; any other number works as well.
+# libgit2 is told to read repositories of other users, as those on volumes are.
+RUN groupadd --gid 10001 bmask \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bmask \
+    && install -d -m 1777 /work \
+    && printf '[safe]\n\tdirectory = *\n' >/etc/gitconfig
 COPY components /opt/bmask/components
 COPY pipelines /opt/bmask/pipelines
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
