@@ -28,8 +28,8 @@ RUN groupadd --gid 10001 bmask \
     && printf '[safe]\n\tdirectory = *\n' >/etc/gitconfig
 COPY components /opt/bmask/components
 COPY pipelines /opt/bmask/pipelines
-RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
-    python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl
+COPY --from=wheel /wheel /wheel
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl && rm -r /wheel
 
 # Everything that programs write without being told where goes to /tmp: the root can be mounted read-only.
 ENV PATH=/opt/venv/bin:$PATH \
