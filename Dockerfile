@@ -1,25 +1,25 @@
 # One image for every component, the MLflow server and `bmask` by hand. Built by `make image`.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
-FROM ${BASE} AS packages
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_USE_PEP517=1
-RUN python -m venv --without-pip /opt/venv
-COPY requirements.txt /build/
-# The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
+# The packages are gigabytes that rarely change, bmask is kilobytes: a layer each, so that nodes pull what is new.
 # setuptools goes first and from the lock too, since packages that are published as source alone are built with it.
+# The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
+FROM ${BASE} AS packages
+COPY requirements.txt /opt/bmask/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
-    awk '/^[^ ]/ {on = /^setuptools==/} on' /build/requirements.txt >/build/setuptools.txt \
-    && pip="python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --no-build-isolation" \
-    && $pip -r /build/setuptools.txt \
-    && $pip -r /build/requirements.txt
+    python -m venv --without-pip /opt/venv \
+    && awk '/^[^ ]/ {on = /^setuptools==/} on' /opt/bmask/requirements.txt >/tmp/setuptools.txt \
+    && pip="python -m pip --python /opt/venv/bin/python --no-cache-dir --disable-pip-version-check install --quiet \
+        --root-user-action=ignore --use-pep517 --no-build-isolation --no-deps --require-hashes" \
+    && $pip -r /tmp/setuptools.txt \
+    && $pip -r /opt/bmask/requirements.txt \
+    && rm /tmp/setuptools.txt
 
 FROM packages AS wheel
 COPY . /build/
 RUN python -m pip --python /opt/venv/bin/python wheel --no-deps --no-build-isolation --no-index -w /wheel /build
 
-FROM ${BASE}
-# The packages are gigabytes that rarely change, bmask is kilobytes: a layer each, so that nodes pull what is new.
-COPY --from=packages /opt/venv /opt/venv
+FROM packages
 # A number, so that Kubernetes can see that it is not root; any other number works as well.
 # libgit2 is told to read repositories of other users, as those on volumes are.
 RUN groupadd --gid 10001 bmask \
