@@ -3,20 +3,27 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1
 PORT ?= 5000
+# The image: `make image IMAGE=registry.example.com/team/bmask`, BUILD_OPTIONS for the engine, PIP_CONF for pip while it builds.
+IMAGE ?= localhost/bmask
+ENGINE ?= $(shell command -v podman || command -v docker)
+COMMA := ,
+PIP_CONF ?= $(wildcard /etc/pip.conf)
+GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*')
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-slow lint ui serve lock clean
+.PHONY: help setup demo repro test test-slow lint ui serve image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## create .venv and install the locked requirements
 
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt requirements-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there; install Python 3.11 or say make PYTHON=python3.x"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt -r requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -45,8 +52,14 @@ ui: setup ## the MLflow UI with losses, samples and models
 serve: setup ## serve the champion
 	MLFLOW_TRACKING_URI=sqlite:///mlflow.db $(RUN) mlflow models serve -m models:/bmask-unmasker@champion --env-manager local --port 5001
 
-lock: ## resolve requirements.txt anew: versions and hashes, no index
-	$(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header --extra dev pyproject.toml -o requirements.txt
+image: ## build the container image, tagged with the commit
+	@test -n "$(ENGINE)" || { echo "make: neither podman nor docker is there; install one or name it with ENGINE="; exit 1; }
+	$(ENGINE) build --build-arg GIT_SHA=$(GIT_SHA) $(if $(PIP_CONF),--secret id=pip$(COMMA)src=$(PIP_CONF)) $(BUILD_OPTIONS) --tag $(IMAGE):$(GIT_SHA) .
+
+lock: ## resolve what the image needs, then what only developing needs: versions and hashes, no index
+	$(LOCK) -o requirements.txt
+	$(LOCK) -o requirements-dev.txt --extra dev --constraint requirements.txt \
+	  $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' requirements.txt)
 
 clean: ## remove results, runs and checkpoints; .venv stays
 	rm -rf results checkpoints mlruns mlartifacts mlflow.db

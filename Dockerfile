@@ -1,0 +1,50 @@
+# One image for every component, the MLflow server and `bmask` by hand. Built by `make image`.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+# The packages are gigabytes that rarely change, bmask is kilobytes: a layer each, so that nodes pull what is new.
+# setuptools goes first and from the lock too, since packages that are published as source alone are built with it.
+# The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
+FROM ${BASE} AS packages
+COPY requirements.txt /opt/bmask/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
+    python -m venv --without-pip /opt/venv \
+    && awk '/^[^ ]/ {on = /^setuptools==/} on' /opt/bmask/requirements.txt >/tmp/setuptools.txt \
+    && pip="python -m pip --python /opt/venv/bin/python --no-cache-dir --disable-pip-version-check install --quiet \
+        --root-user-action=ignore --use-pep517 --no-build-isolation --no-deps --require-hashes" \
+    && $pip -r /tmp/setuptools.txt \
+    && $pip -r /opt/bmask/requirements.txt \
+    && rm /tmp/setuptools.txt
+
+FROM packages AS wheel
+COPY . /build/
+RUN python -m pip --python /opt/venv/bin/python wheel --no-deps --no-build-isolation --no-index -w /wheel /build
+
+FROM packages
+# A number, so that Kubernetes can see that it is not root; any other number works as well.
+# libgit2 is told to read repositories of other users, as those on volumes are.
+RUN groupadd --gid 10001 bmask \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bmask \
+    && install -d -m 1777 /work \
+    && printf '[safe]\n\tdirectory = *\n' >/etc/gitconfig
+COPY components /opt/bmask/components
+COPY pipelines /opt/bmask/pipelines
+COPY --from=wheel /wheel /wheel
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl && rm -r /wheel
+
+# Everything that programs write without being told where goes to /tmp: the root can be mounted read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp TMPDIR=/tmp USER=bmask LOGNAME=bmask \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NO_ALBUMENTATIONS_UPDATE=1 \
+    MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false \
+    DVC_NO_ANALYTICS=1 DVC_SITE_CACHE_DIR=/tmp/dvc GIT_PYTHON_REFRESH=quiet
+WORKDIR /work
+USER 10001:10001
+CMD ["bmask", "--help"]
+
+ARG GIT_SHA=unknown
+ENV BMASK_GIT_SHA=${GIT_SHA}
+LABEL org.opencontainers.image.title="bmask" \
+      org.opencontainers.image.description="Takes face masks off photos: every stage of the pipeline and the MLflow server" \
+      org.opencontainers.image.revision="${GIT_SHA}"
