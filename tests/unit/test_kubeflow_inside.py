@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_trainings_lie_under_their_models_names(tmp_path: Path):
 
 
 class Metrics:
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        self.path = f"{folder}/metrics"
         self.logged: dict[str, float] = {}
 
     def log_metric(self, name: str, value: float) -> None:
@@ -62,6 +64,8 @@ class Metrics:
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text() | st.floats(allow_nan=False)))
 def test_numbers_alone_are_logged(tree: dict):
-    metrics = Metrics()
-    log_numbers(metrics, {"deep": tree, "x_low": 1.0})
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Metrics(folder)
+        log_numbers(metrics, {"deep": tree, "x_low": 1.0})
+        assert json.loads(Path(metrics.path).read_text()) == metrics.logged
     assert metrics.logged == {f"deep.{k}": float(v) for k, v in tree.items() if not isinstance(v, str)}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bmask.files import read_json
+from bmask.files import read_json, write_json
 from bmask.params import Params, parse_params
 
 
@@ -53,10 +53,22 @@ def last_losses(folder: str) -> dict[str, float]:
     return {name: float(value) for name, value in row.items()}
 
 
-def log_numbers(metrics: Any, tree: dict[str, Any], prefix: str = "") -> None:
-    """Logs the numbers of a nested dict to a KFP Metrics artifact, named a.b.c; ends of intervals are left out."""
+def log_numbers(metrics: Any, tree: dict[str, Any]) -> None:
+    """Logs the numbers of a nested dict to a KFP Metrics artifact, named a.b.c; ends of intervals are left out.
+
+    They are written as JSON too: kfp's local cache does not take an artifact without a file for one that is there.
+    """
+    numbers = _numbers(tree)
+    for name, value in numbers.items():
+        metrics.log_metric(name, value)
+    write_json(Path(metrics.path), numbers)
+
+
+def _numbers(tree: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            log_numbers(metrics, value, f"{prefix}{key}.")
+            found |= _numbers(value, f"{prefix}{key}.")
         elif isinstance(value, int | float) and not key.endswith(("_low", "_high")):
-            metrics.log_metric(f"{prefix}{key}", float(value))
+            found[f"{prefix}{key}"] = float(value)
+    return found
