@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from mlflow import MlflowClient
-from tests.e2e.test_pipeline import ROOT, TINY
 
 from bmask.kubeflow.local import run
 from bmask.params import Params, parse_params
+from servers import serving
+from workspace import ROOT, TINY
 
 IMAGE = os.environ.get("BMASK_IMAGE", "")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGE, reason="BMASK_IMAGE names no image")]
@@ -39,6 +42,16 @@ def kept_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ContainerCollection, "run", run)
     monkeypatch.setattr(Container, "wait", wait_and_remove)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    with serving(command, "/health", folder, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}) as address:
+        yield address
 
 
 def params() -> Params:

@@ -3,68 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 
-from bmask.params import parse_params
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "ingest": {"faces": {"masked": 90, "unmasked": 90, "size": 40}, "load_size": 36, "validation": 0.3},
-    "augment": {"copies": 2},
-    "train": {"image_size": 32, "threads": 1, "samples": 2, "sample_every": 1, "checkpoint_every": 1, "log_every": 2},
-    "models": {
-        name: {
-            "network": {**network, "filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 1},
-            "schedule": {"epochs": 2, "constant_epochs": 1, "batch_size": 2, "epoch_photos": 8},
-        }
-        for name, network in {
-            "cyclegan": {"system": "cyclegan"},
-            "attentiongan": {"system": "attentiongan", "scheme": 2, "masks": 3},
-        }.items()
-    },
-    # The pipeline is tested here, not the judge: at this size it cannot pass checks that mean something.
-    "judge": {"filters": 4, "epochs": 2, "batch_size": 8, "min_accuracy": 0, "min_pasted": 0, "max_fooled": 1},
-    "evaluate": {"bootstrap": 20, "pictures": 2},
-    "register": {"min_unmask_rate": 0, "min_upper_ssim": 0},
-}
-
-
-class Workspace:
-    """A fresh git and DVC repository with this checkout's pipeline and small params."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for name in ("dvc.yaml", "embedded", "src"):
-            source = ROOT / name
-            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-            shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
-        self.write(TINY)
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-        self.env = {**keep, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "src")}
-        self.run("git", "init", "-q", ".")
-        self.run("dvc", "init", "-q")
-
-    def write(self, params: dict) -> None:
-        whole = parse_params(params).model_dump(mode="json", by_alias=True)  # DVC knows no defaults
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(whole))
-
-    def run(self, *command: str, env: dict[str, str] | None = None) -> str:
-        whole = {**self.env, **(env or {})}
-        done = subprocess.run(command, cwd=self.folder, env=whole, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
-        return done.stdout
-
-    def json(self, path: str) -> dict:
-        return json.loads((self.folder / path).read_text())
+from workspace import TINY, Workspace
 
 
 def ran(output: str) -> set[str]:
@@ -93,8 +38,6 @@ def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
 
 def test_kubeflow_gives_the_same_bits_and_the_same_leaderboard(workspace: Workspace, tmp_path: Path):
     """Side by side from scratch: checkpoints and runs of its own, so nothing is taken over."""
-    for name in ("pipelines", "components"):
-        shutil.copytree(ROOT / name, workspace.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     store = f"sqlite:///{tmp_path}/mlflow.db"
     command = ["bmask", "pipeline", "run", "--folder", str(tmp_path / "run")]
     command += ["--set", f"train.checkpoints={tmp_path}/checkpoints"]
