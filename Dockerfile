@@ -29,6 +29,8 @@ RUN groupadd --gid 10001 bmask \
 COPY components /opt/bmask/components
 COPY pipelines /opt/bmask/pipelines
 COPY --from=wheel /wheel /wheel
+# Here and not where it is used: some engines take an ENV from the cache whatever its argument is, but no RUN.
+ARG GIT_SHA=unknown
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl && rm -r /wheel
 
 # Everything that programs write without being told where goes to /tmp: the root can be mounted read-only.
@@ -43,7 +45,6 @@ WORKDIR /work
 USER 10001:10001
 CMD ["bmask", "--help"]
 
-ARG GIT_SHA=unknown
 ENV BMASK_GIT_SHA=${GIT_SHA}
 LABEL org.opencontainers.image.title="bmask" \
       org.opencontainers.image.description="Takes face masks off photos: every stage of the pipeline and the MLflow server" \
