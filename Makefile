@@ -12,10 +12,10 @@ GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*')
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-slow lint ui serve image lock clean
+.PHONY: help setup demo repro test test-slow lint ui serve pipeline pipeline-containers image lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## create .venv and install the locked requirements
 
@@ -51,6 +51,14 @@ ui: setup ## the MLflow UI with losses, samples and models
 
 serve: setup ## serve the champion
 	MLFLOW_TRACKING_URI=sqlite:///mlflow.db $(RUN) mlflow models serve -m models:/bmask-unmasker@champion --env-manager local --port 5001
+
+pipeline: setup ## the Kubeflow pipeline: compile it, run it here, and its way through a real S3 server
+	$(RUN) bmask pipeline compile
+	$(RUN) bmask pipeline run
+	$(RUN) pytest tests/unit/test_pipeline_spec.py tests/e2e/test_submission_wire.py tests/e2e/test_round_trip.py
+
+pipeline-containers: setup image ## the whole pipeline in containers; needs docker, or podman with its socket in DOCKER_HOST
+	BMASK_IMAGE=$(IMAGE):$(GIT_SHA) $(RUN) pytest tests/e2e/test_containers.py
 
 image: ## build the container image, tagged with the commit
 	@test -n "$(ENGINE)" || { echo "make: neither podman nor docker is there; install one or name it with ENGINE="; exit 1; }
