@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 train
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,8 @@ STAGES, USE = "Stages, in the order of `dvc repro`", "Using the result"
 Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", show_default=True)]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
+DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
+UNUSABLE = {getattr(errno, name) for name in DISK}  # a disk's fault or a path's, no bug of ours
 
 
 @app.command(rich_help_panel=STAGES)
@@ -191,6 +194,11 @@ def main() -> None:
     except BmaskError as error:
         print(f"bmask: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        print(f"bmask: {error.filename or 'a file'} cannot be written or read: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise

@@ -36,6 +36,8 @@ def connect() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise TrackingError("MLFLOW_TRACKING_URI is not set and a pod's disk does not last; set it in the config map")
     mlflow.set_tracking_uri(uri)
     client, given = mlflow.MlflowClient(), os.environ.get(GIVEN)
     try:

@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from bmask import cli
+from tiny import full_disk
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["ingest", "augment", "train", "judge", "evaluate", "register"]
@@ -173,3 +174,18 @@ def test_the_installed_command_ends_with_the_code_and_no_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("bmask: params.yaml does not exist")
     assert done.stdout == ""
+
+
+def test_a_full_disk_is_said_in_a_sentence(run, tmp_path):
+    with full_disk(5000):
+        code, _, told = run("draw", "faces", "--masked", "2", "--unmasked", "1", "--size", "256")
+    assert code == 1
+    assert told.startswith("bmask: ")
+    assert "File too large" in told or "No space" in told
+
+
+def test_a_place_that_cannot_be_written_is_said_in_a_sentence(run, tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    code, _, told = run("draw", "taken/faces", "--masked", "1", "--unmasked", "1", "--size", "48")
+    assert code == 1
+    assert "taken" in told

@@ -475,6 +475,13 @@ def test_without_a_named_store_runs_go_to_a_file_in_the_working_folder(store_tem
     assert find_run("nobody") is None
 
 
+def test_a_pod_without_a_named_store_is_told_so(workplace, monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI is not set"):
+        connect()
+    assert not (workplace / "mlflow.db").exists()
+
+
 def test_the_commit_is_told_with_changes_and_outside_of_git(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 FOLDERS = [DEPLOY / "base", *sorted((DEPLOY / "overlays").iterdir())]
 # What the pipeline's pods take from the config map and the secret `bmask`; another key would be one that nobody reads.
-SETTINGS = {"MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL", "AWS_REGION"}
-CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+_, PLATFORM = documents(ROOT / "pipelines/unmask.yaml")
+TASK = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-ingest"]
+SETTINGS, CREDENTIALS = ({e["envVar"] for e in TASK[key][0]["keyToEnv"]} for key in ("configMapAsEnv", "secretAsEnv"))
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
