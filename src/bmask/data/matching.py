@@ -6,8 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from bmask.data.photos import decode, frame, recompress, resample
+from bmask.data.dataset import DOMAINS
+from bmask.data.manifest import Photo
+from bmask.data.photos import decode, effective_side, frame, recompress, resample
 from bmask.sections import Ingest
+
+
+def assign_sides(photos: list[Photo], settings: Ingest) -> None:
+    """Fills in each photo's side: the resolution that it keeps, px, at most load_size."""
+    mine = {domain: [photo for photo in photos if photo.entry.domain == domain] for domain in DOMAINS}
+    sides = {
+        domain: np.array([effective_side(photo.width, photo.height, settings.fit) for photo in mine[domain]], float)
+        for domain in DOMAINS
+    }
+    if settings.match_resolution:
+        sides = matched_sides(sides)
+    for domain in DOMAINS:
+        for photo, side in zip(mine[domain], sides[domain], strict=True):
+            photo.side = min(int(side), settings.load_size)
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
