@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 from tests.tiny import full_disk
 
-from bmask.data import squares
+from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, Split
 from bmask.data.groups import distance, part_of, perceptual_hash, settle
@@ -136,10 +136,13 @@ def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_si
 def test_every_photo_is_decoded_once_and_again_only_where_a_damaged_one_shifted_its_resolution(
     source, tmp_path, monkeypatch
 ):
-    read, rule = [], squares.read_square
-    monkeypatch.setattr(
-        squares, "read_square", lambda photo, options: [read.append(photo.entry.path), rule(photo, options)][1]
-    )
+    read, rule = [], workers.read_square
+
+    def counted(photo, options):
+        read.append(photo.entry.path)
+        return rule(photo, options)
+
+    monkeypatch.setattr(workers, "read_square", counted)
     ingest(settings(source, load_size=150), tmp_path / "out")
     twice = {path for path in read if read.count(path) > 1}
     assert 0 < len(twice) < COUNT
