@@ -66,7 +66,7 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "bmask.data.workers"]
+        command = [sys.executable, "-P", "-m", "bmask.data.workers"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._say(self._setup)
 
@@ -79,10 +79,11 @@ class _Worker:
         self._say([photo.row, photo.side, str(photo.entry.path)])
         answer = self._process.stdout.readline()
         if answer:
-            value, photo.width, photo.height, photo.reason, error = json.loads(answer)
+            found, photo.reason, error = json.loads(answer)
             if error:
                 raise OSError(*error)
-            photo.hash = None if value is None else np.uint64(value)
+            if found:
+                photo.width, photo.height, photo.hash = *found[:2], np.uint64(found[2])
         else:
             code = self._process.wait()
             if code >= 0:  # not a signal: it has said why, on stderr
@@ -107,6 +108,7 @@ def _read(photo: Photo, squares: ArrayFile, settings: Ingest) -> None:
 
 
 def _serve() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked says when to end
     setup = json.loads(sys.stdin.readline())
     settings = Ingest.model_validate(setup["settings"])
     with ArrayFile.existing(Path(setup["squares"])) as squares:
@@ -117,8 +119,8 @@ def _serve() -> None:
                 _read(photo, squares, settings)
             except OSError as problem:  # the disk of the squares; a photo's own is its reason
                 error = [problem.errno, problem.strerror]
-            value = None if photo.hash is None else int(photo.hash)
-            print(json.dumps([value, photo.width, photo.height, photo.reason, error]), flush=True)
+            found = None if photo.hash is None else [photo.width, photo.height, int(photo.hash)]
+            print(json.dumps([found, photo.reason, error]), flush=True)
 
 
 if __name__ == "__main__":
