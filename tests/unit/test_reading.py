@@ -256,9 +256,9 @@ def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, 
     with ArrayFile(tmp_path / "squares", (1, 40, 40, 3)) as array:
         photo = Photo(Entry("masked", "large.jpg", source / "masked" / "large.jpg"), row=0, side=40)
         with readers(1, array, settings(source).ingest) as read:
-            read(photo)
+            read([photo])
             assert array.read(0).any()
             with full_disk(100), pytest.raises(OSError, match="File too large"):
                 read_again = Photo(photo.entry, row=0, side=40)
                 with readers(1, array, settings(source).ingest) as read_within:
-                    read_within(read_again)
+                    read_within([read_again])

@@ -23,10 +23,15 @@ def parallel(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
     What it raises is raised here, and the rest is left undone.
     """
+    return in_chunks(lambda chunk: [function(item) for item in chunk], items)
+
+
+def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> Iterator[R]:
+    """As `parallel`, with a function that takes and gives several items."""
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
     pool = ThreadPoolExecutor(cores())
     try:
-        for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
+        for results in pool.map(function, chunks):
             yield from results
     finally:
         pool.shutdown(cancel_futures=True)

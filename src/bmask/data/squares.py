@@ -9,7 +9,7 @@ from pathlib import Path
 from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
 from bmask.data.matching import assign_sides
-from bmask.data.parallel import parallel
+from bmask.data.parallel import in_chunks
 from bmask.data.workers import readers
 from bmask.progress import bar
 from bmask.sections import Ingest
@@ -39,7 +39,7 @@ def read_squares(photos: list[Photo], squares: ArrayFile, settings: Ingest) -> l
     sound = photos
     with readers(len(photos), squares, settings) as read:
         while changed := assign_sides(sound, settings):
-            for _ in bar(parallel(read, changed), len(changed), "ingest: reading photos"):
+            for _ in bar(in_chunks(read, changed), len(changed), "ingest: reading photos"):
                 pass
             sound = [photo for photo in sound if not photo.reason]
     return sound

@@ -1,7 +1,7 @@
 """Processes that decode photos, so that all cores are busy and a file that kills its decoder is known by name.
 
 Threads share one interpreter and one heap, which kept 1.6 of two cores busy and cost a fifth more work. A worker is a
-plain subprocess that answers lines of JSON, one photo at a time: nothing is forked beside torch's threads, and the
+plain subprocess that answers lines of JSON, one for each photo: nothing is forked beside torch's threads, and the
 caller's main module, be it pytest, DVC or a KFP executor, is not imported again.
 """
 
@@ -13,7 +13,7 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ FEW = 1000  # photos that are read before workers have started
 
 
 @contextlib.contextmanager
-def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callable[[Photo], None]]:
-    """Yields what reads a photo: fills in its hash, size or reason, and stores its square at its row.
+def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callable[[Sequence[Photo]], Sequence[Photo]]]:
+    """Yields what reads photos: fills in their hashes, sizes or reasons, and stores their squares at their rows.
 
     It may be called from as many threads as there are cores.
 
@@ -39,19 +39,20 @@ def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callab
         count: photos to come; many are worth processes of their own.
     """
     if count <= FEW or cores() == 1:
-        yield lambda photo: _read(photo, squares, settings)
+        yield lambda photos: [_read(photo, squares, settings) for photo in photos]
         return
     idle: queue.Queue[_Worker] = queue.Queue()
     workers = [_Worker(squares, settings) for _ in range(cores())]
     for worker in workers:
         idle.put(worker)
 
-    def ask(photo: Photo) -> None:
+    def ask(photos: Sequence[Photo]) -> Sequence[Photo]:
         worker = idle.get()
         try:
-            worker.read(photo)
+            worker.read(photos)
         finally:
             idle.put(worker)
+        return photos
 
     try:
         yield ask
@@ -68,30 +69,38 @@ class _Worker:
     def _start(self) -> None:
         command = [sys.executable, "-P", "-m", "bmask.data.workers"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._say(self._setup)
+        self._say([self._setup])
 
-    def _say(self, request: object) -> None:
+    def _say(self, requests: list) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has died; reading its answer will tell
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write("".join(json.dumps(request) + "\n" for request in requests))
             self._process.stdin.flush()
 
-    def read(self, photo: Photo) -> None:
-        self._say([photo.row, photo.side, str(photo.entry.path)])
-        answer = self._process.stdout.readline()
-        if answer:
-            found, photo.reason, error = json.loads(answer)
-            if error:
-                raise OSError(*error)
-            if found:
-                photo.width, photo.height, photo.hash = *found[:2], np.uint64(found[2])
+    def read(self, photos: Sequence[Photo]) -> None:
+        self._say([[photo.row, photo.side, str(photo.entry.path)] for photo in photos])
+        for number, photo in enumerate(photos):
+            answer = self._process.stdout.readline()
+            if answer:
+                self._take(photo, *json.loads(answer))
+            else:  # it was at this photo, and the others wait
+                self._bury(photo)
+                return self.read(photos[number + 1 :])
+
+    def _take(self, photo: Photo, found: list[int] | None, reason: str, error: list | None) -> None:
+        if error:
+            raise OSError(*error)
+        if found:
+            photo.width, photo.height, photo.hash = *found[:2], np.uint64(found[2])
         else:
-            code = self._process.wait()
-            if code >= 0:  # not a signal: it has said why, on stderr
-                raise DataError(f"the reader of {photo.entry.domain}/{photo.entry.name} ended with exit code {code}")
-            photo.reason = f"kills the process that decodes it ({signal.Signals(-code).name})"
-            self._start()
-        if photo.reason:
-            photo.side = 0
+            photo.reason, photo.side = reason, 0
+
+    def _bury(self, photo: Photo) -> None:
+        code = self._process.wait()
+        if code >= 0:  # not a signal: it has said why, on stderr
+            raise DataError(f"the reader of {photo.entry.domain}/{photo.entry.name} ended with exit code {code}")
+        photo.reason, photo.side = f"kills the process that decodes it ({signal.Signals(-code).name})", 0
+        self.stop()
+        self._start()
 
     def stop(self) -> None:
         self._process.kill()
@@ -101,10 +110,11 @@ class _Worker:
             self._process.stdin.close()
 
 
-def _read(photo: Photo, squares: ArrayFile, settings: Ingest) -> None:
+def _read(photo: Photo, squares: ArrayFile, settings: Ingest) -> Photo:
     square = read_square(photo, settings)
     if square is not None:
         squares.write(photo.row, square)
+    return photo
 
 
 def _serve() -> None:
