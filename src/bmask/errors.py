@@ -25,6 +25,12 @@ class TrainingError(BmaskError):
     exit_code = 4
 
 
+class Preempted(BmaskError):
+    """SIGTERM stopped a training; its state is saved. The code is the shell's for that signal."""
+
+    exit_code = 143
+
+
 class PipelineError(BmaskError):
     """A pipeline run that failed, or a Kubeflow server that cannot be used."""
 

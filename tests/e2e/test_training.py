@@ -22,7 +22,9 @@ from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches
 from bmask.training.checkpoint import LATEST, PREVIOUS
-from bmask.training.loop import Diverged, LoopOptions, Trained, train
+from bmask.training.health import Diverged
+from bmask.training.loop import Trained, train
+from bmask.training.options import LoopOptions
 from bmask.training.pool import ImagePool
 from tiny import SIZE, SYSTEMS, TRAIN, pictures
 

@@ -62,6 +62,7 @@ ALLOWED = {
     "serving": {"serving", "gan", "data", "store", *BASE},
     "quality": {"quality", "data", "gan", "serving", *BASE},
     "runs": {"store", *BASE},
+    "launch": {"errors"},
     "tracking": {"runs", "store", "serving", "gan", *BASE},
     "observers": {"training", "gan", "data", *BASE},
     "fingerprint": {"training", *BASE},

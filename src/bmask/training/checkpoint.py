@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -53,17 +53,11 @@ def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
 
 def write(path: Path, state: dict) -> None:
     """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError is raised."""
-    tensors, plain = flatten(state)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, tensor in tensors.items():
-                    buffer = io.BytesIO()
-                    np.lib.format.write_array(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
-                    archive.writestr(f"{name}.npy", buffer.getbuffer())
-                archive.writestr(_META, json.dumps(plain))
+            dump(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -72,7 +66,18 @@ def write(path: Path, state: dict) -> None:
         raise
 
 
-def read(path: Path) -> dict:
+def dump(state: dict, file: BinaryIO) -> None:
+    """The state as one archive; `read` is the inverse."""
+    tensors, plain = flatten(state)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, tensor in tensors.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
+            archive.writestr(f"{name}.npy", buffer.getbuffer())
+        archive.writestr(_META, json.dumps(plain))
+
+
+def read(path: Path | BinaryIO) -> dict:
     """The state that `write` was given, tensors on the CPU.
 
     Raises:
