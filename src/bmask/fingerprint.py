@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from bmask.gan.device import pick_device, pick_precision
 from bmask.params import Params
 from bmask.sections import Model
-from bmask.training.device import pick_device, pick_precision
 
 SCHEDULE = ("epochs", "constant_epochs")  # left out: a longer training may go on from a shorter one's checkpoint
 NO_BITS = {"generator_file.py"}  # in gan/; writes what a training has made

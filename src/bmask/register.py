@@ -279,7 +279,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
 def _device(params: Params) -> str:
     import torch
 
-    from bmask.training.device import pick_device
+    from bmask.gan.device import pick_device
 
     if params.train.threads:
         torch.set_num_threads(params.train.threads)

@@ -21,6 +21,7 @@ from bmask.data.dataset import Split, open_array, resize, to_tensor
 from bmask.errors import DataError, ParamsError, Preempted, TrainingError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.fingerprint import fingerprint, identity, short
+from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.generator_file import load_generator, save_generator
 from bmask.launch import in_processes
 from bmask.mirror import open_checkpoints
@@ -30,7 +31,6 @@ from bmask.progress import say
 from bmask.sections import Model
 from bmask.tracking import Tracker
 from bmask.training import checkpoint
-from bmask.training.device import pick_device, pick_precision
 from bmask.training.distributed import Lost, joined, started_by_torchrun
 from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.loop import train as run_loop

@@ -65,7 +65,7 @@ ALLOWED = {
     "launch": {"errors"},
     "tracking": {"runs", "store", "serving", "gan", *BASE},
     "observers": {"training", "gan", "data", *BASE},
-    "fingerprint": {"training", *BASE},
+    "fingerprint": {"gan", *BASE},
     "mirror": {"training", "gan", "data", *BASE},
     "champion": {"store", "serving", *BASE},
     "kubeflow": {"kubeflow", "runs", "data", *BASE},

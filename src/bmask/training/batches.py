@@ -57,7 +57,8 @@ class Batches:
         along = torch.arange(self.size)
         down = corner[:, :1] + along
         across = corner[:, 1:] + torch.where(flip[:, None], along.flip(0), along)
-        where = torch.cat([copy[:, None], photo[:, None], down, across], 1)[self.rows].to(self.photos.device)
+        where = torch.cat([copy[:, None], photo[:, None], down, across], 1)[self.rows]
+        where = where.to(self.photos.device, non_blocking=True)  # else the copy waits for the step before
         copy, photo, down, across = where.split([1, 1, self.size, self.size], 1)
         crops = self.photos[copy[:, :, None], photo[:, :, None], down[:, :, None], across[:, None, :]]
         return crops.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bmask.gan.device import autocast
 from bmask.gan.system import GeneratorStep, System
 from bmask.training import checkpoint
-from bmask.training.device import autocast
 from bmask.training.distributed import World
 from bmask.training.ema import EMA
 from bmask.training.options import LoopOptions

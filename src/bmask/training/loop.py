@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bmask.gan.device import pick_device, pick_precision
+from bmask.gan.inference import translate
 from bmask.gan.options import SystemOptions
 from bmask.gan.systems import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches
-from bmask.training.device import autocast, pick_device, pick_precision
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import collapsed_epochs, memory_explained, summarise
@@ -139,8 +140,7 @@ def train(
 
             # Report and save.
             if world.first and (state["epoch"] % options.sample_every == 0 or last):
-                with torch.inference_mode(), autocast(device, precision):
-                    translated = engine.average.network["ab"](shown)
+                translated = translate(engine.average.network["ab"], shown, precision)
                 for observer in observers:
                     observer.samples(state["epoch"], state["step"], shown, translated)
             if state["epoch"] % options.checkpoint_every == 0 or before_decay or last:
