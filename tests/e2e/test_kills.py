@@ -21,7 +21,7 @@ import victim
 from bmask.params import Params
 from bmask.training import checkpoint
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
-from killing import PATIENCE, freeze, freeze_in_a_write, kill, running, small_disk, writing
+from killing import PATIENCE, freeze, freeze_in_a_write, freeze_when, kill, running, small_disk, writing
 from logged import runs, train_here
 from tiny import full_disk, tiny_params, write_augment, write_split
 
@@ -133,16 +133,23 @@ def seen(workplace: Path, pattern: str, child: subprocess.Popen) -> Path:
     return found[0]
 
 
-def test_the_command_killed_in_a_write_ends_with_the_same_bits(undisturbed, store, workplace, draws, capsys):
+@pytest.mark.slow
+def test_the_command_killed_in_a_checkpoint_and_then_in_its_outputs_ends_with_the_same_bits(
+    undisturbed, store, workplace, draws, capsys
+):
     (latest,) = undisturbed.glob(f"checkpoints/*/{LATEST}")
+    folder = workplace / latest.parent.relative_to(undisturbed)
     with command(workplace, params()) as child:
         seen(workplace, f"checkpoints/*/{LATEST}", child)  # so that there is one to go on from
-        folder = workplace / latest.parent.relative_to(undisturbed)
         assert freeze_in_a_write(child, folder, latest.stat().st_size, draws)
         print(f"half written: {writing(child, folder)}")
         kill(child)
+    with command(workplace, params()) as child:
+        assert freeze_when(child, lambda: any(workplace.glob("results/train/.unmasker.*/*")))
+        kill(child)
+    assert not (workplace / "results/train/unmasker").exists()
     train_here(params())
-    assert "going on from epoch" in capsys.readouterr().err
+    assert "going on from epoch 6 of 6" in capsys.readouterr().err
     assert_same_bits(workplace, undisturbed)
 
 
