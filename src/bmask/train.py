@@ -189,6 +189,8 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
         say(f"checkpoint refused: {reason}")
     if found:
         say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+    elif reasons:
+        say("no checkpoint can be used; the training starts anew")
 
 
 def _warm_files(recipe: Model) -> dict[str, Path]:

@@ -1,14 +1,10 @@
-"""The training loop at 16 px: what a step does, the same bits again, kills, longer trainings, and when it gives up."""
+"""The training loop at 16 px: what a step does, the same bits again, stops, longer trainings, and when it gives up."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -264,37 +260,6 @@ def test_a_training_that_was_stopped_equals_one_that_was_not(system, stops, whol
     assert_same(resumed, whole(system))
 
 
-VICTIM = f"""
-import sys
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
-from pathlib import Path
-from test_training import Watch, run
-
-class Tell(Watch):
-    def losses(self, row):
-        print(row["step"], flush=True)
-
-run(Path(sys.argv[1]), watch=Tell(), epochs=9, constant_epochs=5)
-"""
-
-
-def test_a_training_that_was_killed_twice_equals_one_that_was_not(whole, tmp_path):
-    for after in (STEPS + 2, 6 * STEPS + 1):  # a step that is told; the kill falls somewhere behind it
-        child = subprocess.Popen(
-            [sys.executable, "-c", VICTIM, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
-        )
-        for line in child.stdout:
-            if int(line) >= after:
-                os.kill(child.pid, signal.SIGKILL)
-                break
-        assert child.wait() == -signal.SIGKILL
-        child.stdout.close()
-    watch = Watch()
-    resumed = run(tmp_path / "killed", watch=watch, epochs=9, constant_epochs=5)
-    assert watch.epochs[0] >= 6
-    assert_same(resumed, whole("scheme2", 9, 5))
-
-
 def test_a_finished_training_is_not_trained_again(whole, tmp_path):
     run(tmp_path)
     watch = Watch()
@@ -322,26 +287,6 @@ def test_a_checkpoint_from_before_the_seconds_were_kept_is_used(tmp_path):
     watch = Watch()
     assert 0 < run(tmp_path, watch=watch, epochs=3, constant_epochs=2).seconds < 1e6
     assert watch.epochs == [2]
-
-
-def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_training(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, watch=Watch(stop_at=3 * STEPS + 1))
-    latest = tmp_path / LATEST
-    latest.write_bytes(latest.read_bytes()[:-100])
-    watch = Watch()
-    assert_same(run(tmp_path, watch=watch), whole())
-    assert watch.epochs == [2]
-
-
-def test_with_no_good_checkpoint_a_training_starts_anew(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, watch=Watch(stop_at=STEPS + 1))
-    for path in tmp_path.iterdir():
-        path.write_bytes(b"")
-    watch = Watch()
-    assert_same(run(tmp_path, watch=watch), whole())
-    assert watch.epochs == [0]
 
 
 def test_a_checkpoint_of_other_data_is_not_used(tmp_path):

@@ -52,7 +52,7 @@ def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def write(path: Path, state: dict) -> None:
-    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError is raised."""
+    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError, naming `path`, is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -61,8 +61,10 @@ def write(path: Path, state: dict) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write knows its file by number only
+            error.filename = str(path)
         raise
 
 
@@ -104,12 +106,12 @@ def read(path: Path | BinaryIO) -> dict:
 def save(folder: Path, state: dict, before_decay: bool) -> None:
     """Writes `latest`, keeping the one before it as `previous`."""
     latest, fresh = folder / LATEST, folder / _FRESH
+    if before_decay:  # first: once `latest` is there, a killed training does not come by here again
+        write(folder / BEFORE_DECAY, state)
     write(fresh, state)  # whole before the others move: `previous` may be the only good one
     if latest.exists():
         os.replace(latest, folder / PREVIOUS)
     os.replace(fresh, latest)
-    if before_decay:
-        write(folder / BEFORE_DECAY, state)
 
 
 def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> tuple[dict | None, list[str]]:
