@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -64,7 +65,7 @@ def test_a_training_that_was_killed_again_and_again_equals_one_that_was_not(syst
     for kind, step in zip(kinds, steps, strict=True):
         with running(victim.__file__, killed, tmp_path / "out", json.dumps(options)) as child:
             if kind == "start":
-                time.sleep(draws.uniform(0, STARTING))
+                select.select([child.stdout], [], [], draws.uniform(0, STARTING))  # at its first step at the latest
             else:
                 assert any(int(line) >= step for line in child.stdout), "it ended early"
             if kind == "write":
@@ -157,7 +158,7 @@ def test_a_terminated_command_saves_says_so_and_goes_on_from_there(undisturbed, 
     """What a preempted pod gets, with no checkpoint due: what it goes on from was written for the signal."""
     with command(workplace, params(checkpoint_every=99)) as child:
         sheet = seen(workplace, "checkpoints/*/samples/epoch-0001.png", child)
-        time.sleep(draws.uniform(0, 0.3))
+        time.sleep(draws.uniform(0, 0.1))
         child.terminate()
         _, told = child.communicate(timeout=PATIENCE)
         assert child.returncode == 128 + signal.SIGTERM, told

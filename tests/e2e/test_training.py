@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from bmask.training.health import Diverged
 from bmask.training.loop import Trained, train
 from bmask.training.options import LoopOptions
 from bmask.training.pool import ImagePool
+from bmask.training.stopping import Stopped
 from tiny import SIZE, SYSTEMS, TRAIN, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -314,6 +317,20 @@ def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(whole, tmp_
     watch = Watch()
     assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [0]
+
+
+def test_a_shorter_training_takes_nothing_from_within_the_epoch_after_its_last(whole, tmp_path):
+    """SIGTERM saves amid an epoch; 4 epochs with decay after 2, stopped in the third, then shortened to 2."""
+
+    class Terminate(Watch):
+        def losses(self, row: dict) -> None:
+            if row["step"] == 2 * STEPS + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run(tmp_path, watch=Terminate(), log_every=1)
+    assert checkpoint.read(tmp_path / LATEST)["step"] == 2 * STEPS + 1
+    assert_same(run(tmp_path, epochs=2, constant_epochs=2), whole("scheme2", 2, 2))
 
 
 def test_the_state_before_the_decay_stays_for_the_next_longer_training(tmp_path):

@@ -132,17 +132,22 @@ def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> 
         differences = compare(state["fingerprint"], fingerprint)
         if differences:
             reasons.append(f"{folder / name} belongs to another training: {'; '.join(differences)}")
-        elif state["schedule"] == [epochs, constant_epochs] or state["epoch"] <= min(
-            constant_epochs, state["schedule"][1]
-        ):
+            continue
+        was, begun = state["schedule"], epochs_begun(state)
+        if was == [epochs, constant_epochs] or begun <= min(constant_epochs, was[1]):
             return state, reasons
-        else:
-            was = state["schedule"]
-            reasons.append(
-                f"{folder / name} is at epoch {state['epoch']} of {was[0]} with decay after {was[1]};"
-                f" it does not fit {epochs} epochs with decay after {constant_epochs}"
-            )
+        reasons.append(
+            f"{folder / name} is at epoch {begun} of {was[0]} with decay after {was[1]};"
+            f" it does not fit {epochs} epochs with decay after {constant_epochs}"
+        )
     return None, reasons
+
+
+def epochs_begun(state: dict) -> int:
+    """The epochs that it has steps of: one more than are done where SIGTERM came amid one."""
+    history = state.get("history")
+    amid = state.get("window") or (history and history[-1]["epoch"] == state["epoch"])
+    return state["epoch"] + bool(amid)
 
 
 def compare(was: dict, now: dict) -> list[str]:
