@@ -131,7 +131,9 @@ def log(
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
     from bmask.tracking import ensure_logged
 
-    folders = [results / "train" / model] if model else sorted(p.parent for p in (results / "train").glob("*/run.json"))
+    folders = (
+        [results / "train" / model] if model else sorted(p.parent for p in (results / "train").glob("[!.]*/run.json"))
+    )
     for folder in folders:
         typer.echo(f"{folder.name}: run {ensure_logged(folder).info.run_id}")
 
