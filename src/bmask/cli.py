@@ -131,9 +131,8 @@ def log(
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
     from bmask.tracking import ensure_logged
 
-    folders = (
-        [results / "train" / model] if model else sorted(p.parent for p in (results / "train").glob("[!.]*/run.json"))
-    )
+    trained = results / "train"
+    folders = [trained / model] if model else sorted(path.parent for path in trained.glob("[!.]*/run.json"))
     for folder in folders:
         typer.echo(f"{folder.name}: run {ensure_logged(folder).info.run_id}")
 
