@@ -1,0 +1,67 @@
+"""The rows of the manifest: one for each file that was found, whether it is in the split or why it is not."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bmask.data.dataset import open_array
+from bmask.data.sources import Entry
+from bmask.files import write_text
+
+BLOCK = 1 << 20  # bytes
+
+
+@dataclass(slots=True)
+class Photo:
+    """A file on its way into the split; the manifest has one row for each."""
+
+    entry: Entry
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    hash: np.uint64 | None = None
+    group: str = ""
+    part: str = ""
+    row: int = -1  # in the file of all squares, while ingest runs
+    index: int = -1  # row in the array of its domain and part
+    side: int = 0  # effective resolution after matching, px
+    reason: str = ""  # why it is in no part
+
+
+def write_manifest(photos: list[Photo], folder: Path) -> None:
+    header = ["domain", "name", "sha256", "width", "height", "group", "part", "index", "slices", "reason"]
+    text, rejected = io.StringIO(), io.StringIO()
+    rows, few = csv.writer(text, lineterminator="\n"), csv.writer(rejected, lineterminator="\n")
+    rows.writerow(header)
+    few.writerow(["domain", "name", "reason"])
+    for p in sorted(photos, key=lambda p: (p.entry.domain, p.entry.name)):
+        index = p.index if p.part else ""
+        size = (p.width, p.height) if p.width else ("", "")
+        slices = ";".join(p.entry.slices)
+        rows.writerow([p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason])
+        if p.reason:
+            few.writerow([p.entry.domain, p.entry.name, p.reason])
+    write_text(folder / "manifest.csv", text.getvalue())
+    write_text(folder / "rejected.csv", rejected.getvalue())
+
+
+def digest(used: Iterable[Photo], folder: Path) -> str:
+    """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out."""
+    rows = sorted([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.entry.slices] for p in used)
+    total = hashlib.sha256(json.dumps(rows).encode())
+    for path in sorted(folder.glob("*.npy")):
+        array = open_array(path)
+        total.update(f"{path.name} {array.shape}".encode())
+        with open(path, "rb") as file:  # not through the mapping: its pages would count as memory
+            file.seek(array.offset)
+            while block := file.read(BLOCK):
+                total.update(block)
+    return total.hexdigest()
