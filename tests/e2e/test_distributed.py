@@ -313,6 +313,7 @@ def test_a_batch_that_cannot_be_shared_ends_the_command_with_exit_code_3(
 @pytest.mark.slow
 def test_a_pipeline_task_with_two_gpus_trains_in_two_processes(tmp_path: Path):
     """Run here, on CPUs, to the bits of `bmask train` with `train.processes: 2`."""
+    (tmp_path / "workspace").mkdir()
     workspace = Workspace(tmp_path / "workspace")
     one = {**TINY, "models": {"attentiongan": TINY["models"]["attentiongan"]}}
     workspace.write({**one, "train": {**TINY["train"], "processes": 2}})
