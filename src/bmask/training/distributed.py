@@ -9,6 +9,8 @@ pass of one module; here two generators and their discriminators share passes.
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
+LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
 
 
 class Lost(RuntimeError):
@@ -39,7 +42,10 @@ class World:
     def share(self, batch: int) -> slice:
         """The rows of a batch that are this process's. Raises ValueError when they cannot be shared equally."""
         if batch % self.size:
-            raise ValueError(f"schedule.batch_size {batch} is no multiple of the {self.size} processes; make it one")
+            raise ValueError(
+                f"schedule.batch_size {batch} cannot be shared by {self.size} processes;"
+                f" make it a multiple of {self.size}"
+            )
         each = batch // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
@@ -111,7 +117,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = str(error).strip().partition("\n")[0]
+        told = re.sub(r"^\[.*?\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
+        time.sleep(LINGER)
         raise Lost(
             f"another process of this training is gone or cannot be reached ({told});"
             " start all of them again: they go on from the last checkpoint"

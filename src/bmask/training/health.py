@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from bmask.training.distributed import World
 from bmask.training.options import LoopOptions
 
 PATIENCE = 3  # epochs of collapsed attention
+CPU_FULL = ("allocate memory", "could not create a primitive")  # torch's allocator and oneDNN have no class for it
 
 
 class Diverged(RuntimeError):
@@ -66,16 +68,18 @@ def memory_explained(options: LoopOptions, device: torch.device, processes: int)
     """Turns torch's out-of-memory errors into OutOfMemory."""
     try:
         yield
-    except RuntimeError as error:  # CUDA's is a subclass; the CPU's allocator has no class of its own
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not named and not any(words in str(error) for words in CPU_FULL):
             raise
         part = options.batch_size // (options.accumulate * processes)
-        has = ""
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
-            has = f" ({(total - free) / 2**30:.1f} of its {total / 2**30:.1f} GB are taken)"
+            has = f"{(total - free) / 2**30:.1f} of its {total / 2**30:.1f} GB are taken"
+        else:
+            has = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB were taken"
         smaller = "raise schedule.accumulate (the same gradients), or " if part > 1 else ""
         raise OutOfMemory(
-            f"{part} photos of {options.image_size} px at a time take more memory than {device} has{has};"
+            f"{part} photos of {options.image_size} px at a time take more memory than {device} has ({has});"
             f" {smaller}lower train.image_size, network.filters or network.blocks"
         ) from None

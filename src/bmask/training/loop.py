@@ -100,7 +100,7 @@ def train(
     if found:
         engine.load(found)
         state |= {key: found[key] for key in state if key in found}
-        state["window"] = [{name: value.to(device) for name, value in row.items()} for row in state["window"]]
+        state["window"] = [{k: v[world.rank].to(device) for k, v in row.items()} for row in state["window"]]
         began -= found.get("seconds", 0.0)
     for observer in observers:
         observer.started(state["epoch"], steps_per_epoch, state["history"])
@@ -131,8 +131,10 @@ def train(
                 if world.any(stopped()):
                     if state["window"]:
                         summarise(state["window"], state["step"], epoch, lr, world)  # no broken state is saved
-                        world.average([value for row in state["window"] for value in row.values()])
+                        rows = state["window"]
+                        state["window"] = [{k: world.gather(v[None]) for k, v in row.items()} for row in rows]
                     save()
+                    world.any(False)  # none leaves before it is saved: the launcher would take it for a failure
                     raise Stopped(f"stopped at step {state['step']} of {options.epochs * steps_per_epoch}")
             state["epoch"] = epoch + 1
             state["collapsed"] = collapsed_epochs(state["history"], epoch, state["collapsed"])
