@@ -15,6 +15,7 @@ from bmask.errors import DataError
 # A closed list: among Pillow's other readers is one that starts Ghostscript. JPEG includes the MPO of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MIN_SIDE = 16  # px; a face is not recognisable below
+MAX_BYTES = 1 << 28  # of a file; it is read whole
 MAX_PIXELS = 64_000_000  # a decoded photo then takes at most 192 MB
 MAX_ASPECT = 8.0  # the middle square of a longer strip shows no face
 GREY = (128, 128, 128)

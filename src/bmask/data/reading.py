@@ -15,14 +15,10 @@ def inspect(entry: Entry) -> Photo:
     """Reads a file once: its sha256, full size and perceptual hash, or the reason why it is refused."""
     photo = Photo(entry)
     try:
-        if not entry.path.is_file():
-            raise DataError("is no file, or a link that leads nowhere")
-        content = entry.path.read_bytes()
+        content = entry.read()
         photo.sha256 = hashlib.sha256(content).hexdigest()
         pixels, (photo.width, photo.height) = decode_with_size(content, enough=64)
         photo.hash = perceptual_hash(pixels)
     except DataError as error:
         photo.reason = str(error)
-    except OSError as error:
-        photo.reason = f"cannot be read ({error.strerror})"
     return photo
