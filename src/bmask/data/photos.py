@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -48,15 +54,21 @@ def decode(source: Path | bytes, enough: int = 0) -> np.ndarray:
         uint8 (H, W, 3).
 
     Raises:
-        DataError: with the reason alone (the caller knows the name): no image, truncated, too small, too large.
+        DataError: with the reason alone (the caller knows the name): no image, cut off, too small, too large.
     """
     return decode_with_size(source, enough)[0]
 
 
 def decode_with_size(source: Path | bytes, enough: int = 0) -> tuple[np.ndarray, tuple[int, int]]:
     """As `decode`, with the photo's full (width, height), px, after EXIF orientation."""
+    _hush()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        if not content:
+            raise DataError("is empty")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_shape(*image.size)
+            _check_end(content, image)
             return _decode(image, enough)
     except DataError:
         raise
@@ -107,18 +119,73 @@ def recompress(square: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _decode(image: Image.Image, enough: int) -> tuple[np.ndarray, tuple[int, int]]:
-    width, height = image.size
+@functools.cache
+def _hush() -> None:
+    """Whatever Pillow warns of, a photo is read or refused with a reason; thousands of warnings would bury both."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _check_shape(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise DataError(f"is {width}x{height} px; the shorter side must have at least {MIN_SIDE}")
     if width * height > MAX_PIXELS:
         raise DataError(f"is {width}x{height} px, more than {MAX_PIXELS} pixels; shrink it")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise DataError(f"is {width}x{height} px; beyond {MAX_ASPECT:.0f}:1 its middle square shows no face")
+
+
+def _check_end(content: bytes, image: Image.Image) -> None:
+    """Finds files of full length whose end was never written: copies and downloads that broke off leave zeros there.
+
+    Pillow shows such a tail as grey or black. Formats without a mark at their end and without check sums (BMP, TIFF)
+    cannot be told from dark photos.
+    """
+    whole = True
+    if content.startswith(b"\xff\xd8"):
+        whole = content.find(b"\xff\xd9", _first_scan(content)) >= 0
+    elif image.format == "PNG":
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as other:
+            other.verify()  # the check sums of all chunks, which reading the pixels skips
+    elif image.format in ("WEBP", "AVIF"):
+        whole = not content.endswith(bytes(max(64, len(content) // 16)))
+    if not whole:
+        raise DataError("was not written to its end; copy it again")
+
+
+def _first_scan(content: bytes) -> int:
+    """Where a JPEG's pixels begin; thumbnails before have ends of their own."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return place
+
+
+_MUTING = threading.Lock()
+
+
+@contextmanager
+def _muted(image: Image.Image) -> Iterator[None]:
+    """While a TIFF is read whose squares are JPEG: that decoder's complaints go to the terminal past Python."""
+    if image.format != "TIFF" or image.info.get("compression") != "jpeg":
+        yield
+        return
+    with _MUTING, open(os.devnull, "wb") as nowhere:
+        terminal = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _decode(image: Image.Image, enough: int) -> tuple[np.ndarray, tuple[int, int]]:
+    width, height = image.size
     if enough:
         scale = enough / min(width, height)
         image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
-    image.load()
+    with _muted(image):
+        image.load()
     orientation = _orientation(image)
     image = _to_rgb(image)
     if orientation in UPRIGHT:
@@ -138,8 +205,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise DataError("holds floating-point pixels, whose range is not stated; save it with 8 bits")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
+        tones = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+        return Image.fromarray(tones[np.asarray(image).clip(0, 65535)]).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, GREY)
