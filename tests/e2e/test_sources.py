@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +23,7 @@ from PIL import Image
 from bmask.data import objects
 from bmask.data.dataset import Split
 from bmask.data.fetching import fetched
-from bmask.data.revisions import pin_revision
+from bmask.data.revisions import fetch_revision, pin_revision
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
@@ -266,6 +270,41 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
     assert "`dvc push` them there" in message
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     assert "Forbidden" in refused(head, tmp_path)
+
+
+@pytest.mark.parametrize("hostile", ["../evil.png", "masked/../../evil.png", "/evil.png"])
+def test_a_list_of_files_that_climbs_out_writes_nothing_outside(tmp_path, hostile):
+    repository = Repository(tmp_path / "repository")
+    (repository.folder / "faces/masked").mkdir(parents=True)
+    (repository.folder / "faces/masked/a.png").write_bytes(b"a photo")
+    repository.run("dvc", "init", "-q")
+    repository.run("dvc", "add", "-q", "faces")
+    (listed,) = repository.folder.glob(".dvc/cache/files/md5/*/*.dir")
+    content = json.dumps([{**json.loads(listed.read_text())[0], "relpath": hostile}]).encode()
+    digest = hashlib.md5(content).hexdigest()
+    forged = listed.parents[1] / digest[:2] / f"{digest[2:]}.dir"
+    forged.parent.mkdir(exist_ok=True)
+    forged.write_bytes(content)
+    tracked = repository.folder / "faces.dvc"
+    tracked.write_text(re.sub(r"md5: \w+\.dir", f"md5: {digest}.dir", tracked.read_text()))
+    repository.commit()
+    (tmp_path / "x/y").mkdir(parents=True)
+    with contextlib.suppress(DataError):
+        fetch_revision(str(repository.folder), "", "faces", tmp_path / "x/y/photos", Params().s3)
+    assert not list(tmp_path.rglob("evil.png"))
+    assert not Path("/evil.png").exists()
+
+
+def test_a_link_in_a_revision_is_not_followed_out_of_it(tmp_path):
+    repository = Repository(tmp_path / "repository")
+    (repository.folder / "faces").mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (repository.folder / "faces/link.png").symlink_to(tmp_path / "secret")
+    (repository.folder / "faces/linked").symlink_to(tmp_path)
+    repository.commit()
+    fetch_revision(str(repository.folder), "", "faces", tmp_path / "photos", Params().s3)
+    found = [path for path in (tmp_path / "photos").rglob("*") if path.is_file()]
+    assert not [path for path in found if path.is_symlink() or path.read_text() == "mine"]
 
 
 @pytest.fixture(scope="module")

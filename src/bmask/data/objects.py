@@ -131,8 +131,8 @@ class Prefix:
                     conditions["IfMatch"] = answer["ETag"]
                     shutil.copyfileobj(answer["Body"], file, CHUNK)
                     break
-                except _broken_off():
-                    if attempt == ATTEMPTS:
+                except Exception as error:
+                    if attempt == ATTEMPTS or not _may_pass(error):
                         raise
                     time.sleep(2**attempt / 4)
 
@@ -191,7 +191,7 @@ class Prefix:
             return ANSWERS[code].format(**names) if code in ANSWERS else other
         if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError):
             return NO_CREDENTIALS
-        if isinstance(error, _broken_off()):
+        if _broken_off(error):
             return BROKEN_OFF.format(**names)
         if isinstance(error, known.HTTPClientError | known.ConnectionError):
             return NO_SERVER.format(**names)
@@ -203,11 +203,19 @@ class Prefix:
         return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
-def _broken_off() -> tuple[type[Exception], ...]:
-    """What is raised when the connection ends in the middle of an answer; boto3 itself repeats whole requests alone."""
+def _broken_off(error: BaseException) -> bool:
+    """The connection ended in the middle of an answer; boto3 itself repeats whole requests alone."""
     from botocore import exceptions as known
 
-    return known.IncompleteReadError, known.ReadTimeoutError, known.ResponseStreamingError
+    return isinstance(error, known.IncompleteReadError | known.ReadTimeoutError | known.ResponseStreamingError)
+
+
+def _may_pass(error: Exception) -> bool:
+    """The server may be restarting: what was under way waits for it some 40 s longer than boto3 does."""
+    from botocore import exceptions as known
+
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, known.ClientError) else 0
+    return status >= 500 or _broken_off(error) or isinstance(error, known.HTTPClientError | known.ConnectionError)
 
 
 def region_of(settings: S3) -> str | None:
