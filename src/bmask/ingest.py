@@ -9,13 +9,13 @@ import numpy as np
 
 from bmask.data.dataset import DOMAINS, PARTS, VERSION, open_array
 from bmask.data.manifest import Photo, digest, write_manifest
-from bmask.data.matching import assign_sides
 from bmask.data.parallel import parallel
 from bmask.data.parts import assign_parts
 from bmask.data.reading import inspect
 from bmask.data.sheets import contact_sheet
 from bmask.data.sources import open_source
-from bmask.data.squares import write_arrays
+from bmask.data.squares import read_squares, scratch_file, write_parts
+from bmask.data.truth import write_truth
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_bytes, write_json
 from bmask.params import Params
@@ -28,8 +28,9 @@ ON_SHEET = 12  # photos of each domain and part
 def ingest(params: Params, out: Path) -> None:
     """Reads the photos of `params.ingest.source` and writes the split that all other stages read.
 
-    Every photo is read twice, first to check, hash and measure it, then, when the resolutions of both domains are
-    known, to write its square; so memory holds two photos a core and no more.
+    All headers are read first, since the resolutions that both domains can keep follow from all photos' sizes; then
+    each photo is decoded once, into a file of squares, and the squares are sorted into the parts when the
+    near-duplicates are known. So memory holds a photo a core, and a row of the manifest for each photo.
 
     Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
     `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The split depends on the photos' contents
@@ -41,15 +42,16 @@ def ingest(params: Params, out: Path) -> None:
     """
     settings = params.ingest
     with open_source(params) as source, fresh_folder(Path(out)) as folder:
-        photos = list(bar(parallel(inspect, source.entries), len(source.entries), "ingest: checking photos"))
-        refused = [photo for photo in photos if photo.reason]
-        _check_refused(refused, len(photos), settings)
-        good = sorted((p for p in photos if not p.reason), key=lambda p: (p.entry.domain, p.sha256, p.entry.name))
-        groups = assign_parts(good, settings)
-        assign_sides(good, settings)
-        used = [photo for photo in good if photo.part]
-        truth = any(photo.entry.twin for photo in used)
-        write_arrays(used, folder, settings, truth)
+        photos = list(bar(parallel(inspect, source.entries), len(source.entries), "ingest: looking at files"))
+        _check_refused(photos, settings)
+        readable = sorted((p for p in photos if not p.reason), key=lambda p: (p.entry.domain, p.sha256, p.entry.name))
+        with scratch_file(folder, len(readable), settings.load_size) as squares:
+            sound = read_squares(readable, squares, settings)
+            _check_refused(photos, settings)
+            groups = assign_parts(sound, settings)
+            used = [photo for photo in sound if photo.part]
+            write_parts(used, squares, folder)
+        truth = write_truth(used, folder, settings)
         write_manifest(photos, folder)
 
         counts = Counter((photo.entry.domain, photo.part) for photo in used)
@@ -60,7 +62,7 @@ def ingest(params: Params, out: Path) -> None:
             **source.origin,
             "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
             "groups": groups,
-            "rejected": len(refused),
+            "rejected": len(photos) - len(sound),
             "truth": truth,
             "version": VERSION,
         }
@@ -70,12 +72,13 @@ def ingest(params: Params, out: Path) -> None:
         _report(photos, summary)
 
 
-def _check_refused(refused: list[Photo], found: int, settings: Ingest) -> None:
-    if len(refused) > settings.max_rejected * found:
+def _check_refused(photos: list[Photo], settings: Ingest) -> None:
+    refused = [photo for photo in photos if photo.reason]
+    if len(refused) > settings.max_rejected * len(photos):
         first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in refused[:4]]
         named = "; ".join(first + ["..."] * (len(refused) > len(first)))
         raise DataError(
-            f"{len(refused)} of {found} photos are refused, more than the share ingest.max_rejected "
+            f"{len(refused)} of {len(photos)} photos are refused, more than the share ingest.max_rejected "
             f"{settings.max_rejected:g} ({named}); remove or mend them, or raise ingest.max_rejected"
         )
 

@@ -155,15 +155,17 @@ def test_nothing_but_our_own_lines_reaches_the_screen(ran):
     assert len(done.stderr.splitlines()) < 10
 
 
-def test_too_many_refused_files_are_a_failure_with_both_numbers(ran, tmp_path):
+@pytest.mark.parametrize("share", [0.05, 0.35])  # seen in the headers, and in the pixels
+def test_too_many_refused_files_are_a_failure_with_both_numbers(ran, tmp_path, share):
     folder, made, _ = ran
-    count, found = len(rejected(folder)), len(made) + 2 * SOUND
-    params(tmp_path, folder / "photos", 0.05)
+    params(tmp_path, folder / "photos", share)
     done = bmask(tmp_path, "ingest")
     assert done.returncode == 3
-    said = f"{count} of {found} photos are refused, more than the share ingest.max_rejected 0.05 (masked/"
-    assert said in done.stderr.splitlines()[-1]
-    assert "raise ingest.max_rejected" in done.stderr.splitlines()[-1]
+    said = r"(\d+) of (\d+) photos are refused, more than the share ingest\.max_rejected (\S+) \(masked/.* raise ingest"
+    refused, found, stated = re.search(said, done.stderr.splitlines()[-1]).groups()
+    assert int(found) == len(made) + 2 * SOUND
+    assert share * int(found) < int(refused) <= len(rejected(folder))
+    assert float(stated) == share
     assert not (tmp_path / "results/ingest").exists()
 
 

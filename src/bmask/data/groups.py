@@ -18,9 +18,10 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from bmask.data.neighbours import near_pairs
+
 THUMBNAIL = 32  # px
 FLAT = 0.5  # a coefficient below is rounding noise: an amplitude of 1/32 of a grey level
-BLOCK = 256  # rows of the distance matrix at a time
 
 
 def _bits(block: np.ndarray) -> np.uint64:
@@ -59,11 +60,7 @@ def find_groups(hashes: np.ndarray, threshold: int) -> np.ndarray:
         int (N,), a number per photo, equal within a group.
     """
     distinct, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_inverse=True)
-    pairs = []
-    for start in range(0, len(distinct), BLOCK):
-        rows, columns = np.nonzero(distance(distinct[start : start + BLOCK, None], distinct) <= threshold)
-        pairs.append((rows + start, columns))
-    rows, columns = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    rows, columns = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
 

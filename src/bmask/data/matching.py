@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from bmask.data.dataset import DOMAINS
 from bmask.data.manifest import Photo
-from bmask.data.photos import decode, effective_side, frame, recompress, resample
+from bmask.data.photos import effective_side, frame, recompress, resample
 from bmask.sections import Ingest
 
 
-def assign_sides(photos: list[Photo], settings: Ingest) -> None:
-    """Fills in each photo's side: the resolution that it keeps, px, at most load_size."""
+def assign_sides(photos: list[Photo], settings: Ingest) -> list[Photo]:
+    """Fills in each photo's side: the resolution that it keeps, px, at most load_size. Returns those where it changed.
+
+    Photos that bring the same keep, in their given order, what the quantiles around theirs say.
+    """
     mine = {domain: [photo for photo in photos if photo.entry.domain == domain] for domain in DOMAINS}
     sides = {
         domain: np.array([effective_side(photo.width, photo.height, settings.fit) for photo in mine[domain]], float)
         for domain in DOMAINS
     }
-    if settings.match_resolution:
+    if settings.match_resolution and all(mine.values()):
         sides = matched_sides(sides)
+    changed = []
     for domain in DOMAINS:
         for photo, side in zip(mine[domain], sides[domain], strict=True):
-            photo.side = min(int(side), settings.load_size)
+            kept = min(int(side), settings.load_size)
+            if photo.side != kept:
+                photo.side = kept
+                changed.append(photo)
+    return changed
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -47,15 +53,15 @@ def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return kept
 
 
-def square(path: Path, side: int, settings: Ingest) -> np.ndarray:
-    """Reads a photo as uint8 (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
-    pixels = resample(frame(decode(path, enough=2 * side), settings.fit), side)
+def square(photo: np.ndarray, side: int, settings: Ingest) -> np.ndarray:
+    """uint8 (H, W, 3) -> (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
+    pixels = resample(frame(photo, settings.fit), side)
     if settings.jpeg_quality:  # at the resolution that is kept, where a camera's own compression lies
         pixels = recompress(pixels, settings.jpeg_quality)
     return resample(pixels, settings.load_size)
 
 
-def region_square(path: Path, settings: Ingest) -> np.ndarray:
-    """Reads a mask region as uint8 (S, S), 0 or 255, framed like the photo."""
-    region = resample(frame(decode(path), settings.fit), settings.load_size).max(-1)
-    return np.where(region >= 128, 255, 0).astype(np.uint8)
+def region_square(region: np.ndarray, settings: Ingest) -> np.ndarray:
+    """A mask region uint8 (H, W, 3) -> (S, S), 0 or 255, framed like the photo."""
+    pixels = resample(frame(region, settings.fit), settings.load_size).max(-1)
+    return np.where(pixels >= 128, 255, 0).astype(np.uint8)

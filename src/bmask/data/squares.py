@@ -1,54 +1,60 @@
-"""The arrays of a split: the photos' squares, and truth where there is some."""
+"""The squares of all photos, and the arrays that they are sorted into."""
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
-from bmask.data.matching import region_square, square
+from bmask.data.matching import assign_sides
 from bmask.data.parallel import parallel
-from bmask.data.photos import decode_with_size
-from bmask.errors import DataError
+from bmask.data.reading import read_square
 from bmask.progress import bar
 from bmask.sections import Ingest
 
 
-def write_arrays(used: list[Photo], folder: Path, settings: Ingest, truth: bool) -> None:
-    side = settings.load_size
-    shapes: Counter[str] = Counter(f"{photo.entry.domain}_{photo.part}" for photo in used)
-    arrays = {name: _create(folder / f"{name}.npy", (count, side, side, 3)) for name, count in shapes.items()}
-    for part in ("validation", "test") if truth else ():
-        count = shapes[f"masked_{part}"]
-        arrays[f"truth_{part}_twin"] = _create(folder / f"truth_{part}_twin.npy", (count, side, side, 3))
-        arrays[f"truth_{part}_region"] = _create(folder / f"truth_{part}_region.npy", (count, side, side))
-
-    def write(photo: Photo) -> None:
-        entry = photo.entry
-        arrays[f"{entry.domain}_{photo.part}"][photo.index] = square(entry.path, photo.side, settings)
-        if f"truth_{photo.part}_twin" in arrays and entry.domain == "masked":
-            _check_truth(photo)
-            arrays[f"truth_{photo.part}_twin"][photo.index] = square(entry.twin, photo.side, settings)
-            arrays[f"truth_{photo.part}_region"][photo.index] = region_square(entry.region, settings)
-
-    for _ in bar(parallel(write, used), len(used), "ingest: writing squares"):
-        pass
-    for array in arrays.values():
-        array.flush()
+@contextlib.contextmanager
+def scratch_file(folder: Path, count: int, side: int) -> Iterator[ArrayFile]:
+    """A file of squares that has no name and vanishes with the block, however that ends."""
+    with ArrayFile(folder / "squares", (count, side, side, 3)) as squares:
+        (folder / "squares").unlink()
+        yield squares
 
 
-def _check_truth(photo: Photo) -> None:
-    for path in (photo.entry.twin, photo.entry.region):
-        try:
-            size = decode_with_size(path)[1]
-        except DataError as error:
-            raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
-        if size != (photo.width, photo.height):
-            sizes = f"{size[0]}x{size[1]} px, the photo {photo.width}x{photo.height}"
-            raise DataError(f"{path}: truth of {photo.entry.name} is {sizes}; save both at one size")
+def read_squares(photos: list[Photo], squares: ArrayFile, settings: Ingest) -> list[Photo]:
+    """Decodes every photo once, as a rule, and stores its square. Returns the photos that are sound.
+
+    The resolutions to match follow from the headers, before anything is decoded. Where pixels then turn out to be
+    damaged, the photo drops out, the others' resolutions shift a little, and those that did are read again.
+
+    Args:
+        photos: with sizes, in an order that follows from their contents.
+        squares: a row for each of them.
+    """
+    for row, photo in enumerate(photos):
+        photo.row = row
+
+    def read(photo: Photo) -> None:
+        square = read_square(photo, settings)
+        if square is not None:
+            squares.write(photo.row, square)
+
+    sound = photos
+    while changed := assign_sides(sound, settings):
+        for _ in bar(parallel(read, changed), len(changed), "ingest: reading photos"):
+            pass
+        sound = [photo for photo in sound if not photo.reason]
+    return sound
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+def write_parts(used: list[Photo], squares: ArrayFile, folder: Path) -> None:
+    """Writes `{domain}_{part}.npy`: the photos' squares, each at its index."""
+    parts: dict[str, list[Photo]] = {}
+    for photo in used:
+        parts.setdefault(f"{photo.entry.domain}_{photo.part}", []).append(photo)
+    for name, photos in parts.items():
+        with ArrayFile(folder / f"{name}.npy", (len(photos), *squares.shape[1:])) as array:
+            for photo in photos:
+                array.write(photo.index, squares.read(photo.row))

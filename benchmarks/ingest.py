@@ -1,0 +1,155 @@
+"""Ingest against a plain Pillow loop that decodes, crops, resizes and stores the same photos, in turn.
+
+    python benchmarks/ingest.py                      # some minutes
+    python benchmarks/ingest.py --photos 100000 --rounds 1 --folder /some/disk/photos
+
+Each run has a process of its own, so that its memory is its own; interpreter start and imports are not counted. The
+plain loop checks nothing, hashes nothing and finds no duplicates: it is what the photos cost at least on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SIDE = 72  # px, the embedded default of ingest.load_size
+PHASES = ("read_squares", "assign_parts", "write_parts", "write_manifest", "digest")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs")
+    parser.add_argument("--folder", type=Path, help="where the photos are drawn and stay; else a temporary folder")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--run", choices=["plain", "ours"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bmask-bench-", dir=args.folder and args.folder.parent) as scratch:
+        folder = args.folder or Path(scratch) / "photos"
+        if args.run:
+            print(json.dumps((_plain if args.run == "plain" else _ours)(folder, Path(scratch))))
+            return
+        _draw(folder, args.photos)
+        few = Path(scratch) / "few"
+        _draw(few, args.photos // 10)
+        found = _pairs(folder, args.photos, args.rounds)
+        found["ours_mb_of_a_tenth"] = _run("ours", few)["mb"]
+    print(json.dumps(found) if args.json else _table(found))
+
+
+def _draw(folder: Path, count: int) -> None:
+    if not folder.exists():
+        from photo_folder import draw_folder
+
+        draw_folder(folder, count)
+
+
+def _pairs(folder: Path, photos: int, rounds: int) -> dict[str, object]:
+    runs: dict[str, list[dict]] = {"plain": [], "ours": []}
+    for number in range(rounds):
+        for name in list(runs) if number % 2 == 0 else reversed(list(runs)):
+            runs[name].append(_run(name, folder))
+    ratios = [plain["s"] / ours["s"] for plain, ours in zip(*runs.values(), strict=True)]
+    middle = {name: {key: statistics.median(run[key] for run in of) for key in ("s", "cpu_s", "mb")}
+              for name, of in runs.items()}  # fmt: skip
+    return {
+        "photos": photos,
+        "cores": len(os.sched_getaffinity(0)),
+        **{f"{name}_photos_per_s": photos / middle[name]["s"] for name in runs},
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        **{f"{name}_cpu_us_per_photo": 1e6 * middle[name]["cpu_s"] / photos for name in runs},
+        "ours_cores_busy": middle["ours"]["cpu_s"] / middle["ours"]["s"],
+        **{f"{name}_mb": middle[name]["mb"] for name in runs},
+        "phases_s": {key: statistics.median(run["phases"][key] for run in runs["ours"]) for key in PHASES},
+        "s": middle["ours"]["s"],
+    }
+
+
+def _run(name: str, folder: Path) -> dict:
+    command = [sys.executable, __file__, "--run", name, "--folder", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def _plain(folder: Path, scratch: Path) -> dict:
+    import numpy as np
+    from PIL import Image
+
+    def loop() -> None:
+        paths = sorted(folder.rglob("*.jpg"))
+        array = np.lib.format.open_memmap(scratch / "plain.npy", "w+", np.uint8, (len(paths), SIDE, SIDE, 3))
+        for index, path in enumerate(paths):
+            with Image.open(path) as file:
+                photo = file.convert("RGB")
+            side = min(photo.size)
+            left, top = (photo.width - side) // 2, (photo.height - side) // 2
+            square = photo.crop((left, top, left + side, top + side))
+            array[index] = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        array.flush()
+
+    return _measured(loop)
+
+
+def _ours(folder: Path, scratch: Path) -> dict:
+    import bmask.ingest as stage
+    from bmask.params import parse_params
+
+    phases: dict[str, float] = {}
+
+    def timed(name: str, action: Callable) -> Callable:
+        def call(*args: object) -> object:
+            began = time.perf_counter()
+            try:
+                return action(*args)
+            finally:
+                phases[name] = time.perf_counter() - began
+
+        return call
+
+    for name in PHASES:
+        setattr(stage, name, timed(name, getattr(stage, name)))
+    params = parse_params({"ingest": {"source": str(folder), "load_size": SIDE}})
+    return {**_measured(lambda: stage.ingest(params, scratch / "ingest")), "phases": phases}
+
+
+def _measured(action: Callable[[], None]) -> dict[str, float]:
+    began, cpu = time.perf_counter(), time.process_time()
+    action()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # threads alone: this process is the whole tree
+    return {"s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu, "mb": peak}
+
+
+def _table(found: dict) -> str:
+    other = found["s"] - sum(found["phases_s"].values())
+    phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in found["phases_s"].items())
+    return "\n".join(
+        [
+            "| photos | plain, photos/s | ingest, photos/s | ratio | plain, MB | ingest, MB | ingest of a tenth, MB |",
+            "|---|---|---|---|---|---|---|",
+            f"| {found['photos']} | {found['plain_photos_per_s']:.0f} | {found['ours_photos_per_s']:.0f} "
+            f"| {found['ratio']:.2f} ({found['ratio_min']:.2f} to {found['ratio_max']:.2f}) | {found['plain_mb']:.0f} "
+            f"| {found['ours_mb']:.0f} | {found['ours_mb_of_a_tenth']:.0f} |",
+            "",
+            f"A photo costs the plain loop {found['plain_cpu_us_per_photo']:.0f} us of a core and ingest "
+            f"{found['ours_cpu_us_per_photo']:.0f}; of {found['cores']} cores ingest keeps "
+            f"{found['ours_cores_busy']:.2f} busy.",
+            f"Seconds of ingest: {phases}, listing, headers and the rest {other:.1f}.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Arrays too large for memory, written row by row."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class ArrayFile:
+    """An .npy file of uint8 rows that any number of threads write and read by number.
+
+    It is not mapped: on a full disk, a write to a mapped page kills the process where this raises OSError, and mapped
+    pages count as its memory. All room is taken at the beginning, so that a disk too small is known before the work.
+
+    Args:
+        path: the file, which is replaced.
+        shape: rows first.
+
+    Raises:
+        OSError: the disk is full, or the path cannot be written.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]):
+        self.shape = shape
+        self._file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
+        try:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)
+            self._file.flush()
+            self._start = self._file.tell()
+            os.posix_fallocate(self._file.fileno(), 0, self._start + math.prod(shape))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, index: int, row: np.ndarray) -> None:
+        """Stores uint8 `row`, shape[1:], at `index`."""
+        if row.shape != self.shape[1:] or row.dtype != np.uint8 or not 0 <= index < self.shape[0]:
+            raise ValueError(f"row {index} of {row.dtype} {row.shape} does not fit into {self.shape}")
+        left, at = memoryview(row.tobytes()), self._start + index * row.nbytes
+        while left:  # a disk that is about to be full takes a part, then refuses
+            done = os.pwrite(self._file.fileno(), left, at)
+            left, at = left[done:], at + done
+
+    def read(self, index: int) -> np.ndarray:
+        """uint8, shape[1:]."""
+        size = math.prod(self.shape[1:])
+        content = os.pread(self._file.fileno(), size, self._start + index * size)
+        return np.frombuffer(content, np.uint8).reshape(self.shape[1:])
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -1,0 +1,54 @@
+"""Truth of the masked photos, for evaluation only: the picture without the mask, and where the mask is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bmask.data.arrays import ArrayFile
+from bmask.data.manifest import Photo
+from bmask.data.matching import region_square, square
+from bmask.data.parallel import parallel
+from bmask.data.photos import decode_with_size
+from bmask.errors import DataError
+from bmask.progress import bar
+from bmask.sections import Ingest
+
+PARTS = ("validation", "test")
+
+
+def write_truth(used: list[Photo], folder: Path, settings: Ingest) -> bool:
+    """Writes `truth_{part}_{twin,region}.npy`, a row for each masked photo of the part. Returns whether there is truth.
+
+    Raises:
+        DataError: a picture is missing or damaged, or its size is not that of its photo.
+    """
+    if not any(photo.entry.twin for photo in used):
+        return False
+    for part in PARTS:
+        photos = [photo for photo in used if (photo.entry.domain, photo.part) == ("masked", part)]
+        shape = (len(photos), settings.load_size, settings.load_size)
+        with (
+            ArrayFile(folder / f"truth_{part}_twin.npy", (*shape, 3)) as twins,
+            ArrayFile(folder / f"truth_{part}_region.npy", shape) as regions,
+        ):
+
+            def write(photo: Photo, twins: ArrayFile = twins, regions: ArrayFile = regions) -> None:
+                twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo.side, settings))
+                regions.write(photo.index, region_square(_decode(photo.entry.region, photo), settings))
+
+            for _ in bar(parallel(write, photos), len(photos), f"ingest: reading truth of {part}"):
+                pass
+    return True
+
+
+def _decode(path: Path, photo: Photo) -> np.ndarray:
+    try:
+        pixels, size = decode_with_size(path)
+    except DataError as error:
+        raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
+    if size != (photo.width, photo.height):
+        sizes = f"{size[0]}x{size[1]} px, the photo {photo.width}x{photo.height}"
+        raise DataError(f"{path}: truth of {photo.entry.name} is {sizes}; save both at one size")
+    return pixels
