@@ -213,6 +213,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_gives_everything(mortal
     assert got == photos
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_dead_is_told_and_the_next_run_goes_on(mortal, monkeypatch, asked, kept):
     with mortal() as server:
         server.empty("photos")

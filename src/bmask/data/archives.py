@@ -134,7 +134,7 @@ def _members(archive: Path, called: str, allowed: int) -> Iterator[Iterator[Memb
         if _is_tar(archive):
             with _decompressed(archive) as raw:
                 stream = _Stream(raw, allowed, too_large)
-                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=CHUNK, encoding="utf-8") as tar:
+                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8") as tar:
                     yield _of_tar(tar, stream)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
