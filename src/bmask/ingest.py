@@ -75,7 +75,7 @@ def ingest(params: Params, out: Path) -> None:
 def _check_refused(photos: list[Photo], settings: Ingest) -> None:
     refused = [photo for photo in photos if photo.reason]
     if len(refused) > settings.max_rejected * len(photos):
-        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}" for p in refused[:4]]
+        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in refused[:4]]
         named = "; ".join(first + ["..."] * (len(refused) > len(first)))
         raise DataError(
             f"{len(refused)} of {len(photos)} photos are refused, more than the share ingest.max_rejected "
@@ -99,6 +99,8 @@ def _report(photos: list[Photo], summary: dict) -> None:
         sides = " / ".join(f"{s:.0f}" for s in np.percentile([p.side for p in mine if p.side], [10, 50, 90]))
         counts = summary["counts"][domain].values()
         say(columns.format(domain, len(mine), refused, aside, summary["groups"][domain], *counts, sides))
+    if summary["rejected"]:
+        say(f"refused {summary['rejected']} of {len(photos)}; rejected.csv says which and why")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")

@@ -31,8 +31,10 @@ class Faces(Section):
 
 
 class Ingest(Section):
-    source: str = "embedded"  # a folder with the two domain folders, s3://bucket/prefix, or `embedded`
-    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source is a folder inside it
+    source: str = (
+        "embedded"  # a folder with the two domain folders, a .zip or .tar of one, s3://bucket/prefix, `embedded`
+    )
+    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source lies inside it
     revision: str = ""  # its commit, tag or branch; HEAD when empty
     masked: str = "masked"  # the folders' names
     unmasked: str = "unmasked"
@@ -56,7 +58,7 @@ class Ingest(Section):
         if not self.repository:
             return self
         if self.source == "embedded" or self.source.startswith("s3://"):
-            raise ValueError(f"source {self.source} is no folder of a repository; correct it or remove repository")
+            raise ValueError(f"source {self.source} is nothing inside a repository; correct it or remove repository")
         inside = PurePosixPath(self.source)
         if inside.is_absolute() or ".." in inside.parts:
             raise ValueError(f"source {self.source} leads out of the repository; name a folder inside it")

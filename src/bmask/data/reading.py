@@ -24,13 +24,11 @@ def inspect(entry: Entry) -> Photo:
     """Reads a file without decoding it: its sha256 and size, or the reason why it is refused."""
     photo = Photo(entry)
     try:
-        if not entry.path.is_file():
-            raise DataError("is no file, or a link that leads nowhere")
-        content = entry.path.read_bytes()
+        content = entry.read()
         photo.sha256 = hashlib.sha256(content).hexdigest()
         photo.width, photo.height = stored_size(content)
-    except (DataError, OSError) as error:
-        photo.reason = _said(error)
+    except DataError as error:
+        photo.reason = str(error)
     return photo
 
 
@@ -41,16 +39,12 @@ def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
         uint8 (S, S, 3), S = load_size; None when the photo is refused, with the reason filled in.
     """
     try:
-        content = photo.entry.path.read_bytes()
+        content = photo.entry.read()
         pixels, (photo.width, photo.height) = decode_with_size(content, ENOUGH)
         photo.hash = perceptual_hash(pixels)
         if min(pixels.shape[:2]) < min(2 * photo.side, photo.width, photo.height):
             pixels = decode(content, 2 * photo.side)
-    except (DataError, OSError) as error:
-        photo.reason, photo.side = _said(error), 0
+    except DataError as error:
+        photo.reason, photo.side = str(error), 0
         return None
     return square(pixels, photo.side, settings)
-
-
-def _said(error: DataError | OSError) -> str:
-    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
