@@ -17,7 +17,10 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"{name} is asked for, but torch sees no CUDA device; use auto or cpu")
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= count:
+            raise ValueError(f"process {rank} finds no GPU of its own, there are {count}; start as many as there are")
+        return torch.device("cuda", rank)
     return device
 
 
