@@ -76,7 +76,7 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
         except OSError as error:
             rows[key] = [*key, sha, *map(str, size), "", "", "", "", f"cannot be decoded (OSError: {error})"]
             continue
-        sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256)))))
+        sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256).convert("L")))))
     sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
 
     brought = {domain: np.array([min(p[3]) for p in sound if p[0] == domain], float) for domain in DOMAINS}
