@@ -1,0 +1,201 @@
+"""The quick way through ingest gives the arrays, manifest and digest of the rules read plainly, one photo at a time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from tests.tiny import full_disk
+
+from bmask.data import squares
+from bmask.data.arrays import ArrayFile
+from bmask.data.dataset import DOMAINS, Split
+from bmask.data.groups import distance, part_of, perceptual_hash, settle
+from bmask.data.matching import matched_sides
+from bmask.errors import DataError
+from bmask.ingest import ingest
+from bmask.params import Params, parse_params
+
+COUNT = 50  # of each domain
+LANCZOS = Image.Resampling.LANCZOS
+
+
+def picture(seed: int, width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (14, 14, 3), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """Small and large, upright and lying by EXIF, of several formats; copies of each other; two with damaged pixels."""
+    folder = tmp_path_factory.mktemp("source")
+    for number in range(COUNT):
+        for domain, width, height in (("masked", 30 + 5 * number, 40 + 4 * number), ("unmasked", 200 - 2 * number, 90)):
+            seed = number if domain == "masked" or number % 7 == 0 else 1000 + number
+            photo, exif = picture(seed, width, height), Image.Exif()
+            exif[0x0112] = 6 if number % 3 == 0 else 1
+            path = folder / domain / f"{number:02}.{('jpg', 'png', 'webp')[number % 3]}"
+            path.parent.mkdir(exist_ok=True)
+            photo.save(path, exif=exif)
+    picture(77, 1100, 1300).save(folder / "masked" / "large.jpg")  # decoded at a half, and in full for large squares
+    for domain in DOMAINS:
+        content = (folder / domain / "48.jpg").read_bytes()
+        (folder / domain / "broken.jpg").write_bytes(content[: len(content) * 2 // 3])  # the header is sound
+    return folder
+
+
+def settings(source: Path, **options) -> Params:
+    tree = {"source": str(source), "load_size": 40, "validation": 0.2, "private": True, **options}
+    return parse_params({"ingest": tree, "train": {"image_size": 16}})
+
+
+def decoded(path: Path, enough: int) -> Image.Image:
+    """Pixels as the rules have them: JPEG at the smallest scale that keeps `enough`, and upright."""
+    with Image.open(path) as image:
+        shorter = min(image.size)
+        image.draft(None, tuple(-(-side * enough // shorter) for side in image.size))
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[list[str]], str]:
+    """Arrays, rows of the manifest, digest."""
+    wanted, rows, sound = options.ingest, {}, []
+    for path in sorted(source.glob("*/*")):
+        key = (path.parent.name, path.name)
+        sha = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            with Image.open(path) as image:
+                size = image.size
+            size = ImageOps.exif_transpose(Image.open(path)).size
+        except OSError as error:
+            rows[key] = [*key, sha, *map(str, size), "", "", "", "", f"cannot be decoded (OSError: {error})"]
+            continue
+        sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256)))))
+    sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
+
+    brought = {domain: np.array([min(p[3]) for p in sound if p[0] == domain], float) for domain in DOMAINS}
+    sides = np.concatenate([matched_sides(brought)[domain] for domain in DOMAINS])
+    groups = list(range(len(sound)))
+    for i in range(len(sound)):
+        for j in range(i):
+            if distance(sound[i][5], sound[j][5]) <= wanted.near_duplicates:
+                old, new = groups[i], groups[j]
+                groups = [new if group == old else group for group in groups]
+    parts = settle(groups, [part_of(photo[5], wanted.test, wanted.validation) for photo in sound])
+
+    arrays: dict[str, list[np.ndarray]] = {}
+    listed = []
+    for photo, side, group, part in zip(sound, sides, groups, parts, strict=True):
+        domain, name, sha, size, path, _ = photo
+        members = [other for other, its in zip(sound, groups, strict=True) if its == group]
+        called = min(other[2] for other in members)[:12]
+        row = [domain, name, sha, *map(str, size), called, part]
+        if part:
+            kept = min(int(side), wanted.load_size)
+            image = decoded(path, max(256, 2 * kept))
+            shorter, left, top = min(size), (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
+            image = image.crop((left, top, left + min(image.size), top + min(image.size)))
+            image = image if image.width == kept else image.resize((kept, kept), LANCZOS, reducing_gap=3.0)
+            image = image if kept == wanted.load_size else image.resize((wanted.load_size,) * 2, LANCZOS)
+            assert kept <= shorter
+            array = arrays.setdefault(f"{domain}_{part}", [])
+            listed.append([domain, part, len(array), sha, called])
+            rows[domain, name] = [*row, str(len(array)), "", ""]
+            array.append(np.asarray(image))
+        else:
+            other = next(o for o, its, p in zip(sound, groups, parts, strict=True) if its == group and p)
+            stays = parts[sound.index(other)]
+            reason = f"set aside: near-duplicate of {other[0]}/{other[1]} in {stays}"
+            rows[domain, name] = [*row, "", "", reason]
+    stacked = {name: np.stack(array) for name, array in sorted(arrays.items())}
+    total = json.dumps(sorted(listed)).encode()
+    total += b"".join(f"{name}.npy {array.shape}".encode() + array.tobytes() for name, array in stacked.items())
+    return stacked, [row for _, row in sorted(rows.items())], hashlib.sha256(total).hexdigest()
+
+
+@pytest.mark.parametrize("load_size", [40, 150])
+def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_size):
+    options = settings(source, load_size=load_size)
+    ingest(options, tmp_path / "out")
+    arrays, rows, digest = plainly(source, options)
+    split = Split.open(tmp_path / "out")
+    with open(tmp_path / "out" / "manifest.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file))[1:] == rows
+    assert {path.stem for path in (tmp_path / "out").glob("*.npy")} == set(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(split.photos(*name.split("_")), array, err_msg=name)
+    assert split.digest == digest
+
+
+def test_every_photo_is_decoded_once_and_again_only_where_a_damaged_one_shifted_its_resolution(
+    source, tmp_path, monkeypatch
+):
+    read, rule = [], squares.read_square
+    monkeypatch.setattr(
+        squares, "read_square", lambda photo, options: [read.append(photo.entry.path), rule(photo, options)][1]
+    )
+    ingest(settings(source, load_size=150), tmp_path / "out")
+    twice = {path for path in read if read.count(path) > 1}
+    assert 0 < len(twice) < COUNT
+    for domain in DOMAINS:
+        (source / domain / "broken.jpg").rename(source.parent / f"{domain}-broken.jpg")
+    read.clear()
+    try:
+        ingest(settings(source, load_size=150), tmp_path / "sound")
+        assert len(read) == len(set(read)) == 2 * COUNT + 1
+    finally:
+        for domain in DOMAINS:
+            (source.parent / f"{domain}-broken.jpg").rename(source / domain / "broken.jpg")
+    assert Split.open(tmp_path / "out").digest == Split.open(tmp_path / "sound").digest
+
+
+def test_a_full_disk_leaves_the_split_of_before_and_nothing_else(source, tmp_path):
+    out = tmp_path / "results" / "ingest"
+    ingest(settings(source), out)
+    before = Split.open(out).digest
+    with full_disk(100_000), pytest.raises(OSError, match="File too large"):
+        ingest(settings(source, test=0.3), out)
+    assert Split.open(out).digest == before
+    assert [path.name for path in out.parent.iterdir()] == ["ingest"]
+
+
+def test_an_array_file_is_the_file_that_numpy_writes(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), np.uint8)
+    with ArrayFile(tmp_path / "rows.npy", rows.shape) as array:
+        for index in (3, 0, 6, 1, 2, 5, 4):
+            array.write(index, rows[index])
+        np.testing.assert_array_equal(array.read(5), rows[5])
+        with pytest.raises(ValueError, match="does not fit"):
+            array.write(7, rows[0])
+        with pytest.raises(ValueError, match="does not fit"):
+            array.write(0, rows[0, :4])
+    buffer = io.BytesIO()
+    np.save(buffer, rows)
+    assert (tmp_path / "rows.npy").read_bytes() == buffer.getvalue()
+
+
+def test_an_array_file_takes_its_room_at_the_beginning(tmp_path):
+    with full_disk(1000), pytest.raises(OSError, match="File too large"):
+        ArrayFile(tmp_path / "rows.npy", (100, 8, 8, 3))
+
+
+def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(source, tmp_path, monkeypatch):
+    from bmask import ingest as stage
+
+    look = stage.inspect
+
+    def inspect(entry):
+        photo = look(entry)
+        if entry.name == "07.png":
+            photo.entry = type(entry)(entry.domain, entry.name, entry.path.with_name("gone"), entry.slices)
+        return photo
+
+    monkeypatch.setattr(stage, "inspect", inspect)
+    with pytest.raises(DataError, match=r"masked/07\.png cannot be read \(No such file"):
+        ingest(settings(source, max_rejected=0.0), tmp_path / "out")
