@@ -247,6 +247,22 @@ def test_what_may_not_be_read_is_refused_by_name(open_folder):
     ]
 
 
+def test_a_domain_that_may_not_be_searched_is_told(open_folder):
+    sound(open_folder, 1)
+    (open_folder / "masked").chmod(0)
+
+    def told() -> list[str]:
+        with pytest.raises(DataError) as caught:
+            scan(open_folder)
+        return [str(caught.value)]
+
+    try:
+        (message,) = as_nobody(told)
+    finally:
+        (open_folder / "masked").chmod(0o755)
+    assert message == f"{open_folder}/masked cannot be searched (Permission denied); see to its rights"
+
+
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
     sound(tmp_path, 1)
     os.mkfifo(tmp_path / "masked/pipe.jpg")

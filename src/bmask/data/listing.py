@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bmask.errors import DataError
+
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what file managers leave behind; hidden names are left out too
 
 
@@ -50,9 +52,11 @@ def list_folder(root: Path, parts: Iterable[str]) -> Listing:
 
 def _search(start: Path, called: str, listing: Listing) -> None:
     def name_of(path: str) -> str:
-        return (called + "/" + Path(path).relative_to(start).as_posix()).removesuffix("/.")
+        return f"{called}/{Path(path).relative_to(start).as_posix()}"
 
     def locked(error: OSError) -> None:
+        if Path(error.filename) == start:
+            raise DataError(f"{start} cannot be searched ({error.strerror}); see to its rights")
         listing.refused.append((name_of(error.filename), f"cannot be searched ({error.strerror})"))
 
     seen = set()

@@ -129,11 +129,12 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
         for name, reason in listing.refused:
             if below := _below(start, name):
                 mine.append(Entry(role, printable(below), Path(), refused=reason))
-                del strays[name, reason]
+                strays.pop((name, reason), None)
         if not mine:
             _nothing(listing, role, domain, called)
         entries += sorted(mine, key=lambda entry: entry.name)
-    return entries + [Entry("", printable(name), Path(), refused=reason) for name, reason in sorted(strays)]
+    strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
+    return entries + [Entry("", printable(name), Path(), refused=reason) for name, reason in strays]
 
 
 def _below(start: str, name: str) -> str:
