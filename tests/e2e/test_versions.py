@@ -80,9 +80,8 @@ def test_own_photos_are_added_pushed_and_found_by_a_fresh_clone(bucket, tmp_path
     clone = work.clone(tmp_path / "clone")
     assert clone.ran("dvc", "repro", "--pull", "--allow-missing", "ingest") == set()
     assert not (clone.folder / "photos").exists()  # nothing needs them
-    clone.run("dvc", "pull", "results/ingest")
+    clone.run("dvc", "pull", "photos.dvc", "ingest")
     assert clone.json("results/ingest/summary.json") == work.json("results/ingest/summary.json")
-    clone.run("dvc", "pull", "photos.dvc")
     assert sum(path.is_file() for path in (clone.folder / "photos").rglob("*.png")) == 120
 
 
