@@ -24,7 +24,6 @@ Box = tuple[float, float, float, float]  # left, right, top, bottom
 FACE: Box = (0.35, 0.65, 0.25, 0.50)  # forehead, eyes and the bridge of the nose: mostly skin
 MASK: Box = (0.36, 0.64, 0.57, 0.75)  # nose and mouth
 CROWN: Box = (0.36, 0.64, 0.08, 0.20)  # hair, or what covers it
-UPPER: Box = (0.0, 1.0, 0.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,14 @@ class Look:
     load_size: int
 
     def cut(self, box: Box) -> np.ndarray:
-        """float32 (N, 3), the colours in a box."""
+        """float32 (H, W, 3), a part of the picture."""
         left, right, top, bottom = (round(share * SIZE) for share in box)
-        return self.lab[top:bottom, left:right].reshape(-1, 3)
+        return self.lab[top:bottom, left:right]
 
     def colour(self, box: Box) -> np.ndarray:
         """The median colour of a box."""
-        return np.median(self.cut(box), axis=0)
+        pixels = self.cut(box).reshape(-1, 3)
+        return np.sort(pixels, axis=0)[len(pixels) // 2]  # np.median takes several times as long
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _skin_coloured(look: Look) -> bool:
 
 
 def _patterned(look: Look) -> bool:
-    fine = Look(look.lab - cv2.GaussianBlur(look.lab, (0, 0), 0.03 * SIZE), look.side, look.load_size)
-    return bool(np.abs(fine.cut(MASK)).sum(axis=1).mean() >= 15)
+    cloth = look.cut(MASK)
+    return bool(np.abs(cloth - cv2.GaussianBlur(cloth, (0, 0), 0.03 * SIZE)).sum(axis=2).mean() >= 15)
 
 
 def _headwear(look: Look) -> bool:
@@ -90,8 +90,8 @@ RULES = (
     ),
     Rule(
         "dark",
-        "the upper half is dark (median L* below 30)",
-        lambda look: bool(look.colour(UPPER)[0] < 30),
+        "the upper half is dark (mean L* below 30)",
+        lambda look: bool(look.lab[: SIZE // 2, :, 0].mean() < 30),
     ),
     Rule(
         "small",
@@ -128,6 +128,7 @@ def labels(square: np.ndarray, side: int) -> tuple[str, ...]:
     """The labels of RULES that hold for a masked photo, uint8 (S, S, 3), whose file brings `side` px; sorted."""
     method = cv2.INTER_AREA if len(square) > SIZE else cv2.INTER_CUBIC
     shrunk = cv2.resize(np.ascontiguousarray(square), (SIZE, SIZE), interpolation=method)
-    lab = cv2.cvtColor(shrunk.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(shrunk, cv2.COLOR_RGB2LAB).astype(np.float32)  # of bytes: ten times as fast
+    lab = (lab - np.float32([0, 128, 128])) * np.float32([100 / 255, 1, 1])
     look = Look(lab, side, len(square))
     return tuple(sorted(rule.label for rule in RULES if rule.holds(look)))
