@@ -22,7 +22,7 @@ ENOUGH = 256
 
 def inspect(entry: Entry) -> Photo:
     """Reads a file without decoding it: its sha256 and size, or the reason why it is refused."""
-    photo = Photo(entry)
+    photo = Photo(entry, slices=entry.slices)
     try:
         content = entry.read()
         photo.sha256 = hashlib.sha256(content).hexdigest()
