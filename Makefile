@@ -12,7 +12,7 @@ GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*')
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-slow lint ui serve pipeline pipeline-containers image lock clean
+.PHONY: help setup demo repro test test-slow lint bench ui serve pipeline pipeline-containers image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-slow: setup ## all tests
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: setup ## how fast a training step and a translation are, against the papers' and fp32: some minutes, alone please
+	$(BIN)/python benchmarks/all.py
 
 ui: setup ## the MLflow UI with losses, samples and models
 	$(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)

@@ -68,7 +68,7 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             evaluate: The section `evaluate`.
             register: The section `register`.
             gpu: Resource name of the GPUs that trainings ask for.
-            gpus: How many of them each training gets.
+            gpus: How many of them each training gets; above 1 it trains in as many processes.
             node_selector: Labels of the nodes that train.
             tolerations: Taints that trainings tolerate.
             cpu: CPUs of each training.
@@ -84,7 +84,8 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         augmented = _stage(augment_task(split=photos, augment=augment), cluster, image).outputs["augmented"]
         judged = _stage(judge_task(split=photos, ingest=ingest, train=train, judge=judge), cluster, image)
         with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
-            training = train_task(split=photos, augmented=augmented, model=model, ingest=ingest, train=train, s3=s3)
+            inputs = {"split": photos, "augmented": augmented, "model": model}
+            training = train_task(**inputs, ingest=ingest, train=train, s3=s3, gpus=gpus)
             _common(training, cluster, image, cluster.hours)
             training.register_pipeline_channels([gpu, gpus, cpu, memory])  # else kfp forgets them inside a loop
             training.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)

@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS, one binary) on this machine: two identities, throwaway folder, ends with the tests."""
+"""A real S3 server (SeaweedFS, one binary) on this machine: three identities, throwaway folder, ends with the tests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 
 WEED = Path(sys.executable).with_name("weed")
 OWNER, READER = ("owner", "secret-of-the-owner"), ("reader", "secret-of-the-reader")  # access key, secret key
+WRITER = ("writer", "secret-of-the-writer")  # who may neither list nor read
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     identities = [
         {"name": access, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}
-        for (access, secret), actions in ((OWNER, ["Admin"]), (READER, ["Read", "List"]))
+        for (access, secret), actions in ((OWNER, ["Admin"]), (READER, ["Read", "List"]), (WRITER, ["Write"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     s3, filer, master, volume = ports or free_ports(4)

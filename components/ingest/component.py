@@ -3,13 +3,14 @@
 from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
-from kfp.dsl import Dataset, Metrics, Output
+from kfp.dsl import HTML, Dataset, Metrics, Output
 
 
 @dsl.component(base_image="bmask:latest", install_kfp_package=False)
 def ingest(
     split: Output[Dataset],
     counts: Output[Metrics],
+    report: Output[HTML],
     ingest: dict[str, Any],
     s3: dict[str, Any],
 ) -> NamedTuple("Outputs", digest=str):
@@ -18,12 +19,14 @@ def ingest(
     Args:
         split: Training, validation and test photos of both domains as a few large arrays, and a manifest.
         counts: Photos in each part of each domain, and refused ones.
+        report: One page with counts, sizes, colours, slices, what tells the domains apart, and photos unless private.
         ingest: The section `ingest` of the parameter file.
         s3: The section `s3` of the parameter file.
 
     Returns:
         digest: sha256 of everything a training or an evaluation can see of the split.
     """
+    import shutil
     from pathlib import Path
 
     from bmask.ingest import ingest as stage
@@ -33,6 +36,7 @@ def ingest(
     summary = result(split.path, "summary.json")
     split.metadata["digest"] = summary["digest"]
     log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})
+    shutil.copyfile(Path(split.path) / "report.html", report.path)
     return (summary["digest"],)
 
 

@@ -16,6 +16,7 @@ def train(
     ingest: dict[str, Any],
     train: dict[str, Any],
     s3: dict[str, Any],
+    gpus: int = 1,
 ):
     """Trains one translation system. A retried task goes on from its last checkpoint and its MLflow run.
 
@@ -28,13 +29,15 @@ def train(
         ingest: The section `ingest` of the parameter file.
         train: The section `train` of the parameter file.
         s3: The section `s3` of the parameter file, for checkpoints in object storage.
+        gpus: How many GPUs the task has. Above 1, as many processes train together, each with its share of every batch.
     """
     from pathlib import Path
 
     from bmask.kubeflow.inside import last_losses, log_numbers, params_of, result
     from bmask.train import train as stage
 
-    params = params_of([model], ingest=ingest, train=train, s3=s3)
+    processes = max(gpus, train.get("processes", 1))
+    params = params_of([model], ingest=ingest, train={**train, "processes": processes}, s3=s3)
     stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
     trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
     log_numbers(losses, last_losses(trained.path))

@@ -1,19 +1,18 @@
 """The command line: one command a stage, and what people do with the result.
 
 Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking store,
-6 pipeline run failed or Kubeflow does not answer.
+6 pipeline run failed or Kubeflow does not answer, 143 a training was stopped by SIGTERM and its state is saved.
 """
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bmask.errors import BmaskError
+from bmask.errors import BmaskError, explained
 from bmask.kubeflow.commands import app as pipeline_app
 
 app = typer.Typer(
@@ -32,8 +31,6 @@ STAGES, USE = "Stages, in the order of `dvc repro`", "Using the result"
 Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", show_default=True)]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
-DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
-UNUSABLE = {getattr(errno, name) for name in DISK}  # a disk's fault or a path's, no bug of ours
 
 
 @app.command(rich_help_panel=STAGES)
@@ -131,7 +128,8 @@ def log(
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
     from bmask.tracking import ensure_logged
 
-    folders = [results / "train" / model] if model else sorted(p.parent for p in (results / "train").glob("*/run.json"))
+    trained = results / "train"
+    folders = [trained / model] if model else sorted(path.parent for path in trained.glob("[!.]*/run.json"))
     for folder in folders:
         typer.echo(f"{folder.name}: run {ensure_logged(folder).info.run_id}")
 
@@ -191,14 +189,11 @@ def main() -> None:
     """Runs the app; errors that a user can mend end as one sentence and an exit code."""
     try:
         app()
-    except BmaskError as error:
-        print(f"bmask: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in UNUSABLE:
+    except (BmaskError, OSError) as error:
+        if (told := explained(error)) is None:
             raise
-        print(f"bmask: {error.filename or 'a file'} cannot be written or read: {error.strerror}", file=sys.stderr)
-        sys.exit(1)
+        print(f"bmask: {told[0]}", file=sys.stderr)
+        sys.exit(told[1])
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise

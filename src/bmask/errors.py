@@ -1,5 +1,12 @@
 """Errors a user can mend: the command line prints the message alone and exits with the code. Any other is a bug."""
 
+from __future__ import annotations
+
+import errno
+
+DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
+UNUSABLE = {getattr(errno, name) for name in DISK}  # a disk's fault or a path's, no bug of ours
+
 
 class BmaskError(Exception):
     """A failure with a remedy. The message names the file or field, what is wrong, and what to do."""
@@ -25,7 +32,22 @@ class TrainingError(BmaskError):
     exit_code = 4
 
 
+class Preempted(BmaskError):
+    """SIGTERM stopped a training; its state is saved. The code is the shell's for that signal."""
+
+    exit_code = 143
+
+
 class PipelineError(BmaskError):
     """A pipeline run that failed, or a Kubeflow server that cannot be used."""
 
     exit_code = 6
+
+
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """The sentence and the exit code for an error that a user can mend; None for a bug."""
+    if isinstance(error, BmaskError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in UNUSABLE:
+        return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1
+    return None

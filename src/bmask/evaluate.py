@@ -32,11 +32,11 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     import torch
 
     from bmask.data.dataset import Split
+    from bmask.gan.device import pick_device
     from bmask.quality.judge import load_judge
     from bmask.quality.leaderboard import metrics, write_leaderboard, write_photo_scores
     from bmask.quality.report import before_after, report
     from bmask.quality.scores import reference
-    from bmask.training.device import pick_device
 
     if not params.models and not params.evaluate.baselines:
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -51,9 +52,14 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `out`; it replaces `out` when the block ends well and vanishes when it does not."""
+    """Yields an empty folder beside `out`; it replaces `out` when the block ends well and vanishes when it does not.
+
+    What a killed writer of `out` left behind goes too, so nobody takes it for a result.
+    """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.????????"):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     temporary.chmod(0o755)
     try:

@@ -10,18 +10,18 @@ from typing import Any
 
 import torch
 
+from bmask.gan.device import pick_device, pick_precision
 from bmask.params import Params
 from bmask.sections import Model
-from bmask.training.device import pick_device, pick_precision
 
 SCHEDULE = ("epochs", "constant_epochs")  # left out: a longer training may go on from a shorter one's checkpoint
 NO_BITS = {"generator_file.py"}  # in gan/; writes what a training has made
 
 
-def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path]) -> dict:
+def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path], processes: int = 1) -> dict:
     """All but its length, as JSON values by name. `data`: the photos' digest; `warm`: files that it begins from."""
     device = pick_device(params.train.device)
-    shared = params.train.model_dump(include={"image_size", "seed", "threads", "pool", "ema", "log_every"})
+    shared = params.train.model_dump(include={"image_size", "seed", "threads", "compile", "pool", "ema", "log_every"})
     schedule = recipe.schedule.model_dump(exclude=set(SCHEDULE))
     if warm:
         schedule["warm_start"] = {way: hashlib.sha256(path.read_bytes()).hexdigest() for way, path in warm.items()}
@@ -30,6 +30,7 @@ def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path])
         **{f"schedule.{key}": value for key, value in schedule.items()},
         **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
         "device": device.type,
+        "processes": processes,
         "precision": pick_precision(params.train.precision, device),
         "data": data,
         "torch": torch.__version__,

@@ -13,13 +13,15 @@ from bmask.data.parallel import parallel
 from bmask.data.parts import assign_parts
 from bmask.data.reading import inspect
 from bmask.data.sheets import contact_sheet
+from bmask.data.slices import assign_slices
 from bmask.data.sources import open_source
 from bmask.data.squares import read_squares, scratch_file, write_parts
 from bmask.data.truth import write_truth
 from bmask.errors import DataError
-from bmask.files import fresh_folder, write_bytes, write_json
+from bmask.files import fresh_folder, write_bytes, write_json, write_text
 from bmask.params import Params
 from bmask.progress import bar, say
+from bmask.quality.data_report import data_report
 from bmask.sections import Ingest
 
 ON_SHEET = 12  # photos of each domain and part
@@ -33,8 +35,8 @@ def ingest(params: Params, out: Path) -> None:
     near-duplicates are known. So memory holds a photo a core, and a row of the manifest for each photo.
 
     Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
-    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The split depends on the photos' contents
-    alone; names and the order of files change nothing but the names in the manifest.
+    `rejected.csv`, `summary.json`, `report.html` and, unless private, `contact_sheet.png`. The split depends on the
+    photos' contents alone; names and the order of files change nothing but the names in the manifest.
 
     Raises:
         DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a part left empty,
@@ -52,6 +54,7 @@ def ingest(params: Params, out: Path) -> None:
             used = [photo for photo in sound if photo.part]
             write_parts(used, squares, folder)
         truth = write_truth(used, folder, settings)
+        guessed = assign_slices(used, folder, settings)
         write_manifest(photos, folder)
 
         counts = Counter((photo.entry.domain, photo.part) for photo in used)
@@ -69,13 +72,14 @@ def ingest(params: Params, out: Path) -> None:
         write_json(folder / "summary.json", summary)
         if not settings.private:
             write_bytes(folder / "contact_sheet.png", _sheet(folder))
+        write_text(folder / "report.html", data_report(settings, folder, photos, summary, guessed))
         _report(photos, summary)
 
 
 def _check_refused(photos: list[Photo], settings: Ingest) -> None:
     refused = [photo for photo in photos if photo.reason]
     if len(refused) > settings.max_rejected * len(photos):
-        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}" for p in refused[:4]]
+        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in refused[:4]]
         named = "; ".join(first + ["..."] * (len(refused) > len(first)))
         raise DataError(
             f"{len(refused)} of {len(photos)} photos are refused, more than the share ingest.max_rejected "
@@ -99,6 +103,8 @@ def _report(photos: list[Photo], summary: dict) -> None:
         sides = " / ".join(f"{s:.0f}" for s in np.percentile([p.side for p in mine if p.side], [10, 50, 90]))
         counts = summary["counts"][domain].values()
         say(columns.format(domain, len(mine), refused, aside, summary["groups"][domain], *counts, sides))
+    if summary["rejected"]:
+        say(f"refused {summary['rejected']} of {len(photos)}; rejected.csv says which and why")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")

@@ -16,7 +16,7 @@ from bmask.data.sheets import contact_sheet
 from bmask.files import write_bytes
 from bmask.gan.translation import Translation
 from bmask.progress import say
-from bmask.training.loop import LoopOptions
+from bmask.training.options import LoopOptions
 
 
 class SampleSheets:

@@ -87,7 +87,9 @@ def register(
     name = params.register_.name
 
     client = store.connect()
-    logged = [_log(client, outputs, model, evaluation, params.evaluate.attention_floor) for model in outputs.runs]
+    private = _read(outputs.split_folder / "summary.json")["private"]
+    floor = params.evaluate.attention_floor
+    logged = [_log(client, outputs, model, evaluation, floor, private) for model in outputs.runs]
     decision = _decided(client, name, evaluation)
     if decision is None:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
@@ -107,8 +109,8 @@ def register(
         "data_digest": outputs.data_digest,
         "scores": outputs.metrics[model],
     }
-    private = _read(outputs.split_folder / "summary.json")["private"]
-    tracking.log_pipeline(logged, decision, _named(outputs, model), outputs.evaluate_folder, private)
+    named = _named(outputs, model)
+    tracking.log_pipeline(logged, decision, named, outputs.split_folder, outputs.evaluate_folder, private)
     with fresh_folder(out) as folder:
         write_json(folder / "decision.json", decision)
     return decision
@@ -138,8 +140,9 @@ def _digest(params: Params, outputs: Outputs) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float) -> str:
-    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model.
+def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float, private: bool) -> str:
+    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model, and
+    the report of the photos to the run.
 
     Returns the run's id.
     """
@@ -148,6 +151,7 @@ def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, fl
         return run.info.run_id
     model_id = run.data.tags[tracking.MODEL_ID]
     tracking.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
+    tracking.log_data_report(run.info.run_id, outputs.split_folder, private)
     client.set_tag(run.info.run_id, tracking.EVALUATED, evaluation)
     return run.info.run_id
 
@@ -279,7 +283,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
 def _device(params: Params) -> str:
     import torch
 
-    from bmask.training.device import pick_device
+    from bmask.gan.device import pick_device
 
     if params.train.threads:
         torch.set_num_threads(params.train.threads)

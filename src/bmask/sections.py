@@ -31,8 +31,10 @@ class Faces(Section):
 
 
 class Ingest(Section):
-    source: str = "embedded"  # a folder with the two domain folders, s3://bucket/prefix, or `embedded`
-    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source is a folder inside it
+    source: str = (
+        "embedded"  # a folder with the two domain folders, a .zip or .tar of one, s3://bucket/prefix, `embedded`
+    )
+    repository: str = ""  # a git repository, DVC-tracked or not, as path or URL: then source lies inside it
     revision: str = ""  # its commit, tag or branch; HEAD when empty
     masked: str = "masked"  # the folders' names
     unmasked: str = "unmasked"
@@ -56,7 +58,7 @@ class Ingest(Section):
         if not self.repository:
             return self
         if self.source == "embedded" or self.source.startswith("s3://"):
-            raise ValueError(f"source {self.source} is no folder of a repository; correct it or remove repository")
+            raise ValueError(f"source {self.source} is nothing inside a repository; correct it or remove repository")
         inside = PurePosixPath(self.source)
         if inside.is_absolute() or ".." in inside.parts:
             raise ValueError(f"source {self.source} leads out of the repository; name a folder inside it")
@@ -85,6 +87,8 @@ class Train(Section):
     seed: Count = 1
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False  # torch.compile: a minute at the start, then faster steps; needs a C++ compiler
+    processes: Positive = 1  # on this machine, each with its share of every batch; on GPUs, one each
     threads: Count = 2  # CPU threads; part of the fingerprint, since sums depend on it; 0 takes what torch takes
     pool: Count = 50
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the generators' moving average; 0 switches it off
@@ -102,7 +106,8 @@ class Schedule(Section):
 
     epochs: Positive = 200
     constant_epochs: Count = 100  # then the rate falls linearly to 0 at the end
-    batch_size: Positive = 4
+    batch_size: Positive = 4  # photos of each domain in a step, over all processes
+    accumulate: Positive = 1  # parts that a step's batch is worked through in: less memory, the same gradients
     lr: Annotated[float, Field(gt=0)] = 1e-4
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -113,6 +118,10 @@ class Schedule(Section):
     def _decay_fits(self) -> Schedule:
         if self.constant_epochs > self.epochs:
             raise ValueError(f"constant_epochs {self.constant_epochs} exceeds epochs {self.epochs}; lower it")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}; make it one"
+            )
         return self
 
 
@@ -172,7 +181,7 @@ class Cluster(Section):
 
     image: str = "bmask"  # without a tag: `bmask pipeline submit` adds the git SHA
     gpu: str = "nvidia.com/gpu"  # resource name
-    gpus: Count = 1  # of each training
+    gpus: Count = 1  # of each training; above 1 it trains in as many processes
     node_selector: dict[str, str] = {}  # labels of the nodes that train
     tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
     cpu: Quantity = "4"  # of each training

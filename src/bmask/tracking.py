@@ -151,13 +151,28 @@ def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], data
     connect().log_batch(run_id, metrics=[Metric(key, float(value), now, 0, **tied) for key, value in scores.items()])
 
 
-def log_pipeline(trainings: list[str], decision: dict, scores: dict[str, float], folder: Path, private: bool) -> None:
-    """What a pipeline run on Kubeflow came to: the best training's scores, leaderboard, report, the trainings' run ids.
+def log_data_report(run_id: str, split_folder: Path, private: bool) -> None:
+    """The report of ingest, as `data/report.html`: ingest itself runs before there is any run. Safe to repeat.
+
+    Raises DataError when it is missing.
+    """
+    _log_page(connect(), run_id, split_folder / "report.html", private, "data")
+
+
+def log_pipeline(
+    trainings: list[str],
+    decision: dict,
+    scores: dict[str, float],
+    split_folder: Path,
+    folder: Path,
+    private: bool,
+) -> None:
+    """What a pipeline run on Kubeflow came to: the best training's scores, leaderboard, reports, trainings' run ids.
 
     They go to the parent of its runs, which ends with it; where Kubeflow's MLflow plugin keeps the parent, to the run
     that it gave this task. Elsewhere nothing happens. Safe to repeat.
 
-    Raises DataError when the folder is no evaluation's.
+    Raises DataError when `folder` is no evaluation's, or `split_folder` no split's.
     """
     pipeline = os.environ.get("KFP_RUN_ID")
     if not pipeline:
@@ -168,18 +183,24 @@ def log_pipeline(trainings: list[str], decision: dict, scores: dict[str, float],
     run_id, data = run.info.run_id, decision["data_digest"]
     if run.data.tags.get(EVALUATED) != decision["evaluation"]:
         log_scores(run_id, None, scores, ("test photos", data))
-    for path in (folder / "leaderboard.csv", folder / "report.html"):
-        if not path.is_file():
-            raise DataError(f"{path} is missing; run evaluate again")
-        if private and "data:image" in path.read_text(encoding="utf-8"):  # from before the photos were called private
-            say(f"{path} shows pictures of private photos, so it is not logged; run evaluate again")
-        else:
-            client.log_artifact(run_id, str(path))
+    for name in ("leaderboard.csv", "report.html"):
+        _log_page(client, run_id, folder / name, private)
+    log_data_report(run_id, split_folder, private)
     told = {PIPELINE_RUN: pipeline, TRAININGS: " ".join(trainings), "bmask.best": decision["model"]}
     for key, value in {**told, "data_digest": data, EVALUATED: decision["evaluation"]}.items():
         client.set_tag(run_id, key, value)
     if parent:
         client.set_terminated(run_id, "FINISHED")
+
+
+def _log_page(client: MlflowClient, run_id: str, path: Path, private: bool, place: str | None = None) -> None:
+    """Logs a report or table; one that shows pictures of photos that are private by now is left out."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; run the stage that writes {path.parent} again")
+    if private and "data:image" in path.read_text(encoding="utf-8"):  # from before the photos were called private
+        say(f"{path} shows pictures of private photos, so it is not logged; run the stage that writes it again")
+    else:
+        client.log_artifact(run_id, str(path), place)
 
 
 def _log_model(train_folder: Path, about: dict, floor: float | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,19 +18,24 @@ import torch
 from torch import Tensor
 
 from bmask.data.dataset import Split, open_array, resize, to_tensor
-from bmask.errors import DataError, ParamsError, TrainingError
+from bmask.errors import DataError, ParamsError, Preempted, TrainingError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.fingerprint import fingerprint, identity, short
+from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.generator_file import load_generator, save_generator
+from bmask.launch import in_processes
 from bmask.mirror import open_checkpoints
 from bmask.observers import Progress, SampleSheets
 from bmask.params import Params
 from bmask.progress import say
 from bmask.sections import Model
+from bmask.tracking import Tracker
 from bmask.training import checkpoint
-from bmask.training.device import pick_device, pick_precision
-from bmask.training.loop import Diverged, LoopOptions
+from bmask.training.distributed import Lost, joined, started_by_torchrun
+from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.loop import train as run_loop
+from bmask.training.options import LoopOptions
+from bmask.training.stopping import Stopped
 
 GENERATOR, MASK_GENERATOR = "generator.safetensors", "mask_generator.safetensors"
 
@@ -37,49 +44,41 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
     A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
-    is in object storage. The run appears in MLflow while it trains.
+    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or with `train.processes`
+    above 1, several processes share each batch, and the first one writes.
 
     Raises:
         ParamsError: there is no such model. DataError: the photos do not fit, or the object storage fails at the start.
-        TrainingError: the training diverged.
+        TrainingError: the training diverged, does not fit the memory, or lost a process.
+        Preempted: SIGTERM stopped it; the state is saved.
     """
-    from bmask.tracking import Tracker
-
+    if params.train.processes > 1 and not started_by_torchrun():
+        in_processes(params.train.processes, train, params, model, split_folder, augment_folder, out)
+        return
     recipe = _recipe(params, model)
+    options = _loop_options(params, recipe)
     split = Split.open(split_folder)
     photos, digest = _photos(augment_folder)
-    options = _loop_options(params, recipe)
     warm = _warm_files(recipe)
-    bits = fingerprint(params, recipe, digest, warm)
-    folder, mirrors = open_checkpoints(params, f"{model}-{short(bits)}", bits, split.private)
-    _say_resume(folder, bits, options)
-    about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
-    about["params"] = _plain(params, recipe)
-    about["data_revision"] = split.summary.get("revision", "")
-
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
-    samples = SampleSheets(folder / "samples", private=split.private)
-    tracker = Tracker(about, samples.folder)
-    try:
-        result = run_loop(
-            recipe.network,
-            photos,
-            to_tensor(shown),
-            options,
-            folder,
-            bits,
-            observers=[Progress(model, options), samples, tracker, *mirrors],
-            warm=_warm(recipe, warm),
-        )
-    except Diverged as error:
-        tracker.failed(str(error))
-        raise TrainingError(f"models.{model}: {error}") from None
-    except ValueError as error:
-        tracker.failed(str(error))
-        raise DataError(f"models.{model}: {error}") from None
-    except BaseException:
-        tracker.interrupted()
-        raise
+    with joined(pick_device(options.device)) as world:
+        bits = fingerprint(params, recipe, digest, warm, world.size)
+        about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
+        about["params"] = _plain(params, recipe)
+        about["data_revision"] = split.summary.get("revision", "")
+        folder, observers = Path(f"{model}-{short(bits)}"), []
+        tracker = Tracker(about, folder / "samples")
+        if world.first:
+            folder, mirrors = open_checkpoints(params, folder.name, bits, split.private)
+            _say_resume(folder, bits, options)
+            samples = SampleSheets(folder / "samples", private=split.private)
+            tracker = Tracker(about, samples.folder)
+            observers = [Progress(model, options), samples, tracker, *mirrors]
+        with _explained(model, tracker):
+            start = _warm(recipe, warm)
+            result = run_loop(recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world)
+    if not world.first:
+        return
     about |= {
         "seconds": round(result.seconds, 1),
         "steps": result.steps,
@@ -98,6 +97,25 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
     tracker.finish(out, params.evaluate.attention_floor)
+
+
+@contextmanager
+def _explained(model: str, tracker: Tracker) -> Iterator[None]:
+    """What ends a training early, as the command line and the run in MLflow say it."""
+    try:
+        yield
+    except (Diverged, OutOfMemory, Lost) as error:
+        tracker.failed(str(error))
+        raise TrainingError(f"models.{model}: {error}") from None
+    except Stopped as error:
+        tracker.interrupted()
+        raise Preempted(f"models.{model}: {error} by SIGTERM; the same command goes on from there") from None
+    except ValueError as error:
+        tracker.failed(str(error))
+        raise DataError(f"models.{model}: {error}") from None
+    except BaseException:
+        tracker.interrupted()
+        raise
 
 
 def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path) -> str:
@@ -171,6 +189,8 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
         say(f"checkpoint refused: {reason}")
     if found:
         say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+    elif reasons:
+        say("no checkpoint can be used; the training starts anew")
 
 
 def _warm_files(recipe: Model) -> dict[str, Path]:

@@ -1,11 +1,18 @@
-"""The same photos from a folder, a real S3 server and git revisions give one split; what goes wrong is told."""
+"""The same photos from a folder, archives, a real S3 server and git revisions give one split; failures are told."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
+import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +22,8 @@ from PIL import Image
 
 from bmask.data import objects
 from bmask.data.dataset import Split
-from bmask.data.revisions import pin_revision
+from bmask.data.fetching import fetched
+from bmask.data.revisions import fetch_revision, pin_revision
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
@@ -66,6 +74,75 @@ def refused(params: Params, tmp_path: Path) -> str:
     return message
 
 
+def rows(split: Split) -> list[str]:
+    return (split.folder / "manifest.csv").read_text().splitlines()
+
+
+def packed(photos: Path, path: Path) -> Path:
+    """The folder's content in an archive of the kind that its name says."""
+    if path.suffix == ".zip":
+        shutil.make_archive(str(path.with_suffix("")), "zip", photos)
+    else:
+        with tarfile.open(path, f"w:{path.suffix[1:]}" if path.suffix != ".tar" else "w") as archive:
+            archive.add(photos, "photos")  # in a folder of its own, as it is often done
+    return path
+
+
+SLOW = [pytest.param(f"photos.tar{ending}", marks=pytest.mark.slow) for ending in ("", ".bz2", ".xz")]
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", *SLOW])
+def test_an_archive_gives_the_manifest_of_its_folder(photos, expected, tmp_path, name):
+    split = split_of(settings(packed(photos, tmp_path / name)), tmp_path)
+    assert rows(split) == rows(expected)
+    assert split.digest == expected.digest
+    assert split.summary["source"] == str(tmp_path / name)
+
+
+def test_an_archive_in_a_bucket_and_in_a_revision_gives_the_manifest_of_its_folder(s3, photos, expected, tmp_path):
+    repository = Repository(tmp_path / "repository")
+    packed(photos, repository.folder / "photos.tar.gz")
+    s3.client().upload_file(str(repository.folder / "photos.tar.gz"), "photos", "v1/photos.tar.gz")
+    repository.run("dvc", "init", "-q")
+    repository.run("dvc", "add", "-q", "photos.tar.gz")
+    kept = repository.commit()
+    for source, options in (
+        ("s3://photos/v1/photos.tar.gz", {}),
+        ("photos.tar.gz", {"repository": str(repository.folder)}),
+    ):
+        split = split_of(settings(source, **options), tmp_path)
+        assert rows(split) == rows(expected)
+        assert split.digest == expected.digest
+    assert split.summary["revision"] == kept
+
+
+def test_what_an_archive_hides_is_refused_by_name_and_the_rest_is_the_split_of_the_folder(
+    photos, expected, tmp_path, capsys
+):
+    (tmp_path / "outside.png").write_bytes(b"mine")
+    path = packed(photos, tmp_path / "photos.tar")
+    with tarfile.open(path, "a") as archive:
+        for name in ("photos/masked/../../outside.png", f"{tmp_path}/outside.png", "../outside.png"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            archive.addfile(info, io.BytesIO(b"evil"))
+        link = tarfile.TarInfo("photos/masked/link\n.png")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside.png")
+        archive.addfile(link)
+    split = split_of(settings(path), tmp_path)
+    assert split.digest == expected.digest
+    assert (tmp_path / "outside.png").read_bytes() == b"mine"
+    with open(split.folder / "rejected.csv", newline="") as file:
+        reasons = {(row["domain"], row["name"]): row["reason"] for row in csv.DictReader(file)}
+    assert len(reasons) == 4
+    assert "link to" in reasons["masked", "link\\n.png"]
+    assert "leads out of its folder" in reasons["masked", "../../outside.png"]
+    assert "absolute path" in reasons["", f"{tmp_path}/outside.png"]
+    assert f"refused 4 of {2 * COUNT + 4}" in capsys.readouterr().err
+    message = refused(settings(path, max_rejected=0.04), tmp_path)
+    assert f"4 of {2 * COUNT + 4} photos are refused, more than the share ingest.max_rejected 0.04" in message
+
+
 # S3
 
 
@@ -97,13 +174,17 @@ def test_more_objects_than_a_listing_holds_are_all_found(s3):
     assert objects.Prefix("s3://photos/many", Params().s3, "ingest.source").names() == names
 
 
-@pytest.mark.parametrize("key", ["v1/../out.png", "v1/masked//a.png", "v1/./a.png", "v1//etc/a.png"])
-def test_no_key_leads_out_of_the_folder(s3, key, tmp_path, monkeypatch):
-    listed = [key.removeprefix("v1/")]  # this server does not keep such keys, others do
-    monkeypatch.setattr(objects.Prefix, "names", lambda self: listed)
-    with pytest.raises(DataError, match=r"is no path below a folder; rename or remove that object"):
-        objects.download("s3://photos/v1", tmp_path / "into", Params().s3)
-    assert not list(tmp_path.rglob("*.png"))
+@pytest.mark.parametrize("name", ["../out.png", "masked//a.png", "./a.png", "/etc/a.png"])
+def test_no_key_leads_out_of_the_folder(s3, name, monkeypatch):
+    s3.client().put_object(Bucket="photos", Key="v1/masked/good.png", Body=b"1")
+    (good,) = objects.Prefix("s3://photos/v1", Params().s3, "").objects()
+    hostile = objects.Object(name, 1, good.etag)  # this server does not keep such keys, others do
+    monkeypatch.setattr(objects.Prefix, "objects", lambda self: [good, hostile])
+    with fetched("s3://photos/v1", Params().s3, "ingest.source") as listing:
+        assert list(listing.files) == ["masked/good.png"]
+        ((refused, reason),) = listing.refused
+    assert refused == name
+    assert "path" in reason
 
 
 def test_what_is_missing_is_named(s3, photos, tmp_path):
@@ -191,6 +272,44 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
     assert "Forbidden" in refused(head, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    ["../evil.png", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a/../../../evil.png", "/evil.png"))],
+)
+def test_a_list_of_files_that_climbs_out_writes_nothing_outside(tmp_path, hostile):
+    repository = Repository(tmp_path / "repository")
+    (repository.folder / "faces/masked").mkdir(parents=True)
+    (repository.folder / "faces/masked/a.png").write_bytes(b"a photo")
+    repository.run("dvc", "init", "-q")
+    repository.run("dvc", "add", "-q", "faces")
+    (listed,) = repository.folder.glob(".dvc/cache/files/md5/*/*.dir")
+    content = json.dumps([{**json.loads(listed.read_text())[0], "relpath": hostile}]).encode()
+    digest = hashlib.md5(content).hexdigest()
+    forged = listed.parents[1] / digest[:2] / f"{digest[2:]}.dir"
+    forged.parent.mkdir(exist_ok=True)
+    forged.write_bytes(content)
+    tracked = repository.folder / "faces.dvc"
+    tracked.write_text(re.sub(r"md5: \w+\.dir", f"md5: {digest}.dir", tracked.read_text()))
+    repository.commit()
+    (tmp_path / "x/y").mkdir(parents=True)
+    with contextlib.suppress(DataError):
+        fetch_revision(str(repository.folder), "", "faces", tmp_path / "x/y/photos", Params().s3)
+    assert not list(tmp_path.rglob("evil.png"))
+    assert not Path("/evil.png").exists()
+
+
+def test_a_link_in_a_revision_is_not_followed_out_of_it(tmp_path):
+    repository = Repository(tmp_path / "repository")
+    (repository.folder / "faces").mkdir()
+    (tmp_path / "secret").write_text("mine")
+    (repository.folder / "faces/link.png").symlink_to(tmp_path / "secret")
+    (repository.folder / "faces/linked").symlink_to(tmp_path)
+    repository.commit()
+    fetch_revision(str(repository.folder), "", "faces", tmp_path / "photos", Params().s3)
+    found = [path for path in (tmp_path / "photos").rglob("*") if path.is_file()]
+    assert not [path for path in found if path.is_symlink() or path.read_text() == "mine"]
+
+
 @pytest.fixture(scope="module")
 def plain(photos, tmp_path_factory) -> Repository:
     """Two commits; DVC knows nothing of it."""
@@ -246,4 +365,6 @@ def test_what_a_repository_has_not_is_named(plain, tmp_path):
     for place in (str(tmp_path / "nowhere"), str(tmp_path), f"file://{tmp_path}"):
         with pytest.raises(DataError, match=r"ingest\.repository: .* cannot be read as a git repository"):
             pin_revision(place, "v1")
-    assert f"has no folder mask at {plain.first}" in refused(settings("mask", repository=here, revision="v1"), tmp_path)
+    assert f"has no folder or archive mask at {plain.first}" in refused(
+        settings("mask", repository=here, revision="v1"), tmp_path
+    )

@@ -319,21 +319,6 @@ def test_a_device_that_is_not_there_is_refused_with_a_sentence(workplace):
             action(tiny_params(train={"device": "cuda"}))
 
 
-def test_a_checkpoint_of_other_params_or_photos_is_refused_with_the_reason(store, workplace, capsys):
-    train_here(tiny_params())
-    capsys.readouterr()
-    train_here(tiny_params(lr=3e-3))
-    told = capsys.readouterr().err
-    assert "checkpoint refused" in told
-    assert "schedule.lr was 0.001, is 0.003" in told
-    assert "going on" not in told
-    write_augment(workplace / "results/augment", digest="other-photos")
-    folder = train_here(tiny_params(lr=3e-3))
-    assert "data was 'digest-of-the-copies', is 'other-photos'" in capsys.readouterr().err
-    assert len(runs(store)) == 3
-    assert_holds(store, run_of(store, folder), rows_of(folder))
-
-
 def test_a_training_that_goes_on_says_from_where(store, capsys):
     train_here(tiny_params(epochs=3, constant_epochs=2))
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The training loop at 16 px: what a step does, the same bits again, kills, longer trainings, and when it gives up."""
+"""The training loop at 16 px: what a step does, the same bits again, stops, longer trainings, and when it gives up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import functools
 import math
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,11 @@ from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches
 from bmask.training.checkpoint import LATEST, PREVIOUS
-from bmask.training.loop import Diverged, LoopOptions, Trained, train
+from bmask.training.health import Diverged
+from bmask.training.loop import Trained, train
+from bmask.training.options import LoopOptions
 from bmask.training.pool import ImagePool
+from bmask.training.stopping import Stopped
 from tiny import SIZE, SYSTEMS, TRAIN, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -262,37 +263,6 @@ def test_a_training_that_was_stopped_equals_one_that_was_not(system, stops, whol
     assert_same(resumed, whole(system))
 
 
-VICTIM = f"""
-import sys
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
-from pathlib import Path
-from test_training import Watch, run
-
-class Tell(Watch):
-    def losses(self, row):
-        print(row["step"], flush=True)
-
-run(Path(sys.argv[1]), watch=Tell(), epochs=9, constant_epochs=5)
-"""
-
-
-def test_a_training_that_was_killed_twice_equals_one_that_was_not(whole, tmp_path):
-    for after in (STEPS + 2, 6 * STEPS + 1):  # a step that is told; the kill falls somewhere behind it
-        child = subprocess.Popen(
-            [sys.executable, "-c", VICTIM, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
-        )
-        for line in child.stdout:
-            if int(line) >= after:
-                os.kill(child.pid, signal.SIGKILL)
-                break
-        assert child.wait() == -signal.SIGKILL
-        child.stdout.close()
-    watch = Watch()
-    resumed = run(tmp_path / "killed", watch=watch, epochs=9, constant_epochs=5)
-    assert watch.epochs[0] >= 6
-    assert_same(resumed, whole("scheme2", 9, 5))
-
-
 def test_a_finished_training_is_not_trained_again(whole, tmp_path):
     run(tmp_path)
     watch = Watch()
@@ -322,26 +292,6 @@ def test_a_checkpoint_from_before_the_seconds_were_kept_is_used(tmp_path):
     assert watch.epochs == [2]
 
 
-def test_a_damaged_checkpoint_costs_an_epoch_and_not_the_training(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, watch=Watch(stop_at=3 * STEPS + 1))
-    latest = tmp_path / LATEST
-    latest.write_bytes(latest.read_bytes()[:-100])
-    watch = Watch()
-    assert_same(run(tmp_path, watch=watch), whole())
-    assert watch.epochs == [2]
-
-
-def test_with_no_good_checkpoint_a_training_starts_anew(whole, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, watch=Watch(stop_at=STEPS + 1))
-    for path in tmp_path.iterdir():
-        path.write_bytes(b"")
-    watch = Watch()
-    assert_same(run(tmp_path, watch=watch), whole())
-    assert watch.epochs == [0]
-
-
 def test_a_checkpoint_of_other_data_is_not_used(tmp_path):
     run(tmp_path, epochs=1, constant_epochs=1)
     watch = Watch(stop_at=1)
@@ -367,6 +317,20 @@ def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(whole, tmp_
     watch = Watch()
     assert_same(run(tmp_path, watch=watch), whole())
     assert watch.epochs == [0]
+
+
+def test_a_shorter_training_takes_nothing_from_within_the_epoch_after_its_last(whole, tmp_path):
+    """SIGTERM saves amid an epoch; 4 epochs with decay after 2, stopped in the third, then shortened to 2."""
+
+    class Terminate(Watch):
+        def losses(self, row: dict) -> None:
+            if row["step"] == 2 * STEPS + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        run(tmp_path, watch=Terminate(), log_every=1)
+    assert checkpoint.read(tmp_path / LATEST)["step"] == 2 * STEPS + 1
+    assert_same(run(tmp_path, epochs=2, constant_epochs=2), whole("scheme2", 2, 2))
 
 
 def test_the_state_before_the_decay_stays_for_the_next_longer_training(tmp_path):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import random
+import signal
+import sys
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -253,13 +258,44 @@ def test_a_good_checkpoint_survives_until_a_newer_one_is_whole(tmp_path):
     assert checkpoint.find(tmp_path, {}, 4, 2)[0]["epoch"] == 1
 
 
-def test_what_a_killed_writer_left_behind_is_no_checkpoint(tmp_path):
-    checkpoint.save(tmp_path, state(1), before_decay=False)
-    for name in (f".{LATEST}.part", ".fresh.npz", "..fresh.npz.part"):
-        (tmp_path / name).write_bytes(b"half a file")
-    assert checkpoint.find(tmp_path, {"lr": 1e-4}, 4, 2)[0]["epoch"] == 1
-    checkpoint.save(tmp_path, state(2), before_decay=False)
-    assert checkpoint.find(tmp_path, {"lr": 1e-4}, 4, 2)[0]["epoch"] == 2
+def killed_at(operation: int, action: Callable[[], None]) -> bool:
+    """Does `action` in a forked process that is killed before its n-th operation on files. False: it needs fewer."""
+    child = os.fork()
+    if child == 0:
+        operations = itertools.count(1)
+
+        def audit(event: str, _: tuple) -> None:
+            if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.link") and next(operations) == operation:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(audit)
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def test_a_writer_killed_before_any_of_its_operations_leaves_a_checkpoint_and_the_next_one_cleans_up(tmp_path):
+    names = {LATEST, PREVIOUS, BEFORE_DECAY}
+    for operation in range(1, 99):
+        folder = tmp_path / str(operation)
+        for epoch in (1, 2):
+            checkpoint.save(folder, state(epoch, (4, 3)), before_decay=False)
+        killed = killed_at(operation, lambda: checkpoint.save(folder, state(3, (4, 3)), before_decay=True))  # noqa: B023
+        found, reasons = checkpoint.find(folder, {"lr": 1e-4}, 4, 3)
+        assert found["epoch"] in ((2, 3) if killed else (3,))
+        assert not reasons
+        for epoch in range(found["epoch"] + 1, 5):  # as the training that goes on does
+            checkpoint.save(folder, state(epoch, (4, 3)), before_decay=epoch == 3)
+        assert {path.name for path in folder.iterdir()} == names
+        assert checkpoint.read(folder / BEFORE_DECAY)["epoch"] == 3
+        if not killed:
+            break
+    assert operation > 5  # two files, two renames each
 
 
 def test_a_checkpoint_of_other_params_is_refused_with_key_old_and_new(tmp_path):

@@ -136,6 +136,15 @@ def test_a_block_that_fails_leaves_the_old_folder_and_no_other(tmp_path, error):
     assert names(tmp_path) == ["stage"]
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_nothing_else_does(tmp_path):
+    for name in (".out.abcd1234", ".out.v2.abcd1234", ".outer.abcd1234", ".out.abc"):
+        (tmp_path / name).mkdir()
+    with fresh_folder(tmp_path / "out") as folder:
+        (folder / "new").touch()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"out", ".out.v2.abcd1234", ".outer.abcd1234", ".out.abc"}
+
+
 def test_a_folder_may_be_named_relative_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with fresh_folder("stage") as fresh:

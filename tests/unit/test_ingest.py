@@ -221,7 +221,7 @@ def test_clutter_is_passed_over_and_what_is_no_photo_is_refused_with_its_reason(
     reasons = {row["name"]: row["reason"] for row in manifest(tmp_path / "out") if row["reason"]}
     assert set(reasons) == {"notes.txt", "short.jpg", "tiny.png", "gone.png"}
     assert "no picture" in reasons["notes.txt"]
-    assert "truncated" in reasons["short.jpg"]
+    assert "not written to its end" in reasons["short.jpg"]
     assert "8x8 px" in reasons["tiny.png"]
     assert "nowhere" in reasons["gone.png"]
     with open(tmp_path / "out" / "rejected.csv", newline="", encoding="utf-8") as file:

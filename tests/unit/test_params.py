@@ -168,8 +168,8 @@ IMPOSSIBLE = [
     *[
         ({"ingest": {"repository": ".", "source": source}}, f"ingest: source {source} {why}")
         for source, why in [
-            ("embedded", "is no folder of a repository; correct it or remove repository"),
-            ("s3://bucket/prefix", "is no folder of a repository; correct it or remove repository"),
+            ("embedded", "is nothing inside a repository; correct it or remove repository"),
+            ("s3://bucket/prefix", "is nothing inside a repository; correct it or remove repository"),
             ("/photos", "leads out of the repository; name a folder inside it"),
             ("a/../../photos", "leads out of the repository; name a folder inside it"),
         ]

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.tiny import full_disk
 
 from bmask.data import workers
 from bmask.data.arrays import ArrayFile
@@ -25,6 +24,7 @@ from bmask.data.workers import readers
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
+from tiny import full_disk
 
 COUNT = 50  # of each domain
 LANCZOS = Image.Resampling.LANCZOS
@@ -77,8 +77,8 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
             with Image.open(path) as image:
                 size = image.size
             size = ImageOps.exif_transpose(Image.open(path)).size
-        except OSError as error:
-            rows[key] = [*key, sha, *map(str, size), "", "", "", "", f"cannot be decoded (OSError: {error})"]
+        except OSError:
+            rows[key] = [*key, sha, *map(str, size), "", "", "", "", "was not written to its end; copy it again"]
             continue
         sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256).convert("L")))))
     sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
@@ -204,7 +204,7 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
         return photo
 
     monkeypatch.setattr(stage, "inspect", inspect)
-    with pytest.raises(DataError, match=r"masked/07\.png cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"masked/07\.png is no file"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")
 
 

@@ -81,6 +81,7 @@ class Place:
             folder / "summary.json",
             {"digest": digest, "load_size": SIZE, "private": False, "truth": False, "version": 1},
         )
+        (self.folder / "split" / "report.html").write_text("what ingest found")
         self.digest = digest
         torch.manual_seed(0)
         save_judge(self.folder / "judge" / "judge.safetensors", Judge(filters=4, size=SIZE), {"data_digest": digest})
@@ -299,6 +300,29 @@ def test_another_attention_floor_is_another_version_that_serves_with_it(place):
     assert place.register(settings("a", floor=0.2)) == decision
 
 
+def test_the_data_digest_and_the_report_of_the_photos_are_with_the_run_and_the_digest_with_the_version(place):
+    place.run(settings("a"), a=(REPAINTS, "f1"))
+    run = find_run("f1")
+    assert run.data.tags["data_digest"] == place.digest
+    assert run.inputs.dataset_inputs[0].dataset.digest == place.digest[:36]
+    (version,) = connect().search_model_versions(f"name = '{NAME}'")
+    assert version.tags["data_digest"] == place.digest
+    assert connect().get_logged_model(version.model_id).tags["data_digest"] == place.digest
+    assert [item.path for item in connect().list_artifacts(run.info.run_id, "data")] == ["data/report.html"]
+
+
+def test_a_report_of_photos_that_became_private_is_not_logged(place, capsys):
+    params = settings("a")
+    place.train("a", REPAINTS, "f1")
+    place.evaluate(params)
+    split = place.folder / "split"
+    write_json(split / "summary.json", json.loads((split / "summary.json").read_text()) | {"private": True})
+    (split / "report.html").write_text('<img src="data:image/png;base64,">')
+    place.register(params)
+    assert "data" not in artifacts(find_run("f1"))
+    assert "shows pictures of private photos" in capsys.readouterr().err
+
+
 # A pipeline run on Kubeflow.
 
 
@@ -338,7 +362,7 @@ def test_a_pipeline_run_ends_with_what_it_came_to(pipeline):
             assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         (measured,) = connect().get_metric_history(parent.info.run_id, "test/upper_ssim")
         assert measured.value == decision["scores"]["upper_ssim"]
-        assert artifacts(parent) == {"leaderboard.csv", "report.html"}
+        assert artifacts(parent) == {"data", "leaderboard.csv", "report.html"}
         assert pipeline.register(settings("a", "b")) == decision  # a retried task
 
 
@@ -347,11 +371,11 @@ def test_pictures_of_private_photos_stay_out_of_a_pipeline_run(pipeline, capsys)
     write_json(summary, json.loads(summary.read_text()) | {"private": True})
     pipeline.register(settings("a", "b"))
     (parent,) = parents()
-    assert artifacts(parent) == {"leaderboard.csv"}
+    assert artifacts(parent) == {"data", "leaderboard.csv"}
     assert "report.html shows pictures of private photos" in capsys.readouterr().err
     (pipeline.folder / "evaluate" / "report.html").write_text("numbers alone")
     pipeline.register(settings("a", "b"))
-    assert artifacts(parent) == {"leaderboard.csv", "report.html"}
+    assert artifacts(parent) == {"data", "leaderboard.csv", "report.html"}
 
 
 def test_under_kubeflows_plugin_the_run_of_the_task_holds_what_the_pipeline_run_came_to(pipeline, monkeypatch):
@@ -363,7 +387,7 @@ def test_under_kubeflows_plugin_the_run_of_the_task_holds_what_the_pipeline_run_
     run = client.get_run(given.info.run_id)
     assert run.info.status == "RUNNING"  # its end is for the plugin to tell
     assert run.data.metrics["test/upper_ssim"] == decision["scores"]["upper_ssim"]
-    assert artifacts(run) == {"leaderboard.csv", "report.html"}
+    assert artifacts(run) == {"data", "leaderboard.csv", "report.html"}
     trainings = [find_run(fingerprint) for fingerprint in ("fa", "fb")]
     assert run.data.tags["bmask.trainings"].split() == [training.info.run_id for training in trainings]
     assert {training.data.tags["mlflow.parentRunId"] for training in trainings} == {given.info.run_id}

@@ -77,11 +77,22 @@ def test_a_generator_without_attention_replaces_the_middle_square_alone(generato
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_at_the_generators_size_without_a_floor_the_result_is_the_generators_image(generators, name):
-    unmasker = Unmasker(generators[name], floor=0.0)
+    unmasker = Unmasker(generators[name], floor=0.0, precision="fp32")
     before = photo(SIZE, SIZE)
     x = torch.tensor(before).permute(2, 0, 1)[None] / 127.5 - 1
     expected = (unmasker.generator(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
     assert np.abs(unmasker.unmask([before])[0].image - expected).max() <= 0.5 + 1e-2
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_bf16_gives_the_picture_of_fp32_to_a_grey_level_in_the_mean(generators, name):
+    photos = [photo(SIZE, SIZE, seed) for seed in range(3)]
+    exact, fast = (Unmasker(generators[name], 0.0, "cpu", precision).unmask(photos) for precision in ("fp32", "bf16"))
+    for one, other in zip(exact, fast, strict=True):
+        difference = np.abs(one.image.astype(int) - other.image)
+        assert 0 < difference.mean() < 1
+        assert difference.max() < 16
+        assert np.abs(one.attention.astype(int) - other.attention).max() <= 8
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

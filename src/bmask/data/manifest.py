@@ -33,6 +33,7 @@ class Photo:
     row: int = -1  # in the file of all squares, while ingest runs
     index: int = -1  # row in the array of its domain and part
     side: int = 0  # effective resolution after matching, px
+    slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
     reason: str = ""  # why it is in no part
 
 
@@ -45,7 +46,7 @@ def write_manifest(photos: list[Photo], folder: Path) -> None:
     for p in sorted(photos, key=lambda p: (p.entry.domain, p.entry.name)):
         index = p.index if p.part else ""
         size = (p.width, p.height) if p.width else ("", "")
-        slices = ";".join(p.entry.slices)
+        slices = ";".join(p.slices)
         rows.writerow([p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason])
         if p.reason:
             few.writerow([p.entry.domain, p.entry.name, p.reason])
@@ -55,7 +56,7 @@ def write_manifest(photos: list[Photo], folder: Path) -> None:
 
 def digest(used: Iterable[Photo], folder: Path) -> str:
     """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out."""
-    rows = sorted([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.entry.slices] for p in used)
+    rows = sorted([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices] for p in used)
     total = hashlib.sha256(json.dumps(rows).encode())
     for path in sorted(folder.glob("*.npy")):
         array = open_array(path)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bmask.data.listing import unusual
 from bmask.errors import DataError
 from bmask.files import fresh_file
-from bmask.progress import bar
 from bmask.sections import S3
 
 SCHEME = "s3://"
+CHUNK = 1 << 20  # bytes
 WORKERS = 16  # objects under way at once; photos are small, so it is the waiting that takes time
 ATTEMPTS = 5  # of a request, with growing pauses
 
@@ -26,6 +29,8 @@ KEY_WRONG = "the secret does not belong to the access key; set AWS_SECRET_ACCESS
 NO_BUCKET = "there is no bucket {bucket} at {endpoint}; create it or correct {field}"
 NO_RIGHT = "the access key has not the right to {action} there; give it that right or use another key"
 NOT_THERE = "an object, or the bucket {bucket}, vanished in between; see who removes them, and run it again"
+CHANGED = "an object changed in between; wait for who writes there, and run it again"
+COLD = "an object lies in cold storage; restore it first"
 REGION = "the bucket is in another region; set s3.region or AWS_REGION"
 EXPIRED = "the session token has expired; get a new one (AWS_SESSION_TOKEN)"
 ANSWERS = {
@@ -37,6 +42,9 @@ ANSWERS = {
     "403": NO_RIGHT,
     "NoSuchKey": NOT_THERE,
     "404": NOT_THERE,
+    "PreconditionFailed": CHANGED,
+    "412": CHANGED,
+    "InvalidObjectState": COLD,
     "ExpiredToken": EXPIRED,
     "InvalidToken": EXPIRED,
     "RequestTimeTooSkewed": "this machine's clock is not the server's; set it right",
@@ -47,6 +55,8 @@ ANSWERS = {
 NO_CREDENTIALS = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 NO_SERVER = "nothing answers at {endpoint}; start the server, or correct s3.endpoint or AWS_ENDPOINT_URL"
 
+BROKEN_OFF = "{endpoint} breaks off in the middle of its answers; see to the server and the way to it, and run it again"
+
 
 def split_url(url: str, field: str = "the address") -> tuple[str, str]:
     """`s3://bucket/some/prefix/` -> ("bucket", "some/prefix"). Raises DataError when it is no such address."""
@@ -54,6 +64,15 @@ def split_url(url: str, field: str = "the address") -> tuple[str, str]:
     if not url.startswith(SCHEME) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{2,254}", bucket):
         raise DataError(f"{field}: {url!r} is no address of objects; write it like s3://bucket/prefix")
     return bucket, prefix.strip("/")
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object as it was listed. `name` is its key below the prefix; another content has another `etag`."""
+
+    name: str
+    size: int
+    etag: str
 
 
 class Prefix:
@@ -73,23 +92,49 @@ class Prefix:
 
     def names(self) -> list[str]:
         """All names, sorted; a key that ends in a slash is a folder's marker and no object of anybody."""
+        return [item.name for item in self.objects()]
+
+    def objects(self) -> list[Object]:
+        """What `names` names, in the same order."""
+        return sorted(self._listed(self.start), key=lambda item: item.name)
+
+    def itself(self) -> Object | None:
+        """The one object whose key is the prefix, without a name, if there is one."""
+        listed = self._listed(self.start.removesuffix("/"), 1)
+        return next((item for item in listed if not item.name), None) if self.start else None
+
+    def _listed(self, start: str, limit: int | None = None) -> list[Object]:
         with self._explained("list objects"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.start)
-            keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return sorted(key[len(self.start) :] for key in keys if not key.endswith("/"))
+            paginator = self.client.get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self.bucket, Prefix=start, PaginationConfig={"MaxItems": limit})
+            listed = (item for page in pages for item in page.get("Contents", ()) if not item["Key"].endswith("/"))
+            return [Object(item["Key"][len(start) :], item["Size"], item["ETag"]) for item in listed]
 
     def fetch(self, name: str, folder: Path) -> None:
         """Writes an object to the file of its name below `folder`, whole or not at all, through little memory."""
-        from boto3.s3.transfer import TransferConfig
+        if reason := unusual(name):
+            raise DataError(f"{self.field} {self.url}: {name!r} {reason}; rename or remove that object")
+        self._save(self.start + name, f"read {name}", folder / name)
 
-        if any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
-            raise DataError(
-                f"{self.field} {self.url}: {name!r} is no path below a folder; rename or remove that object"
-            )
-        path = folder / name
-        with self._explained(f"read {name}"), fresh_file(path) as temporary, open(temporary, "wb") as file:
-            alone = TransferConfig(use_threads=False)
-            self.client.download_fileobj(self.bucket, self.start + name, file, Config=alone)
+    def save(self, item: Object, path: Path) -> None:
+        """Writes an object, as it was when listed, to a file: whole or not at all, through little memory."""
+        key = self.start + item.name if item.name else self.start.removesuffix("/")
+        self._save(key, f"read {item.name or self.url}", path, IfMatch=item.etag)
+
+    def _save(self, key: str, action: str, path: Path, **conditions: str) -> None:
+        with self._explained(action), fresh_file(path) as temporary, open(temporary, "wb") as file:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    if file.tell():  # the first answer broke off: the rest of the same object
+                        conditions["Range"] = f"bytes={file.tell()}-"
+                    answer = self.client.get_object(Bucket=self.bucket, Key=key, **conditions)
+                    conditions["IfMatch"] = answer["ETag"]
+                    shutil.copyfileobj(answer["Body"], file, CHUNK)
+                    break
+                except Exception as error:
+                    if attempt == ATTEMPTS or not _may_pass(error):
+                        raise
+                    time.sleep(2**attempt / 4)
 
     def send(self, path: Path, name: str) -> None:
         """An object appears whole or not at all, a large one too: S3 shows its parts when the last has come."""
@@ -146,6 +191,8 @@ class Prefix:
             return ANSWERS[code].format(**names) if code in ANSWERS else other
         if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError):
             return NO_CREDENTIALS
+        if _broken_off(error):
+            return BROKEN_OFF.format(**names)
         if isinstance(error, known.HTTPClientError | known.ConnectionError):
             return NO_SERVER.format(**names)
         return f"cannot {action}: {' '.join(str(error).split())}"[:300]
@@ -156,15 +203,19 @@ class Prefix:
         return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
-def download(url: str, folder: Path, settings: S3, field: str = "ingest.source") -> None:
-    """Fetches all objects below an address into `folder`. Raises DataError, also for a key that leads out of it."""
-    source = Prefix(url, settings, field)
-    names = source.names()
-    if not names:
-        raise DataError(f"{field} {url}: there are no objects below it; put the photos there or correct {field}")
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in bar(pool.map(lambda name: source.fetch(name, folder), names), len(names), f"fetching {url}"):
-            pass
+def _broken_off(error: BaseException) -> bool:
+    """The connection ended in the middle of an answer; boto3 itself repeats whole requests alone."""
+    from botocore import exceptions as known
+
+    return isinstance(error, known.IncompleteReadError | known.ReadTimeoutError | known.ResponseStreamingError)
+
+
+def _may_pass(error: Exception) -> bool:
+    """The server may be restarting: what was under way waits for it some 40 s longer than boto3 does."""
+    from botocore import exceptions as known
+
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, known.ClientError) else 0
+    return status >= 500 or _broken_off(error) or isinstance(error, known.HTTPClientError | known.ConnectionError)
 
 
 def region_of(settings: S3) -> str | None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
+import os
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from bmask.errors import DataError
 # A closed list: among Pillow's other readers is one that starts Ghostscript. JPEG includes the MPO of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MIN_SIDE = 16  # px; a face is not recognisable below
+MAX_BYTES = 1 << 28  # of a file; it is read whole
 MAX_PIXELS = 64_000_000  # a decoded photo then takes at most 192 MB
 MAX_ASPECT = 8.0  # the middle square of a longer strip shows no face
 GREY = (128, 128, 128)
@@ -49,7 +54,7 @@ def decode(source: Path | bytes, enough: int = 0) -> np.ndarray:
         uint8 (H, W, 3).
 
     Raises:
-        DataError: with the reason alone (the caller knows the name): no image, truncated, too small, too large.
+        DataError: with the reason alone (the caller knows the name): no image, cut off, too small, too large.
     """
     return decode_with_size(source, enough)[0]
 
@@ -62,7 +67,8 @@ def decode_with_size(source: Path | bytes, enough: int = 0) -> tuple[np.ndarray,
 
 def decode_image(source: Path | bytes, enough: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """As `decode_with_size`, the pixels still in Pillow's hands: copying them out costs a quarter of decoding them."""
-    with _opened(source) as image:
+    with _opened(source) as (image, content):
+        _check_end(image, content)
         return _decode(image, enough)
 
 
@@ -72,17 +78,21 @@ def stored_size(source: Path | bytes) -> tuple[int, int]:
     Raises:
         DataError: as `decode`, as far as the header shows it.
     """
-    with _opened(source) as image:
+    with _opened(source) as (image, _):
         return image.size
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
-    """Yields an image of permitted size; whatever goes wrong inside becomes a DataError with the reason."""
+def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
+    """Yields an image of permitted size and its file's content; what goes wrong inside becomes a DataError."""
+    _hush()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        if not content:
+            raise DataError("is empty")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(*image.size)
-            yield image
+            yield image, content
     except DataError:
         raise
     except Image.UnidentifiedImageError:
@@ -145,6 +155,12 @@ def recompress(square: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
+@functools.cache
+def _hush() -> None:
+    """Whatever Pillow warns of, a photo is read or refused with a reason; thousands of warnings would bury both."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise DataError(f"is {width}x{height} px; the shorter side must have at least {MIN_SIDE}")
@@ -154,12 +170,58 @@ def _check_size(width: int, height: int) -> None:
         raise DataError(f"is {width}x{height} px; beyond {MAX_ASPECT:.0f}:1 its middle square shows no face")
 
 
+def _check_end(image: Image.Image, content: bytes) -> None:
+    """Finds files of full length whose end was never written: copies and downloads that broke off leave zeros there.
+
+    Pillow shows such a tail as grey or black. Formats without a mark at their end and without check sums (BMP, TIFF)
+    cannot be told from dark photos.
+    """
+    whole = True
+    if content.startswith(b"\xff\xd8"):
+        whole = content.find(b"\xff\xd9", _first_scan(content)) >= 0
+    elif image.format == "PNG":
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as other:
+            other.verify()  # the check sums of all chunks, which reading the pixels skips
+    elif image.format in ("WEBP", "AVIF"):
+        whole = not content.endswith(bytes(max(64, len(content) // 16)))
+    if not whole:
+        raise DataError("was not written to its end; copy it again")
+
+
+def _first_scan(content: bytes) -> int:
+    """Where a JPEG's pixels begin; thumbnails before have ends of their own."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return place
+
+
+_MUTING = threading.Lock()
+
+
+@contextlib.contextmanager
+def _muted(image: Image.Image) -> Iterator[None]:
+    """While a TIFF is read whose squares are JPEG: that decoder's complaints go to the terminal past Python."""
+    if image.format != "TIFF" or image.info.get("compression") != "jpeg":
+        yield
+        return
+    with _MUTING, open(os.devnull, "wb") as nowhere:
+        terminal = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 def _decode(image: Image.Image, enough: int) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
     if enough:
         scale = enough / min(width, height)
         image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
-    image.load()
+    with _muted(image):
+        image.load()
     orientation = _orientation(image)
     image = _to_rgb(image)
     if orientation in UPRIGHT:
@@ -179,8 +241,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise DataError("holds floating-point pixels, whose range is not stated; save it with 8 bits")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        pixels = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((pixels + 128) // 257).astype(np.uint8)).convert("RGB")
+        tones = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+        return Image.fromarray(tones[np.asarray(image).clip(0, 65535)]).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         canvas = Image.new("RGB", image.size, GREY)

@@ -22,15 +22,13 @@ ENOUGH = 256
 
 def inspect(entry: Entry) -> Photo:
     """Reads a file without decoding it: its sha256 and size, or the reason why it is refused."""
-    photo = Photo(entry)
+    photo = Photo(entry, slices=entry.slices)
     try:
-        if not entry.path.is_file():
-            raise DataError("is no file, or a link that leads nowhere")
-        content = entry.path.read_bytes()
+        content = entry.read()
         photo.sha256 = hashlib.sha256(content).hexdigest()
         photo.width, photo.height = stored_size(content)
-    except (DataError, OSError) as error:
-        photo.reason = _said(error)
+    except DataError as error:
+        photo.reason = str(error)
     return photo
 
 
@@ -41,16 +39,12 @@ def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
         uint8 (S, S, 3), S = load_size; None when the photo is refused, with the reason filled in.
     """
     try:
-        content = photo.entry.path.read_bytes()
+        content = photo.entry.read()
         image, (photo.width, photo.height) = decode_image(content, ENOUGH)
         photo.hash = perceptual_hash(np.asarray(image.convert("L")))
         if min(image.size) < min(2 * photo.side, photo.width, photo.height):
             image = decode_image(content, 2 * photo.side)[0]
-    except (DataError, OSError) as error:
-        photo.reason, photo.side = _said(error), 0
+    except DataError as error:
+        photo.reason, photo.side = str(error), 0
         return None
     return square(image, photo.side, settings)
-
-
-def _said(error: DataError | OSError) -> str:
-    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)

@@ -29,7 +29,7 @@ def pin_revision(repository: str, revision: str = "") -> str:
 
 
 def fetch_revision(repository: str, revision: str, source: str, folder: Path, s3: S3) -> str:
-    """Writes the folder `source` of the repository at a revision to `folder`. Returns the full commit.
+    """Writes the folder or archive `source` of the repository at a revision to `folder`. Returns the full commit.
 
     Raises:
         DataError: there is no such repository, revision or folder, or DVC's remote does not give the files.
@@ -40,8 +40,10 @@ def fetch_revision(repository: str, revision: str, source: str, folder: Path, s3
         commit, files = repo.get_rev(), repo.dvcfs
         _name_the_server(repo, s3)
         inside = files.from_os_path(source)
-        if not files.isdir(inside):
-            raise DataError(f"ingest.source: {repository} has no folder {source} at {commit}; correct one of them")
+        if not files.exists(inside):
+            raise DataError(
+                f"ingest.source: {repository} has no folder or archive {source} at {commit}; correct one of them"
+            )
         say(f"fetching {source} of {repository} at {commit}")
         try:
             download(files, inside, str(folder))

@@ -1,34 +1,52 @@
-"""Where photos come from: a folder with two domain folders, on this disk, in S3, in a repository, or drawn."""
+"""Where photos come from: a folder with two domain folders or an archive of one, on this disk, in S3, in a repository;
+or drawn."""
 
 from __future__ import annotations
 
 import csv
-import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
 
-from bmask.data.objects import SCHEME, download
+from bmask.data.archives import unpack
+from bmask.data.fetching import fetched
+from bmask.data.listing import Listing, is_clutter, list_folder, printable
+from bmask.data.objects import SCHEME
+from bmask.data.photos import MAX_BYTES
 from bmask.data.revisions import fetch_revision
 from bmask.errors import DataError, ParamsError
 from bmask.params import Params
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what file managers leave behind; hidden names are left out too
+TRUTH = "truth"
 
 
 @dataclass(frozen=True)
 class Entry:
     """A file that should be a photo. `name` is its path below the domain folder, with slashes, fit to be printed."""
 
-    domain: str  # masked or unmasked
+    domain: str  # masked or unmasked; empty for a refused one that lies in neither
     name: str
     path: Path
     slices: tuple[str, ...] = ()
     twin: Path | None = None  # the same picture without the mask; evaluation only
     region: Path | None = None  # where the mask is, 255 in a grey picture
+    refused: str = ""  # why the source cannot give it; then nothing lies at `path`
+
+    def read(self) -> bytes:
+        """The file's content. Raises DataError with the reason alone when it cannot be read or is no plain file."""
+        if self.refused:
+            raise DataError(self.refused)
+        try:
+            if not self.path.is_file():  # nor a pipe, which would be waited for
+                raise DataError("is no file, or a link that leads nowhere")
+            if (size := self.path.stat().st_size) > MAX_BYTES:
+                raise DataError(f"has {size} bytes; a photo has at most {MAX_BYTES}")
+            return self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from None
 
 
 @dataclass(frozen=True)
@@ -43,89 +61,103 @@ class Source:
 def open_source(params: Params) -> Iterator[Source]:
     """Yields the files of both domains, sorted by domain and name; they may vanish when the block ends.
 
-    What is not on this disk is fetched to a temporary folder (TMPDIR). The same files give the same entries from
-    wherever they come.
+    What is not on this disk is fetched, and what is packed is unpacked, to a temporary folder (TMPDIR). The same files
+    give the same entries from wherever they come. What a source cannot give is an entry with the reason.
 
     Raises:
-        DataError: a folder is missing, a domain is empty, or the photos cannot be fetched.
+        DataError: a folder is missing, a domain is empty, or the photos cannot be fetched or unpacked.
         ParamsError: both domains are the same folder, or one lies in the other.
     """
     settings, commit = params.ingest, ""
-    with tempfile.TemporaryDirectory(prefix="bmask-photos-") as temporary:
-        folder = Path(temporary) / "photos"
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bmask-photos-")))
+        place: Path | Listing = temporary / "photos"
         if settings.repository:
-            commit = fetch_revision(settings.repository, settings.revision, settings.source, folder, params.s3)
+            commit = fetch_revision(settings.repository, settings.revision, settings.source, place, params.s3)
         elif settings.source.startswith(SCHEME):
-            download(settings.source, folder, params.s3, "ingest.source")
+            place = stack.enter_context(fetched(settings.source, params.s3, "ingest.source"))
         elif settings.source == "embedded":
             from bmask.data.faces import draw_set
 
-            draw_set(folder, settings.faces, settings.masked, settings.unmasked)
+            draw_set(place, settings.faces, settings.masked, settings.unmasked)
         else:
-            folder = Path(settings.source)
-        entries = scan(folder, settings.masked, settings.unmasked, settings.source)
+            place = Path(settings.source)
+        if isinstance(place, Path) and place.is_file():
+            packed = unpack(place, temporary / "unpacked", settings.source)
+            place = packed.unwrapped((settings.masked, settings.unmasked))
+        if isinstance(place, Path):
+            entries = scan(place, settings.masked, settings.unmasked, settings.source)
+        else:
+            entries = enter(place, settings.masked, settings.unmasked, settings.source)
         yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
 
 
 def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked", called: str = "") -> list[Entry]:
-    """Lists the files below `folder/masked` and `folder/unmasked`, with the truth in `folder/truth` where there is one.
+    """The files below `folder/masked` and `folder/unmasked`, as `enter` gives them. Sub folders are searched.
 
-    Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
-    Sub folders are searched, hidden files and the clutter of file managers are not. `called` is the folder's name in
-    errors, for one that is temporary.
+    `called` is the folder's name in errors, for one that is temporary.
     """
     called = called or str(folder)
     if not folder.is_dir():
-        raise DataError(f"ingest.source: there is no folder {called}; name one that holds the two domain folders")
-    domains = {"masked": folder / masked, "unmasked": folder / unmasked}
-    for role, path in domains.items():
-        if not path.is_dir():
-            there = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir())) or "none"
-            raise DataError(f"{called} has no folder {path.name} (folders there: {there}); set ingest.{role}")
-    a, b = (path.resolve() for path in domains.values())
+        raise DataError(
+            f"ingest.source: there is no folder or archive {called}; name one that holds the two domain folders"
+        )
+    _check_apart((folder / masked).resolve(), (folder / unmasked).resolve(), masked, unmasked)
+    return enter(list_folder(folder, (masked, unmasked, TRUTH)), masked, unmasked, called)
+
+
+def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Entry]:
+    """The entries of a listing, sorted by domain and name, with the truth in its folder `truth` where there is one.
+
+    Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
+    Hidden files and the clutter of file managers are left out.
+    """
+    _check_apart(PurePosixPath(masked), PurePosixPath(unmasked), masked, unmasked)
+    truth = TRUTH in listing.tops()
+    labels = _labels(listing.files.get(f"{TRUTH}/slices.csv"))
+    entries, strays = [], dict.fromkeys(listing.refused)
+    for role, domain in (("masked", masked), ("unmasked", unmasked)):
+        mine, start = [], domain.rstrip("/") + "/"
+        for name, path in listing.files.items():
+            if below := _below(start, name):
+                mine.append(Entry(role, printable(below), path))
+                if role == "masked" and truth:
+                    twin, region = f"{TRUTH}/twin/{below}", PurePosixPath(TRUTH, "region", below).with_suffix(".png")
+                    paths = [listing.files.get(str(name), Path(called, name)) for name in (twin, region)]
+                    slices = labels.get(unicodedata.normalize("NFC", mine[-1].name), ())
+                    mine[-1] = replace(mine[-1], slices=slices, twin=paths[0], region=paths[1])
+        for name, reason in listing.refused:
+            if below := _below(start, name):
+                mine.append(Entry(role, printable(below), Path(), refused=reason))
+                strays.pop((name, reason), None)
+        if not mine:
+            _nothing(listing, role, domain, called)
+        entries += sorted(mine, key=lambda entry: entry.name)
+    strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
+    return entries + [Entry("", printable(name), Path(), refused=reason) for name, reason in strays]
+
+
+def _below(start: str, name: str) -> str:
+    """The name without its start; empty for what lies elsewhere and for clutter."""
+    below = name.removeprefix(start) if name.startswith(start) else ""
+    return "" if any(map(is_clutter, below.split("/"))) else below
+
+
+def _check_apart(a: PurePath, b: PurePath, masked: str, unmasked: str) -> None:
     if a.is_relative_to(b) or b.is_relative_to(a):
         raise ParamsError(f"ingest.masked and ingest.unmasked: {masked!r} and {unmasked!r} share photos; separate them")
 
-    truth = folder / "truth"
-    labels = _labels(truth / "slices.csv")
-    entries = []
-    for role, path in domains.items():
-        files = sorted((_printable(file.relative_to(path)), file) for file in _files(path))
-        if not files:
-            raise DataError(f"{called}/{path.name} is empty; put the {role} photos there or set ingest.{role}")
-        for name, file in files:
-            entry = Entry(role, name, file)
-            if role == "masked" and truth.is_dir():
-                twin, below = truth / "twin" / file.relative_to(path), PurePosixPath(file.relative_to(path))
-                region = truth / "region" / below.with_suffix(".png")
-                entry = Entry(role, name, file, labels.get(unicodedata.normalize("NFC", name), ()), twin, region)
-            entries.append(entry)
-    return entries
+
+def _nothing(listing: Listing, role: str, domain: str, called: str) -> None:
+    tops = listing.tops()
+    if domain in tops:
+        raise DataError(f"{called}/{domain} is empty; put the {role} photos there or set ingest.{role}")
+    there = ", ".join(sorted(map(printable, tops))) or "none"
+    raise DataError(f"{called} has no folder {domain} (folders there: {there}); set ingest.{role}")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    seen = set()  # links are followed, circles are not
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        here = os.path.realpath(parent)
-        if here in seen:
-            folders.clear()
-            continue
-        seen.add(here)
-        folders[:] = [name for name in folders if not _clutter(name)]
-        yield from (Path(parent) / name for name in files if not _clutter(name))
-
-
-def _clutter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in CLUTTER
-
-
-def _printable(path: Path) -> str:
-    """Names on disk are bytes; those that are not UTF-8 show their bytes, as \\xe9."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
-
-
-def _labels(path: Path) -> dict[str, tuple[str, ...]]:
-    if not path.is_file():
+def _labels(path: Path | None) -> dict[str, tuple[str, ...]]:
+    if path is None or not path.is_file():
         return {}
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)

@@ -104,3 +104,32 @@ def _running_mean(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
     width = max(1, len(values) // 20)
     window = np.ones(width) / width
     return np.convolve(steps, window, "valid"), np.convolve(values, window, "valid")
+
+
+def histogram(values: dict[str, NDArray], low: float, high: float, ticks: dict[float, str], bins: int = 32) -> str:
+    """Distributions as one inline SVG, a filled outline for each name; the page colours the class of that name.
+
+    Args:
+        values: {name: numbers}; each name's add up to 1, those outside low..high count to the first or last bin.
+        ticks: {place: label} below the chart.
+    """
+    width, height, foot = 260, 96, 16
+    shares = {
+        name: np.histogram(np.clip(own, low, high), bins, (low, high))[0] / max(1, len(own))
+        for name, own in values.items()
+    }
+    top = max([share.max() for share in shares.values()] + [1e-9])
+
+    def at(place: float) -> str:
+        return f"{width * (place - low) / (high - low):.1f}"
+
+    parts = [f'<svg class="histogram" viewBox="0 -2 {width} {height + foot + 2}" role="img">']
+    for name, share in shares.items():
+        corners = [(edge, share[i]) for i in range(bins) for edge in (i, i + 1)]
+        outline = " ".join(f"{width * edge / bins:.1f},{height * (1 - tall / top):.1f}" for edge, tall in corners)
+        parts.append(f'<polygon class="{name}" points="0,{height} {outline} {width},{height}"/>')
+    parts.append(f'<line x2="{width}" y1="{height}" y2="{height}"/>')
+    for place, label in ticks.items():
+        anchor = "start" if place <= low else "end" if place >= high else "middle"
+        parts.append(f'<text x="{at(place)}" y="{height + foot - 3}" text-anchor="{anchor}">{label}</text>')
+    return "".join([*parts, "</svg>"])

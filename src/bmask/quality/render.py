@@ -34,15 +34,13 @@ class Rendered(NamedTuple):
 
 def translator(generator: nn.Module, device: str = "cpu") -> Translate:
     """A generator as a function of uint8 pictures. The generator is moved to the device."""
-    import torch
-
     from bmask.data.dataset import to_tensor
+    from bmask.gan.inference import translate as run
 
     generator = generator.to(device).eval()
 
-    @torch.inference_mode()
     def translate(photos: Photos) -> tuple[NDArray[np.float32], Attention | None]:
-        image, attention, *_ = generator(to_tensor(photos).to(device))
+        image, attention, *_ = run(generator, to_tensor(photos).to(device))
         pictures = image.float().permute(0, 2, 3, 1).cpu().numpy()
         return pictures, None if attention is None else attention[:, 0].float().cpu().numpy()
 

@@ -14,13 +14,13 @@ from bmask.params import Params
 from bmask.quality import charts
 from bmask.quality.gate import pick
 from bmask.quality.leaderboard import COLUMNS, Entry, best, shown_columns, slice_rates
+from bmask.quality.page import as_yaml, page
 from bmask.quality.scores import Interval, primary_name
 
 if TYPE_CHECKING:
     from bmask.data.dataset import Split
     from bmask.quality.judge import Judge
 
-TEMPLATE = Path(__file__).with_name("report.html")
 STRIP = 8  # photos in before_after.png
 
 
@@ -29,13 +29,9 @@ def report(
 ) -> str:
     """The page as text. `checks` is the judge's checks.json; `trained` holds <model>/losses.csv. Pictures of people are
     left out when the split is private."""
-    from jinja2 import Environment, StrictUndefined
-
     leader = headline(entries, params)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda value: f"{value:.1%}" if math.isfinite(value) else "–"
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return page(
+        "report.html",
         leader=leader,
         over_floors=_over_floors(entries, params) is not None,
         params=params,
@@ -51,7 +47,7 @@ def report(
         checks=checks,
         sections=[] if split.private else _pictures(split, part, entries, leader, params.evaluate.pictures),
         losses=_losses(entries, trained),
-        sources=_yaml(params),
+        sources=as_yaml(params.model_dump(mode="json", by_alias=True)),
     )
 
 
@@ -149,12 +145,6 @@ def _losses(entries: list[Entry], trained: Path) -> dict[str, str]:
     """An SVG for each trained system that has a losses.csv with numbers."""
     curves = {e.name: charts.read_losses(trained / e.name / "losses.csv") for e in entries if e.trained}
     return {name: charts.loss_chart(steps, losses) for name, (steps, losses) in curves.items() if losses}
-
-
-def _yaml(params: Params) -> str:
-    import yaml
-
-    return yaml.safe_dump(params.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
 def before_after(path: Path, params: Params, split: Split, part: str, entries: list[Entry]) -> None:

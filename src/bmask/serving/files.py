@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from bmask.data.sources import CLUTTER
+from bmask.data.listing import is_clutter
 from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.progress import bar, say
@@ -71,7 +71,7 @@ def plan(src: Path, dst: Path) -> dict[Path, Path]:
 
 
 def _visible(path: Path) -> bool:
-    return not any(part.startswith(".") or part.lower() in CLUTTER for part in path.parts)
+    return not any(map(is_clutter, path.parts))
 
 
 def _write(waiting: list[tuple[Path, pictures.Picture]], unmasker: Unmasker, attention: bool) -> None:

@@ -62,7 +62,7 @@ def _known(registered: str, trained: Path) -> str:
 
     from bmask.store import connect
 
-    names = [str(path.parent) for path in sorted(trained.glob(f"*/{FILE}"))]
+    names = [str(path.parent) for path in sorted(trained.glob(f"[!.]*/{FILE}"))]
     connect()
     try:
         names += MlflowClient().get_registered_model(registered).aliases

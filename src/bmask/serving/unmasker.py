@@ -41,13 +41,18 @@ class Unmasker:
         floor: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed model
             states beside its generator, else FLOOR.
         device: `auto` takes CUDA when it is there.
+        precision: `auto` takes bf16 where the device has units for it, else fp32; either can be named.
 
     Raises:
         DataError: the file is missing or none of ours.
     """
 
     def __init__(
-        self, generator: Path | str | tuple[nn.Module, dict[str, Any]], floor: float | None = None, device: str = "auto"
+        self,
+        generator: Path | str | tuple[nn.Module, dict[str, Any]],
+        floor: float | None = None,
+        device: str = "auto",
+        precision: str = "auto",
     ):
         import torch
 
@@ -62,7 +67,7 @@ class Unmasker:
             floor = _stated_floor(Path(generator)) if floor is None else floor
             self.generator, self.about = load_generator(Path(generator), device)
         self.floor = FLOOR if floor is None else floor
-        self.device = device
+        self.device, self.precision = device, precision
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
@@ -99,14 +104,15 @@ class Unmasker:
         """
         import torch
 
+        from bmask.gan.inference import translate
+
         filled = np.zeros((self.batch, *low.shape[1:]), np.uint8)
         filled[: len(low)] = low
-        with torch.inference_mode():
-            x = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
-            translation = self.generator(x)
-            images = translation.image.float().permute(0, 2, 3, 1).cpu().numpy()
-            attention = translation.attention
-            return images, None if attention is None else attention[:, 0].float().cpu().numpy()
+        x = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
+        translation = translate(self.generator, x, self.precision)
+        images = translation.image.permute(0, 2, 3, 1).cpu().numpy()
+        attention = translation.attention
+        return images, None if attention is None else attention[:, 0].cpu().numpy()
 
 
 def _stated_floor(path: Path) -> float | None:

@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -52,27 +52,34 @@ def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def write(path: Path, state: dict) -> None:
-    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError is raised."""
-    tensors, plain = flatten(state)
+    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError, naming `path`, is raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, tensor in tensors.items():
-                    buffer = io.BytesIO()
-                    np.lib.format.write_array(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
-                    archive.writestr(f"{name}.npy", buffer.getbuffer())
-                archive.writestr(_META, json.dumps(plain))
+            dump(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write knows its file by number only
+            error.filename = str(path)
         raise
 
 
-def read(path: Path) -> dict:
+def dump(state: dict, file: BinaryIO) -> None:
+    """The state as one archive; `read` is the inverse."""
+    tensors, plain = flatten(state)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, tensor in tensors.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
+            archive.writestr(f"{name}.npy", buffer.getbuffer())
+        archive.writestr(_META, json.dumps(plain))
+
+
+def read(path: Path | BinaryIO) -> dict:
     """The state that `write` was given, tensors on the CPU.
 
     Raises:
@@ -99,12 +106,12 @@ def read(path: Path) -> dict:
 def save(folder: Path, state: dict, before_decay: bool) -> None:
     """Writes `latest`, keeping the one before it as `previous`."""
     latest, fresh = folder / LATEST, folder / _FRESH
+    if before_decay:  # first: once `latest` is there, a killed training does not come by here again
+        write(folder / BEFORE_DECAY, state)
     write(fresh, state)  # whole before the others move: `previous` may be the only good one
     if latest.exists():
         os.replace(latest, folder / PREVIOUS)
     os.replace(fresh, latest)
-    if before_decay:
-        write(folder / BEFORE_DECAY, state)
 
 
 def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> tuple[dict | None, list[str]]:
@@ -125,17 +132,22 @@ def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> 
         differences = compare(state["fingerprint"], fingerprint)
         if differences:
             reasons.append(f"{folder / name} belongs to another training: {'; '.join(differences)}")
-        elif state["schedule"] == [epochs, constant_epochs] or state["epoch"] <= min(
-            constant_epochs, state["schedule"][1]
-        ):
+            continue
+        was, begun = state["schedule"], epochs_begun(state)
+        if was == [epochs, constant_epochs] or begun <= min(constant_epochs, was[1]):
             return state, reasons
-        else:
-            was = state["schedule"]
-            reasons.append(
-                f"{folder / name} is at epoch {state['epoch']} of {was[0]} with decay after {was[1]};"
-                f" it does not fit {epochs} epochs with decay after {constant_epochs}"
-            )
+        reasons.append(
+            f"{folder / name} is at epoch {begun} of {was[0]} with decay after {was[1]};"
+            f" it does not fit {epochs} epochs with decay after {constant_epochs}"
+        )
     return None, reasons
+
+
+def epochs_begun(state: dict) -> int:
+    """The epochs that it has steps of: one more than are done where SIGTERM came amid one."""
+    history = state.get("history")
+    amid = state.get("window") or (history and history[-1]["epoch"] == state["epoch"])
+    return state["epoch"] + bool(amid)
 
 
 def compare(was: dict, now: dict) -> list[str]:

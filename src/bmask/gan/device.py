@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA when it is there. Raises ValueError when the named device is not."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    """`auto` takes CUDA when it is there; of several, processes of one training take one each, by LOCAL_RANK.
+
+    Raises ValueError when the named device is not there.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"{name} is asked for, but torch sees no CUDA device; use auto or cpu")
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= count:
+            raise ValueError(f"process {rank} finds no GPU of its own, there are {count}; start as many as there are")
+        return torch.device("cuda", rank)
     return device
 
 

@@ -1,0 +1,70 @@
+"""How well masked and unmasked photos are told apart by what is not the mask, before and after matching.
+
+    python benchmarks/cues.py PHOTOS [--masked NAME] [--unmasked NAME] [--load-size 72]
+
+PHOTOS holds the two domain folders. Accuracies are of a classifier that sees one cue alone, cross-validated by group of
+near-duplicates on the training photos; 50 % is a guess. `size` is width and height of the files, before any matching.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bmask.data.dataset import DOMAINS, Split
+from bmask.ingest import ingest
+from bmask.params import parse_params
+from bmask.quality.cues import cues, told_apart
+
+TREATMENTS = {
+    "as they are": {"match_resolution": False},
+    "resolution matched": {},
+    "and JPEG 75": {"jpeg_quality": 75},
+    "and JPEG 50": {"jpeg_quality": 50},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", help="a folder with the two domain folders")
+    parser.add_argument("--masked", default="masked")
+    parser.add_argument("--unmasked", default="unmasked")
+    parser.add_argument("--load-size", type=int, default=72)
+    given = parser.parse_args()
+    source = {"source": given.photos, "masked": given.masked, "unmasked": given.unmasked, "load_size": given.load_size}
+    rows = {}
+    for name, treatment in TREATMENTS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            ingest(parse_params({"ingest": {**source, **treatment, "private": True}}), Path(folder) / "split")
+            rows[name] = accuracies(Split.open(Path(folder) / "split"))
+    names = list(rows["as they are"])
+    print("".join(["photos".ljust(20), *(name.rjust(13) for name in names)]))
+    for name, found in rows.items():
+        print("".join([name.ljust(20), *(f"{found[cue]:.3f}".rjust(13) for cue in names)]))
+
+
+def accuracies(split: Split) -> dict[str, float]:
+    """Balanced accuracy by each cue, and by all that show in the squares together."""
+    photos = [split.photos(domain, "train") for domain in DOMAINS]
+    masked = np.repeat([True, False], [len(own) for own in photos])
+    groups = np.concatenate([split.groups(domain, "train") for domain in DOMAINS])
+    found = [cues(own) for own in photos]
+    shown = {name: np.concatenate([own[name] for own in found]) for name in found[0]}
+    features = {"size": sizes(split), **shown, "all but size": np.hstack(list(shown.values()))}
+    return {name: told_apart(values, masked, groups) for name, values in features.items()}
+
+
+def sizes(split: Split) -> np.ndarray:
+    """(N, 3): width, height and their ratio, in the order of the training photos."""
+    with open(split.folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["part"] == "train"]
+    rows.sort(key=lambda row: (DOMAINS.index(row["domain"]), int(row["index"])))
+    return np.array([(int(row["width"]), int(row["height"]), int(row["width"]) / int(row["height"])) for row in rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What must hold on a GPU: the step computes what the CPU's does, a resume goes on, memory that is full is told.
+
+    python benchmarks/gpu_checks.py
+
+Needs torch and numpy alone. Prints a line a check; exit code 1 if one fails.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.systems import build_system
+from bmask.training.batches import Batches
+from bmask.training.distributed import World
+from bmask.training.engine import Engine
+from bmask.training.health import OutOfMemory
+from bmask.training.loop import train
+from bmask.training.options import LoopOptions
+
+SMALL = {"filters": 16, "blocks": 2, "discriminator_filters": 16}
+SYSTEMS = {
+    "cyclegan": CycleGANOptions(**SMALL),
+    "scheme 1": AttentionGANOptions(**SMALL, scheme=1),
+    "scheme 2": AttentionGANOptions(**SMALL, scheme=2, masks=4),
+}
+OPTIONS = LoopOptions(
+    epochs=2, constant_epochs=2, batch_size=4, epoch_photos=16, image_size=64, device="cuda", log_every=1
+)
+
+
+def main() -> int:
+    failed = 0
+    for name, check in CHECKS.items():
+        try:
+            print(f"ok    {name}: {check()}", flush=True)
+        except Exception as error:
+            failed = 1
+            print(f"FAILS {name}: {type(error).__name__}: {error}", flush=True)
+    return failed
+
+
+def same_as_the_cpu() -> str:
+    """Losses of three fp32 steps, TF32 off; later steps drift apart by rounding that Adam enlarges."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    worst = 0.0
+    for options in SYSTEMS.values():
+        rows = []
+        for device in ("cpu", "cuda"):
+            torch.manual_seed(1)
+            chosen = dataclasses.replace(OPTIONS, device=device)
+            engine = Engine(build_system(options), chosen, torch.device(device), "fp32", World())
+            draws = torch.Generator().manual_seed(1)
+            batch = [(torch.rand(4, 3, 64, 64, generator=draws) * 2 - 1).to(device) for _ in "ab"]
+            rows.append([engine.step(*batch, 0, step) for step in range(3)])
+        for one, other in zip(*rows, strict=True):
+            for name, value in one.items():
+                if not name.startswith(("gradient", "saturated")):
+                    worst = max(worst, abs(value.item() - other[name].item()) / max(abs(value.item()), 1e-3))
+    assert worst < 2e-2, f"the losses differ by {worst:.2%}"
+    return f"losses differ by {worst:.2e} at most"
+
+
+def a_resume_goes_on() -> str:
+    """The first epoch, then the second in another call, against both at once: losses alike to bf16's rounding."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        whole = _train(Path(one), OPTIONS).history
+        _train(Path(other), dataclasses.replace(OPTIONS, epochs=1, constant_epochs=1))
+        resumed = _train(Path(other), OPTIONS).history
+    differences = [abs(a["total"] / b["total"] - 1) for a, b in zip(whole, resumed, strict=True)]
+    assert max(differences) < 0.1, f"the losses jump: {differences}"
+    return f"total differs by {max(differences):.2e} at most over {len(whole)} steps"
+
+
+def full_memory_is_told() -> str:
+    huge = dataclasses.replace(OPTIONS, batch_size=4096, image_size=256, epoch_photos=4096)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _train(Path(folder), huge, CycleGANOptions(), side=256)
+    except OutOfMemory as error:
+        assert "GB" in str(error) and "schedule.accumulate" in str(error), str(error)
+        return str(error)
+    raise AssertionError("4096 photos of 256 px fitted")
+
+
+def nothing_waits_for_the_device() -> str:
+    """torch reports every synchronisation inside a step as an error."""
+    torch.manual_seed(1)
+    device = torch.device("cuda")
+    engine = Engine(build_system(SYSTEMS["scheme 2"]), OPTIONS, device, "bf16", World())
+    photos = np.random.default_rng(1).integers(0, 256, (1, 16, 72, 72, 3), np.uint8)
+    batches = [Batches(photos, 64, 4, 1, domain, device) for domain in "ab"]
+    for step in range(40):  # from the 20th on the pool is full
+        torch.cuda.set_sync_debug_mode("error" if step >= 20 else "default")
+        engine.step(*(each.at(step) for each in batches), 0, step)
+    torch.cuda.set_sync_debug_mode("default")
+    return "20 steps without a synchronisation"
+
+
+def _train(folder: Path, options: LoopOptions, system=SYSTEMS["scheme 2"], side: int = 72):
+    draws = np.random.default_rng(1)
+    photos = {d: draws.integers(0, 256, (1, 16, side, side, 3), np.uint8) for d in "ab"}
+    return train(system, photos, torch.zeros(2, 3, options.image_size, options.image_size), options, folder, {})
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "the step is the CPU's": same_as_the_cpu,
+    "a resume goes on": a_resume_goes_on,
+    "nothing waits for the device": nothing_waits_for_the_device,
+    "full memory is told": full_memory_is_told,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

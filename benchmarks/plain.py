@@ -1,0 +1,134 @@
+"""The training step as the papers describe it: fp32, eager, instance norm by name, every pass on its own.
+
+What `bmask.training.engine` does faster can be switched on here one by one, so that a table says what each brought.
+It shares the layers' shapes and weights with bmask and none of its steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bmask.gan.networks import InstanceNorm
+from bmask.gan.options import AttentionGANOptions, SystemOptions
+from bmask.gan.systems import build_system
+
+
+@dataclass(frozen=True)
+class Switches:
+    """All off is the plain step."""
+
+    group_norm: bool = False  # instance norm computed as group norm with one channel a group
+    joined: bool = False  # fake and identity in one generator pass, real and fake in one discriminator pass
+    fused: bool = False  # Adam in one kernel
+    bf16: bool = False  # autocast; statistics, losses and weights stay fp32
+    compile: bool = False  # torch.compile of the networks
+
+
+class PlainStep:
+    """Networks, optimizers and one update of each. Images are (N, 3, H, W) in [-1, 1]; no image pool."""
+
+    def __init__(
+        self, options: SystemOptions, seed: int, lr: float, device: str = "cpu", switches: Switches = Switches()
+    ):
+        torch.manual_seed(seed)
+        self.system = build_system(options).to(device)
+        self.generators, self.discriminators = self.system.generators, self.system.discriminators
+        if not switches.group_norm:
+            _name_the_norm(self.system)
+        if switches.compile:
+            for network in (*self.generators.values(), *self.discriminators.values()):
+                network.compile()
+        self.options, self.switches, self.device = options, switches, device
+        adam = {"lr": lr, "betas": (0.5, 0.999), "fused": switches.fused}
+        self.optimizer_g = torch.optim.Adam(self.generators.parameters(), **adam)
+        self.optimizer_d = torch.optim.Adam(self.discriminators.parameters(), **adam)
+
+    def step(self, a: Tensor, b: Tensor, epoch: int = 0) -> dict[str, Tensor]:
+        """Returns the unweighted losses by name, as `bmask.gan` names them."""
+        self.discriminators.requires_grad_(False)
+        self.optimizer_g.zero_grad()
+        with self._precision():
+            losses, fake_a, fake_b = self._generator_losses(a, b)
+        weights = self.system.weights(epoch)
+        sum(weights[name.split("_")[0]] * loss for name, loss in losses.items()).backward()
+        self.optimizer_g.step()
+
+        self.discriminators.requires_grad_(True)
+        self.optimizer_d.zero_grad()
+        with self._precision():
+            judged = self._discriminator_losses({"a": (a, fake_a.detach()), "b": (b, fake_b.detach())})
+        sum(judged.values()).backward()
+        self.optimizer_d.step()
+        return {name: loss.detach() for name, loss in {**losses, **judged}.items()}
+
+    def _generator_losses(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        ab, ba = self.generators["ab"], self.generators["ba"]
+        d_a, d_b = self.discriminators["a"], self.discriminators["b"]
+        if self.switches.joined and self.options.w_identity:
+            to_b, to_a = ab(torch.cat([a, b])), ba(torch.cat([b, a]))
+            (fake_b, same_b), (fake_a, same_a) = to_b.image.chunk(2), to_a.image.chunk(2)
+            attention_b, attention_a = (
+                t.attention.chunk(2)[0] if t.attention is not None else None for t in (to_b, to_a)
+            )
+        else:
+            to_b, to_a = ab(a), ba(b)
+            fake_b, fake_a, attention_b, attention_a = to_b.image, to_a.image, to_b.attention, to_a.attention
+            if self.options.w_identity:
+                same_b, same_a = ab(b).image, ba(a).image
+        scores_b, scores_a = d_b(fake_b), d_a(fake_a)
+        losses = {
+            "gan_ab": F.mse_loss(scores_b, torch.ones_like(scores_b)),
+            "gan_ba": F.mse_loss(scores_a, torch.ones_like(scores_a)),
+            "cycle_a": F.l1_loss(ba(fake_b).image, a),
+            "cycle_b": F.l1_loss(ab(fake_a).image, b),
+        }
+        if self.options.w_identity:
+            losses |= {"identity_a": F.l1_loss(same_a, a), "identity_b": F.l1_loss(same_b, b)}
+        if isinstance(self.options, AttentionGANOptions):
+            if self.options.w_pixel:
+                losses |= {"pixel_ab": F.l1_loss(fake_b, a), "pixel_ba": F.l1_loss(fake_a, b)}
+            if self.options.w_tv:
+                losses |= {"tv_ab": _tv(attention_b), "tv_ba": _tv(attention_a)}
+        return losses, fake_a, fake_b
+
+    def _discriminator_losses(self, pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        losses = {}
+        for domain, (real, fake) in pairs.items():
+            judge = self.discriminators[domain]
+            if self.switches.joined:
+                scores, fakes = judge(torch.cat([real, fake])).chunk(2)
+            else:
+                scores, fakes = judge(real), judge(fake)
+            real_loss, fake_loss = (
+                F.mse_loss(scores, torch.ones_like(scores)),
+                F.mse_loss(fakes, torch.zeros_like(fakes)),
+            )
+            losses[f"d_{domain}"] = (real_loss + fake_loss) / 2
+        return losses
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.switches.bf16)
+
+
+def _name_the_norm(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, InstanceNorm):
+                setattr(parent, name, NamedNorm())
+
+
+class NamedNorm(nn.Module):
+    """nn.InstanceNorm2d without its count of channels, which only affine weights need."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x)
+
+
+def _tv(attention: Tensor) -> Tensor:
+    down, across = attention.diff(dim=2), attention.diff(dim=3)
+    return down.abs().mean() + across.abs().mean()

@@ -1,0 +1,35 @@
+"""The arguments that all benchmarks of networks take, and the system that they mean."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
+
+
+def add_sizes(parser: argparse.ArgumentParser, runs: int) -> None:
+    add = parser.add_argument
+    add("--system", choices=("cyclegan", "attentiongan"), default="cyclegan")
+    add("--scheme", type=int, choices=(1, 2), default=2, help="of AttentionGAN")
+    add("--size", type=int, default=256, help="px")
+    add("--batch", type=int, default=1)
+    add("--steps", type=int, default=runs, help=f"pairs that are counted; {runs}")
+    add("--filters", type=int, default=64)
+    add("--blocks", type=int, default=9)
+    add("--device", default="auto")
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of ours")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--json", action="store_true", help="one line; s_per_step: seconds of ours")
+
+
+def system(args: argparse.Namespace) -> SystemOptions:
+    """With the losses of the public code: no guided discriminators, no curriculum; scheme 2 no pixel loss and TV."""
+    sizes = {"filters": args.filters, "discriminator_filters": args.filters}
+    if args.system == "cyclegan":
+        return CycleGANOptions(**sizes, blocks=args.blocks)
+    public = {"guided": False, "curriculum": False, "w_gan": 1.0, "w_cycle": 10.0, "w_identity": 5.0}
+    if args.scheme == 2:
+        public |= {"w_pixel": 0.0, "w_tv": 0.0}
+    return AttentionGANOptions(**sizes, **public, scheme=args.scheme, blocks=args.blocks)

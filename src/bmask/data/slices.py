@@ -1,0 +1,134 @@
+"""Labels of masked photos by cheap rules, for sources that bring none: where a system may do worse, at no one's labour.
+
+The rules look at the stored square, where a face is expected in the middle: colours in CIE L*a*b*, boxes in shares of
+the side. They are guesses, good enough to compare rates; how often they are right on drawn faces is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bmask.data.dataset import open_array
+from bmask.data.manifest import Photo
+from bmask.data.parallel import parallel
+from bmask.data.photos import effective_side
+from bmask.sections import Ingest
+
+SIZE = 72  # px; at which the rules look, so that they mean the same at every load size
+Box = tuple[float, float, float, float]  # left, right, top, bottom
+FACE: Box = (0.35, 0.65, 0.25, 0.50)  # forehead, eyes and the bridge of the nose: mostly skin
+MASK: Box = (0.36, 0.64, 0.57, 0.75)  # nose and mouth
+CROWN: Box = (0.36, 0.64, 0.08, 0.20)  # hair, or what covers it
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the rules see of a photo."""
+
+    lab: np.ndarray  # float32 (SIZE, SIZE, 3): L* 0..100, a*, b*
+    side: int  # resolution that the file brings, px
+    load_size: int
+
+    def cut(self, box: Box) -> np.ndarray:
+        """float32 (H, W, 3), a part of the picture."""
+        left, right, top, bottom = (round(share * SIZE) for share in box)
+        return self.lab[top:bottom, left:right]
+
+    def colour(self, box: Box) -> np.ndarray:
+        """The median colour of a box."""
+        pixels = self.cut(box).reshape(-1, 3)
+        return np.sort(pixels, axis=0)[len(pixels) // 2]  # np.median takes several times as long
+
+
+@dataclass(frozen=True)
+class Rule:
+    label: str
+    says: str  # the rule in words, for the report
+    holds: Callable[[Look], bool]
+    truth: tuple[str, ...] = ()  # labels of the drawn faces that it should find
+
+
+def _skin_coloured(look: Look) -> bool:
+    light, *chroma = np.abs(look.colour(MASK) - look.colour(FACE))
+    return bool(np.hypot(*chroma) + 0.3 * light <= 9)
+
+
+def _patterned(look: Look) -> bool:
+    cloth = look.cut(MASK)
+    return bool(np.abs(cloth - cv2.GaussianBlur(cloth, (0, 0), 0.03 * SIZE)).sum(axis=2).mean() >= 15)
+
+
+def _headwear(look: Look) -> bool:
+    _, red, yellow = look.colour(CROWN)
+    hue = np.degrees(np.arctan2(yellow, red)) % 360
+    return bool(np.hypot(red, yellow) >= 2 and 110 <= hue <= 315)
+
+
+RULES = (
+    Rule(
+        "skin_coloured_mask",
+        "nose and mouth have nearly the colour of forehead and eyes (distance in a*b* plus 0.3 in L* at most 9)",
+        _skin_coloured,
+        ("skin_coloured_mask",),
+    ),
+    Rule(
+        "patterned_mask",
+        "much fine structure over nose and mouth (what a blur of 3 % of the side takes away, at least 15)",
+        _patterned,
+        ("printed",),
+    ),
+    Rule(
+        "headwear",
+        "above the forehead a colour that hair hardly has: green or blue (a*b* at 110 to 315 degrees, 2 from grey)",
+        _headwear,
+        ("cap",),
+    ),
+    Rule(
+        "dark",
+        "the upper half is dark (mean L* below 30)",
+        lambda look: bool(look.lab[: SIZE // 2, :, 0].mean() < 30),
+    ),
+    Rule(
+        "small",
+        "the file brings fewer pixels than are stored, so it was enlarged",
+        lambda look: look.side < look.load_size,
+    ),
+)
+
+
+def assign_slices(used: Iterable[Photo], folder: Path, settings: Ingest) -> dict[str, list[tuple[str, ...]]]:
+    """Labels the masked photos by RULES, if none of them has a label of its own. Their squares lie in `folder`.
+
+    Returns:
+        {part: what the rules say of each masked photo}, in the order of the arrays, whether it was used or not.
+    """
+    masked = sorted((p for p in used if p.entry.domain == "masked"), key=lambda p: (p.part, p.index))
+    arrays = {part: open_array(folder / f"masked_{part}.npy") for part in {photo.part for photo in masked}}
+
+    def found(photo: Photo) -> tuple[str, ...]:
+        side = effective_side(photo.width, photo.height, settings.fit)
+        return labels(arrays[photo.part][photo.index], side)
+
+    guessed = list(parallel(found, masked))
+    if not any(photo.slices for photo in masked):
+        for photo, own in zip(masked, guessed, strict=True):
+            photo.slices = own
+    by_part: dict[str, list[tuple[str, ...]]] = {part: [] for part in arrays}
+    for photo, own in zip(masked, guessed, strict=True):
+        by_part[photo.part].append(own)
+    return by_part
+
+
+def labels(square: np.ndarray, side: int) -> tuple[str, ...]:
+    """The labels of RULES that hold for a masked photo, uint8 (S, S, 3), whose file brings `side` px; sorted."""
+    method = cv2.INTER_AREA if len(square) > SIZE else cv2.INTER_CUBIC
+    shrunk = cv2.resize(np.ascontiguousarray(square), (SIZE, SIZE), interpolation=method)
+    lab = cv2.cvtColor(shrunk, cv2.COLOR_RGB2LAB).astype(np.float32)  # of bytes: ten times as fast
+    lab = (lab - np.float32([0, 128, 128])) * np.float32([100 / 255, 1, 1])
+    look = Look(lab, side, len(square))
+    return tuple(sorted(rule.label for rule in RULES if rule.holds(look)))

@@ -1,0 +1,125 @@
+"""One training in several processes, as torchrun starts them: each works on its share of every batch.
+
+The batch, its draws and the image pool are those of one process; only gradients, fakes and losses travel. So N
+processes compute what one does, to rounding, and only the first one logs, shows and saves. Gradients are averaged by
+one all-reduce for each optimizer and not by DistributedDataParallel, which wants one forward pass for each backward
+pass of one module; here two generators and their discriminators share passes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
+LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
+
+
+class Lost(RuntimeError):
+    """Another process of this training is gone."""
+
+
+class World:
+    """The processes of this training. The default is this process alone, where every method does nothing."""
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank, self.size = rank, size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that logs, shows and saves."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """The rows of a batch that are this process's. Raises ValueError when they cannot be shared equally."""
+        if batch % self.size:
+            raise ValueError(
+                f"schedule.batch_size {batch} cannot be shared by {self.size} processes;"
+                f" make it a multiple of {self.size}"
+            )
+        each = batch // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def average(self, tensors: Iterable[Tensor | None]) -> None:
+        """Replaces the tensors by their means over all processes."""
+        if self.size == 1:
+            return
+        tensors = [tensor for tensor in tensors if tensor is not None]
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        with _explained():
+            dist.all_reduce(flat)
+        flat.div_(self.size)
+        means = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [mean.view_as(one) for mean, one in zip(means, tensors, strict=True)])
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """All processes' rows, concatenated in the order of the processes."""
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        with _explained():
+            dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true in one of them. Travels by CPU, so no device is waited for."""
+        if self.size == 1:
+            return flag
+        count = torch.tensor(int(flag))
+        with _explained():
+            dist.all_reduce(count)
+        return bool(count)
+
+    def broadcast(self, content: bytes) -> bytes:
+        """The first process's bytes, in all of them."""
+        if self.size == 1:
+            return content
+        length = torch.tensor(len(content))
+        with _explained():
+            dist.broadcast(length, 0)
+            buffer = np.frombuffer(bytearray(content if self.first else int(length)), np.uint8)
+            if length:
+                dist.broadcast(torch.from_numpy(buffer), 0)
+        return buffer.tobytes()
+
+
+def started_by_torchrun() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """The world that torchrun's environment describes; this process alone without it."""
+    if not started_by_torchrun():
+        yield World()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with _explained():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        told = re.sub(r"^\[.*?\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
+        time.sleep(LINGER)
+        raise Lost(
+            f"another process of this training is gone or cannot be reached ({told});"
+            " start all of them again: they go on from the last checkpoint"
+        ) from None

@@ -1,0 +1,330 @@
+"""Several processes train one model, started as a user starts them: torchrun, `train.processes`, the Kubeflow pipeline.
+
+What they compute is what one process computes, to rounding; what they leave is written once; when one of them is lost
+or all are told to stop, the next start ends with the bits of a training that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from bmask.training import checkpoint
+from share_the_work import outcome
+from tiny import SYSTEMS, tiny_params, write_augment, write_split
+from workspace import TINY, Workspace
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+BY_TORCHRUN = [*TORCHRUN, "-m", "bmask", "train", "unmasker"]
+BY_PARAMS = [str(Path(sys.executable).with_name("bmask")), "train", "unmasker"]
+
+# The same numbers.
+
+PLANS = {
+    f"{system}, pool {pool}, in {parts}": (system, {"pool": pool, "accumulate": parts})
+    for system in SYSTEMS
+    for pool, parts in ((0, 1), (3, 1), (3, 2))
+}
+REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate": 4})}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outcomes of all plans by two processes, NAME-RANK; one start for all, since starting is what takes long."""
+    out = tmp_path_factory.mktemp("together")
+    plans = json.dumps([(name, *plan) for name, plan in (PLANS | REFUSED).items()])
+    script = str(Path(__file__).parents[1] / "share_the_work.py")
+    done = subprocess.run(
+        [*TORCHRUN, script, plans, str(out)], env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together, one_thread):
+    """Five steps in fp32: losses to 1e-4, pictures to 1e-3 of their range of 2, where 2e-5 and 2e-4 were seen.
+
+    Weights are not compared: a bias before a norm has a gradient of rounding alone, which Adam turns into whole steps,
+    and no picture depends on it. The pool has 3 places for 4 fakes a step: both draw from what all processes made.
+    """
+    system, changes = PLANS[name]
+    first, second = (checkpoint.read(together / f"{name}-{rank}") for rank in (0, 1))
+    alone = outcome(system, {**changes, "accumulate": 1})
+    assert len(alone["history"]) == 5
+    for row, expected in zip(first["history"], alone["history"], strict=True):
+        assert set(row) == set(expected)
+        for key, value in expected.items():
+            loose = 0.05 if key.startswith("gradient") else 1e-4  # those biases are part of the norm
+            assert row[key] == pytest.approx(value, rel=loose), key
+    assert (first["output"] - alone["output"]).abs().max() < 2e-3
+    for domain, kept in alone["pools"].items():
+        assert (kept is None) == (changes["pool"] == 0)
+        if kept is not None:
+            assert (first["pools"][domain] - kept).abs().max() < 2e-3
+    assert first["history"] == second["history"]
+    for key, value in first["average"].items():
+        assert value.equal(second["average"][key]), f"the processes drifted apart in {key}"
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_by_every_process_with_the_field_and_the_remedy(together):
+    for rank in (0, 1):
+        odd, parts = (checkpoint.read(together / f"{name}-{rank}")["error"] for name in REFUSED)
+        assert odd == "schedule.batch_size 3 cannot be shared by 2 processes; make it a multiple of 2"
+        assert "schedule.batch_size 4 on 2 processes" in parts
+        assert "schedule.accumulate 4" in parts
+        assert "make it a multiple of 8" in parts
+
+
+# The same files: once, and after a disturbance too.
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "KFP_"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+
+
+class Place:
+    """A working folder with photos and params: 16 epochs of 6 steps, saved after each."""
+
+    def __init__(self, folder: Path, template: Path, processes: int = 1, **schedule):
+        self.folder = folder
+        write_split(folder / "results/ingest")
+        write_augment(folder / "results/augment")
+        shutil.copy(template, folder / "mlflow.db")
+        schedule = {"epochs": 16, "constant_epochs": 8, "batch_size": 2, **schedule}
+        self.write(tiny_params(train={"sample_every": 8, "log_every": 20, "processes": processes}, **schedule))
+
+    def write(self, params) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
+
+    def start(self, command: list[str]) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=environment(), start_new_session=True, **pipes)
+
+    def run(self, command: list[str], code: int = 0) -> str:
+        """What it said."""
+        process = self.start(command)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == code, said[-5000:]
+        return said
+
+    def disturb(self, command: list[str], how: signal.Signals, rank: int | None) -> tuple[int, str]:
+        """Sends a signal to a process, or to the launcher, soon after the first checkpoint; its exit code and words."""
+        process = self.start(command)
+        while not self.checkpoints():
+            assert process.poll() is None, process.communicate()[1][-5000:]
+            time.sleep(0.02)
+        below = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid if rank is None else ranks(below)[rank], how)
+        _, said = process.communicate(timeout=120)
+        assert not psutil.wait_procs(below, timeout=20)[1], "a process outlived the launcher"
+        return process.returncode, said
+
+    def checkpoints(self) -> list[Path]:
+        return list(self.folder.glob("checkpoints/*/latest.npz"))
+
+    def files(self) -> dict[str, bytes]:
+        names = ("generator.safetensors", "mask_generator.safetensors", "losses.csv")
+        return {name: (self.folder / "results/train/unmasker" / name).read_bytes() for name in names}
+
+    def mlflow(self):
+        """The client and the only run."""
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        (run,) = client.search_runs(["1"])
+        return client, run
+
+
+def ranks(below: list[psutil.Process]) -> list[int]:
+    """The training processes among a launcher's, in their order."""
+    workers = [p for p in below if {"spawn_main", "bmask"} & set(" ".join(p.cmdline()).replace("(", " ").split())]
+    assert len(workers) == 2, [p.cmdline() for p in below]
+    return [p.pid for p in sorted(workers, key=lambda p: (p.create_time(), p.pid))]
+
+
+def steps_said(said: str) -> list[str]:
+    return [line.partition("stopped at ")[2].partition(" by ")[0] for line in said.splitlines() if "stopped at" in line]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, store_template: Path) -> Place:
+    """Two processes by `train.processes`."""
+    place = Place(tmp_path_factory.mktemp("undisturbed"), store_template, processes=2)
+    place.said = place.run(BY_PARAMS)
+    return place
+
+
+def test_the_first_process_alone_writes_says_and_logs(undisturbed: Place):
+    assert undisturbed.said.count("step 96 of 96") == 1
+    (latest,) = undisturbed.checkpoints()
+    names = {path.relative_to(latest.parent).as_posix() for path in latest.parent.rglob("*") if path.is_file()}
+    assert names == {
+        "latest.npz",
+        "previous.npz",
+        "before-decay.npz",
+        "samples/epoch-0008.png",
+        "samples/epoch-0016.png",
+    }
+    client, run = undisturbed.mlflow()
+    assert run.info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "total")] == list(range(6, 97, 6))
+    assert run.data.tags["bmask.samples_epochs"] == "8 16"
+    assert checkpoint.read(latest)["fingerprint"]["processes"] == 2
+
+
+def test_torchrun_that_is_stopped_by_sigterm_saves_once_and_goes_on_to_the_bits_of_train_processes(
+    undisturbed: Place, tmp_path: Path, store_template: Path
+):
+    """So torchrun and `train.processes` are the same training, whole or in two. Torchrun's own exit code is 1."""
+    place = Place(tmp_path, store_template)
+    code, said = place.disturb(BY_TORCHRUN, signal.SIGTERM, None)
+    assert code == 1, said[-3000:]
+    first, second = steps_said(said)
+    assert first == second  # all stop at one step
+    (latest,) = place.checkpoints()
+    saved = checkpoint.read(latest)
+    assert f"step {saved['step']} of 96" == first
+    assert all(value.shape == (2,) for row in saved["window"] for value in row.values())  # one of each process
+    assert place.mlflow()[1].info.status == "KILLED"
+
+    assert "going on from epoch" in place.run(BY_TORCHRUN)
+    assert place.files() == undisturbed.files()
+    client, run = place.mlflow()
+    assert run.info.status == "FINISHED"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "total")] == list(range(6, 97, 6))
+
+
+@pytest.mark.slow
+def test_train_processes_that_is_stopped_by_sigterm_exits_with_143_and_goes_on_to_the_same_bits(
+    undisturbed: Place, tmp_path: Path, store_template: Path
+):
+    place = Place(tmp_path, store_template, processes=2)
+    code, said = place.disturb(BY_PARAMS, signal.SIGTERM, None)
+    assert code == 143, said[-3000:]
+    first, second = steps_said(said)
+    assert first == second
+    assert said.splitlines()[-1].startswith("bmask: SIGTERM ended all 2 processes; the same command goes on")
+    assert "Traceback" not in said
+    place.run(BY_PARAMS)
+    assert place.files() == undisturbed.files()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "rank"), [(BY_PARAMS, 0), (BY_PARAMS, 1), (BY_TORCHRUN, 1)], ids=str)
+def test_a_lost_process_stops_all_with_a_message_and_the_next_start_goes_on_to_the_same_bits(
+    command, rank, undisturbed: Place, tmp_path: Path, store_template: Path
+):
+    place = Place(tmp_path, store_template, processes=2 if command is BY_PARAMS else 1)
+    code, said = place.disturb(command, signal.SIGKILL, rank)
+    assert code == (4 if command is BY_PARAMS else 1)
+    assert "another process of this training is gone or cannot be reached" in said  # by the one that is left
+    if command is BY_PARAMS:
+        assert f"process {rank} of 2 was killed by SIGKILL, and so all ended; the same command goes on" in said
+        assert "Traceback" not in said
+    if rank == 1:  # else nobody was left to say so
+        assert place.mlflow()[1].info.status == "FAILED"
+    place.run(command)
+    assert place.files() == undisturbed.files()
+    assert place.mlflow()[1].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_alone_stops_all_at_one_step_and_saves(
+    undisturbed: Place, tmp_path: Path, store_template: Path
+):
+    """As a node that is drained stops its pod and no other."""
+    place = Place(tmp_path, store_template)
+    code, said = place.disturb(BY_TORCHRUN, signal.SIGTERM, 1)
+    assert code == 1
+    first, second = steps_said(said)
+    assert first == second
+    assert f"step {checkpoint.read(place.checkpoints()[0])['step']} of 96" == first
+    place.run(BY_TORCHRUN)
+    assert place.files() == undisturbed.files()
+
+
+@pytest.mark.slow
+def test_an_interrupt_from_the_keyboard_ends_all_with_130_and_without_a_traceback(tmp_path: Path, store_template: Path):
+    place = Place(tmp_path, store_template, processes=2)
+    process = place.start(BY_PARAMS)
+    while not place.checkpoints():
+        assert process.poll() is None, process.communicate()[1][-5000:]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said[-3000:]
+    assert "bmask: interrupted; the same command goes on from the last checkpoint" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_the_checkpoint_of_another_number_of_processes_is_refused_and_the_difference_is_said(
+    undisturbed: Place, tmp_path: Path
+):
+    place = Place.__new__(Place)
+    place.folder = tmp_path / "copy"
+    shutil.copytree(undisturbed.folder, place.folder)
+    place.write(tiny_params(train={"log_every": 20}, epochs=16, constant_epochs=8, batch_size=2))
+    said = place.run(BY_PARAMS)
+    assert "checkpoint refused" in said
+    assert "processes was 2, is 1" in said
+    assert "going on from" not in said
+    assert len(place.checkpoints()) == 2  # the old one stays
+
+
+@pytest.mark.slow
+def test_what_the_first_process_alone_runs_into_is_the_launchers_answer(tmp_path: Path, store_template: Path):
+    """A disk that cannot be written: its sentence and its code, no traceback, and the other process does not wait."""
+    place = Place(tmp_path, store_template, processes=2)
+    (place.folder / "checkpoints").write_text("a file where a folder should be")
+    said = place.run(BY_PARAMS, code=1)
+    assert "bmask: process 0: checkpoints" in said
+    assert "cannot be written or read: " in said
+    assert "process 0 of 2 ended with code 1" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "accumulate"), [(3, 1), (6, 2)])
+def test_a_batch_that_cannot_be_shared_ends_the_command_with_exit_code_3(
+    batch, accumulate, tmp_path: Path, store_template: Path
+):
+    place = Place(tmp_path, store_template, processes=2, batch_size=batch, accumulate=accumulate)
+    said = place.run(BY_PARAMS, code=3)
+    assert f"models.unmasker: schedule.batch_size {batch}" in said
+    assert "make it a multiple of" in said
+    assert not place.checkpoints()
+
+
+# In the Kubeflow pipeline.
+
+
+@pytest.mark.slow
+def test_a_pipeline_task_with_two_gpus_trains_in_two_processes(tmp_path: Path):
+    """Run here, on CPUs, to the bits of `bmask train` with `train.processes: 2`."""
+    (tmp_path / "workspace").mkdir()
+    workspace = Workspace(tmp_path / "workspace")
+    one = {**TINY, "models": {"attentiongan": TINY["models"]["attentiongan"]}}
+    workspace.write({**one, "train": {**TINY["train"], "processes": 2}})
+    for stage in (["ingest"], ["augment"], ["train", "attentiongan"]):
+        workspace.run("bmask", *stage)
+    workspace.write(one)
+    changes = ["--set", "cluster.gpus=2", "--set", f"train.checkpoints={tmp_path}/others"]
+    workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes)
+    (trained,) = tmp_path.glob("run/*/*/train/trained")
+    for name in ("generator.safetensors", "mask_generator.safetensors", "losses.csv"):
+        ours = workspace.folder / "results/train/attentiongan" / name
+        assert (trained / name).read_bytes() == ours.read_bytes(), name
+    (latest,) = tmp_path.glob("others/*/latest.npz")
+    assert checkpoint.read(latest)["fingerprint"]["processes"] == 2

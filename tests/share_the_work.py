@@ -1,0 +1,70 @@
+"""What each process of test_distributed.py runs: `torchrun --nproc-per-node N share_the_work.py PLANS OUT`.
+
+Plans are (name, system, changed options). Each process writes what it came to, so that they can be held to each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bmask.training import checkpoint
+from bmask.training.distributed import World, joined
+from bmask.training.loop import train
+from bmask.training.options import LoopOptions
+from tiny import SIZE, SYSTEMS, TRAIN, pictures
+
+OPTIONS = LoopOptions(
+    epochs=5,
+    constant_epochs=5,
+    batch_size=4,
+    epoch_photos=4,  # so an epoch is a step
+    lr=1e-3,
+    image_size=SIZE,
+    device="cpu",
+    precision="fp32",
+    threads=1,
+    pool=0,
+    ema=0.9,
+    sample_every=99,
+    checkpoint_every=99,
+    log_every=1,
+)
+
+
+def outcome(system: str, changes: dict, world: World = World()) -> dict:
+    """The state of a training when it is done: the checkpoint's content, or the error."""
+    photos = {d: np.stack([pictures(TRAIN, 18, d == "a", seed) for seed in (0, 9)]) for d in "ab"}
+    seen = torch.linspace(-1, 1, 3 * SIZE * SIZE).view(1, 3, SIZE, SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        options = dataclasses.replace(OPTIONS, **changes)
+        try:
+            done = train(SYSTEMS[system], photos, seen, options, Path(folder), {}, world=world)
+        except ValueError as error:
+            return {"error": str(error)}
+        with torch.inference_mode():
+            output = done.generators["ab"](seen).image
+        whole = checkpoint.read(Path(folder) / checkpoint.LATEST) if world.first else {"system": {}, "pools": {}}
+    return {
+        "history": done.history,
+        "output": output,
+        "average": done.generators.state_dict(),
+        "system": dict(whole["system"]),
+        "pools": whole["pools"],
+    }
+
+
+def main(plans: str, out: str) -> None:
+    with joined(torch.device("cpu")) as world:
+        for name, system, changes in json.loads(plans):
+            checkpoint.write(Path(out) / f"{name}-{world.rank}", outcome(system, changes, world))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,380 @@
+"""An archive gives what its folder would give; what is hostile in it is refused, and nothing is written elsewhere."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bmask.data import archives
+from bmask.data.archives import unpack
+from bmask.data.listing import Listing
+from bmask.errors import DataError
+from tiny import full_disk
+
+PHOTO = b"\x89 not really a photo" * 20
+
+
+def tar(members: list[tarfile.TarInfo | tuple[str, bytes]], path: Path, mode: str = "w") -> Path:
+    with tarfile.open(path, mode, errors="surrogateescape") as archive:
+        for member in members:
+            info, content = member if isinstance(member, tuple) else (member, b"")
+            if isinstance(info, str):
+                info = tarfile.TarInfo(info)
+                info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def zipped(members: list[tuple[str | zipfile.ZipInfo, bytes]], path: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def moded(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return info
+
+
+def contents(listing: Listing) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in listing.files.items()}
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[Path], Listing]:
+    """Unpacks, and sees that nothing but the folder it names has changed."""
+
+    def unpack_alone(archive: Path) -> Listing:
+        before = sorted(tmp_path.rglob("*"))
+        listing = unpack(archive, tmp_path / "into", "photos.archive")
+        assert [path for path in sorted(tmp_path.rglob("*")) if tmp_path / "into" not in (path, path.parent)] == before
+        return listing
+
+    return unpack_alone
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_of_any_compression_is_known_by_its_content(opened, tmp_path, monkeypatch, mode, form):
+    monkeypatch.setattr(tarfile.TarFile, "format", form)
+    long = "masked/" + "/".join(["long" * 20] * (1 if form == tarfile.USTAR_FORMAT else 3)) + "/b.png"
+    members = [special("./masked", tarfile.DIRTYPE), ("./masked/ä.png", PHOTO), (long, b"2" * 5000), ("c.png", b"")]
+    listing = opened(tar(members, tmp_path / "photos.zip", mode))
+    assert contents(listing) == {"masked/ä.png": PHOTO, long: b"2" * 5000, "c.png": b""}
+    assert listing.refused == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_of_any_compression_is_known_by_its_content(opened, tmp_path, method):
+    members = [("masked/", b""), ("masked/ä.png", PHOTO), ("masked/b/c.png", os.urandom(300_000)), ("d.png", b"")]
+    listing = opened(zipped(members, tmp_path / "photos.tar.gz", method))
+    assert contents(listing) == dict(members[1:])
+    assert listing.refused == []
+
+
+def test_an_archive_that_the_systems_own_tools_wrote_is_read(opened, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "masked").mkdir(parents=True)
+    (folder / "masked" / "one.png").write_bytes(PHOTO)
+    os.link(folder / "masked" / "one.png", folder / "masked" / "same.png")
+    with open(os.fsencode(folder) + b"/masked/caf\xe9.png", "wb") as file:
+        file.write(b"latin")
+    subprocess.run(["tar", "-czf", tmp_path / "photos.tgz", "-C", folder, "."], check=True)
+    listing = opened(tmp_path / "photos.tgz")
+    expected = {"masked/one.png": PHOTO, "masked/same.png": PHOTO, "masked/caf\udce9.png": b"latin"}
+    assert contents(listing) == expected
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..") and name[1:3] != ":\\"
+)
+
+
+@given(st.dictionaries(NAMES, st.binary(max_size=2000), min_size=1, max_size=8), st.sampled_from(["tar", "zip"]))
+def test_any_names_and_contents_come_back_as_they_went_in(tmp_path_factory, files, form):
+    folder = tmp_path_factory.mktemp("any")
+    members = [(f"masked/{name}", content) for name, content in files.items()]
+    archive = (tar if form == "tar" else zipped)(members, folder / "archive")
+    listing = unpack(archive, folder / "into", "archive")
+    assert contents(listing) == dict(members)
+    assert listing.refused == []
+
+
+def refusals(listing: Listing) -> dict[str, str]:
+    assert len(dict(listing.refused)) == len(listing.refused)
+    return dict(listing.refused)
+
+
+def test_members_of_a_tar_that_climb_out_or_are_no_files_are_refused(opened, tmp_path):
+    bad = {
+        "../out.png": ("../out.png", b"x"),
+        "masked/../../out.png": ("masked/../../out.png", b"x"),
+        "/etc/out.png": ("/etc/out.png", b"x"),
+        "masked/link.png": special("masked/link.png", tarfile.SYMTYPE, "/etc/passwd"),
+        "masked/linked": special("masked/linked", tarfile.SYMTYPE, "/tmp"),
+        "masked/hard.png": special("masked/hard.png", tarfile.LNKTYPE, "/etc/passwd"),
+        "masked/pipe.png": special("masked/pipe.png", tarfile.FIFOTYPE),
+        "masked/null.png": special("masked/null.png", tarfile.CHRTYPE),
+        "masked/disk.png": special("masked/disk.png", tarfile.BLKTYPE),
+    }
+    good = {"masked/linked/a.png": b"1", "masked/good.png": b"2", "masked/GOOD.png": b"3", "masked/new\nline.png": b"4"}
+    listing = opened(tar([*bad.values(), *good.items()], tmp_path / "photos.tar"))
+    assert contents(listing) == good
+    reasons = refusals(listing)
+    assert set(reasons) == set(bad)
+    assert "leads out of its folder" in reasons["../out.png"]
+    assert "leads out of its folder" in reasons["masked/../../out.png"]
+    assert "absolute" in reasons["/etc/out.png"]
+    assert "link to /etc/passwd" in reasons["masked/link.png"]
+    assert "link to /etc/passwd, which the archive does not hold" in reasons["masked/hard.png"]
+    for name in ("pipe", "null", "disk"):
+        assert "device or a pipe" in reasons[f"masked/{name}.png"]
+
+
+def test_members_of_a_zip_that_climb_out_or_are_no_files_are_refused(opened, tmp_path):
+    names = ["../out.png", "masked/../../out.png", "/etc/out.png", "C:\\out.png"]
+    links = [moded("masked/link.png", 0o120777), moded("masked/pipe.png", 0o010644), moded("masked/null.png", 0o020666)]
+    good = {"masked/..\\..\\out.png": b"1", "masked/a.png": b"2", "masked/A.png": b"3", "masked/\x1b[31m\n.png": b"4"}
+    members = [(name, b"x") for name in [*names, *links]]
+    listing = opened(zipped([*members, *good.items()], tmp_path / "photos.zip"))
+    assert contents(listing) == good
+    reasons = refusals(listing)
+    assert set(reasons) == {*names, *(info.filename for info in links)}
+    assert all("link, a device or a pipe" in reasons[info.filename] for info in links)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("write", [tar, zipped])
+def test_of_two_members_with_one_name_the_first_is_taken(opened, tmp_path, write):
+    listing = opened(write([("masked/a.png", b"first"), ("masked/a.png", b"second")], tmp_path / "archive"))
+    assert contents(listing) == {"masked/a.png": b"first"}
+    assert "twice; the first one is taken" in refusals(listing)["masked/a.png"]
+
+
+def test_encrypted_unknown_and_damaged_members_of_a_zip_are_refused_alone(opened, tmp_path):
+    path = zipped([(f"masked/{name}.png", PHOTO) for name in "abcde"], tmp_path / "photos.zip", zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+
+    def each(signature: bytes, number: int) -> int:  # where the header of member `number` begins
+        place = -1
+        for _ in range(number + 1):
+            place = content.index(signature, place + 1)
+        return place
+
+    content[each(b"PK\1\2", 1) + 8] |= 1  # encrypted
+    content[each(b"PK\1\2", 2) + 10] = 99  # a compression that nobody knows
+    content[each(b"PK\3\4", 3) + 60] ^= 255  # a changed byte in the photo
+    content[each(b"PK\3\4", 4) + 30] ^= 1  # another name in the second place
+    path.write_bytes(content)
+    listing = opened(path)
+    assert contents(listing) == {"masked/a.png": PHOTO}
+    reasons = refusals(listing)
+    assert "encrypted; unpack the archive with its password" in reasons["masked/b.png"]
+    assert "cannot be unpacked" in reasons["masked/c.png"]
+    assert "Bad CRC-32" in reasons["masked/d.png"]
+    assert "differ" in reasons["masked/e.png"]
+
+
+def test_names_of_no_stated_encoding_are_the_bytes_that_a_folder_would_show(opened, tmp_path):
+    path = zipped([("masked/xxcafx.png", b"1")], tmp_path / "photos.zip", zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace(b"xxcafx.png", b"\xc3\xa4caf\xe9.png"))
+    assert contents(opened(path)) == {"masked/äcaf\udce9.png": b"1"}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_that_is_cut_off_anywhere_is_refused_as_a_whole(tmp_path, mode):
+    whole = tar([(f"masked/{n}.png", os.urandom(700)) for n in range(4)], tmp_path / "whole", mode).read_bytes()
+    end = len(whole) - (2 * tarfile.BLOCKSIZE if mode == "w" else 1)
+    if mode == "w":
+        end = 4 * 3 * tarfile.BLOCKSIZE  # the headers and photos; then come blocks of zeros
+    for number, cut in enumerate([*range(1, end, max(1, end // 60)), end]):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(
+            DataError, match=r"ingest\.source: photos is (damaged or cut off|no folder, \.zip or \.tar)"
+        ):
+            unpack(path, tmp_path / f"into{number}", "photos")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_with_a_flipped_byte_gives_its_photos_or_a_refusal(tmp_path, mode):
+    photos = {f"masked/{n}.png": os.urandom(700) for n in range(4)}
+    whole = tar(list(photos.items()), tmp_path / "whole", mode).read_bytes()
+    for number, place in enumerate(range(0, len(whole), max(1, len(whole) // 40))):
+        content = bytearray(whole)
+        content[place] ^= 0x10
+        (tmp_path / f"{number}.tar").write_bytes(content)
+        try:
+            listing = unpack(tmp_path / f"{number}.tar", tmp_path / f"into{number}", "photos")
+        except DataError:
+            continue
+        if mode != "w":  # a plain tar has no check sum over the photos
+            assert contents(listing) == photos or listing.refused
+
+
+def test_what_is_no_archive_and_what_cannot_be_read_is_told(tmp_path):
+    for number, content in enumerate([b"", b"text", b"\0" * 4096, gzip.compress(b"text"), b"PK\3\4 and no more"]):
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(DataError, match=r"ingest\.source: file is no folder, \.zip or \.tar"):
+            unpack(tmp_path / "file", tmp_path / str(number), "file")
+
+
+# Bombs
+
+
+def test_a_zip_that_states_more_than_the_ratio_allows_is_refused_unopened(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "SMALL", 100_000)
+    path = zipped([(f"masked/{n}.png", bytes(60_000)) for n in range(3)], tmp_path / "photos.zip")
+    with pytest.raises(DataError, match=r"photos unpacks to more than 100000 bytes, 100 times its size; unpack it you"):
+        unpack(path, tmp_path / "into", "photos")
+    assert not list((tmp_path / "into").iterdir())
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_tar_is_left_when_it_has_given_more_than_the_ratio_allows(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(archives, "SMALL", 3 << 20)
+    path = tar([(f"masked/{n}.png", bytes(2 << 20)) for n in range(9)], tmp_path / "photos.tar", mode)
+    with pytest.raises(DataError, match="unpacks to more than 3145728 bytes"):
+        unpack(path, tmp_path / "into", "photos")
+    assert sum(file.stat().st_size for file in (tmp_path / "into").iterdir()) <= 3 << 20
+
+
+@pytest.mark.parametrize("write", [tar, zipped])
+def test_a_member_that_no_photo_can_be_is_refused_alone(opened, tmp_path, monkeypatch, write):
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
+    listing = opened(write([("masked/a.png", PHOTO), ("masked/b.png", bytes(1001))], tmp_path / "archive"))
+    assert contents(listing) == {"masked/a.png": PHOTO}
+    assert refusals(listing)["masked/b.png"] == "has 1001 bytes; a photo has at most 1000"
+
+
+def test_a_zip_member_that_lies_about_its_size_gives_no_more_than_it_states(opened, tmp_path):
+    path = zipped([("masked/a.png", bytes(50 << 20))], tmp_path / "photos.zip")
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 50 << 20), struct.pack("<I", 1000)))
+    listing = opened(path)
+    assert listing.files == {}
+    assert "Bad CRC-32" in refusals(listing)["masked/a.png"]
+    assert sum(file.stat().st_size for file in (tmp_path / "into").iterdir()) <= 1000
+
+
+def test_a_crowd_of_members_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
+    for number, write in enumerate((tar, zipped)):
+        path = write([(f"masked/{n}.png", b"") for n in range(11)], tmp_path / f"{number}")
+        with pytest.raises(DataError, match="more than 10 members; split it"):
+            unpack(path, tmp_path / f"into{number}", "photos")
+
+
+def huge_header(kind: bytes, path: Path) -> Path:
+    """A name of 300 MB, well packed."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, 300 << 20
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    return path
+
+
+def bomb_of_lies(path: Path) -> Path:
+    """A zip member of 1000 bytes by its own words; a few hundred bytes of bzip2 make 320 MB."""
+    stream = bz2.BZ2Compressor()
+    packed = b"".join(stream.compress(bytes(1 << 22)) for _ in range(80)) + stream.flush()
+    zipped([("masked/a.png", b"x" * len(packed))], path, zipfile.ZIP_STORED)
+    content = path.read_bytes().replace(b"x" * len(packed), packed)
+    for signature, method, size in ((b"PK\3\4", 8, 22), (b"PK\1\2", 10, 24)):
+        start = content.index(signature)
+        content = content[: start + method] + struct.pack("<H", zipfile.ZIP_BZIP2) + content[start + method + 2 :]
+        content = content[: start + size] + struct.pack("<I", 1000) + content[start + size + 4 :]
+    path.write_bytes(content)
+    return path
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from bmask.data.archives import unpack
+from bmask.errors import DataError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(unpack(Path(sys.argv[1]), Path(sys.argv[2]), "photos").refused)
+except DataError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, "KB more")
+"""
+
+
+def measured(path: Path, into: Path) -> tuple[str, int]:
+    command = [sys.executable, "-c", MEASURED, str(path), str(into)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.splitlines()
+    return said[0], int(said[-1].split()[0])
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_name_of_hundreds_of_megabytes_takes_no_memory(tmp_path, kind):
+    said, more = measured(huge_header(kind, tmp_path / "photos.tar.gz"), tmp_path / "into")
+    assert "a header of 314572800 bytes" in said
+    assert more < 50_000
+
+
+def test_bzip2_in_a_zip_that_makes_much_of_little_takes_little_memory(tmp_path):
+    said, more = measured(bomb_of_lies(tmp_path / "photos.zip"), tmp_path / "into")
+    assert "cannot be unpacked" in said
+    assert more < 150_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [tar, zipped])
+def test_memory_does_not_grow_with_the_photos_sizes(tmp_path, write):
+    chunk = os.urandom(1 << 20)
+    members = [(f"masked/{n}.png", chunk * 100) for n in range(4)]
+    path = tar(members, tmp_path / "archive") if write is tar else zipped(members, tmp_path / "archive", 0)
+    said, more = measured(path, tmp_path / "into")
+    assert said == "[]"
+    assert more < 40_000
+
+
+def test_a_sparse_file_is_told_and_cannot_keep_the_reader_busy(tmp_path):
+    info = tarfile.TarInfo("masked/a.png")
+    info.size = 1 << 20
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "5"}
+    path = tar([(info, b"9" * (1 << 20))], tmp_path / "photos.tar")
+    with pytest.raises(DataError, match="sparse file, which is not read; pack it without --sparse"):
+        unpack(path, tmp_path / "into", "photos")
+
+
+def test_headers_that_wait_for_headers_end_in_a_message(tmp_path):
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    (tmp_path / "photos.tar").write_bytes(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    with pytest.raises(DataError, match="damaged or cut off"):
+        unpack(tmp_path / "photos.tar", tmp_path / "into", "photos")
+
+
+def test_a_full_disk_is_told(tmp_path):
+    path = tar([("masked/a.png", bytes(50_000))], tmp_path / "photos.tar")
+    with (
+        full_disk(10_000),
+        pytest.raises(DataError, match=r"cannot be unpacked to .*into \(File too large\); make room"),
+    ):
+        unpack(path, tmp_path / "into", "photos")

@@ -1,0 +1,109 @@
+"""Masked and unmasked photos must not be told apart by what is not the mask; the classifier that asks is tested too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from bmask.data.dataset import DOMAINS, Split
+from bmask.data.faces import draw_set
+from bmask.data.photos import recompress
+from bmask.ingest import ingest
+from bmask.params import parse_params
+from bmask.quality.cues import CUES, cues, told_apart
+from bmask.sections import Faces
+
+CHANCE = 0.6  # of two hundred photos; a guess stays below with three standard deviations to spare
+
+
+def accuracies(folder: Path) -> dict[str, float]:
+    split = Split.open(folder)
+    photos = [split.photos(domain, "train") for domain in DOMAINS]
+    masked = np.repeat([True, False], [len(own) for own in photos])
+    groups = np.concatenate([split.groups(domain, "train") for domain in DOMAINS])
+    return {name: told_apart(values, masked, groups) for name, values in cues(np.concatenate(photos)).items()}
+
+
+def run(source: Path, out: Path, **options) -> Path:
+    ingest(parse_params({"ingest": {"source": str(source), **options}}), out)
+    return out
+
+
+def test_drawn_faces_are_told_apart_by_no_cue(embedded):
+    found = accuracies(embedded)
+    assert set(found) == {"spectrum", "compression", "border"}
+    assert max(found.values()) < CHANCE, found
+
+
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory) -> Path:
+    """Drawn faces whose domains come from two sources: masked photos from small files, unmasked from large ones."""
+    folder = tmp_path_factory.mktemp("unlike") / "photos"
+    draw_set(folder, Faces(masked=170, unmasked=170, size=96, hard=0, seed=21))
+    rng = np.random.default_rng(4)
+    for domain, low, high in (("masked", 30, 60), ("unmasked", 80, 96)):
+        for path in sorted((folder / domain).iterdir()):
+            side = int(rng.integers(low, high))
+            with Image.open(path) as photo:
+                photo.resize((side, side), Image.Resampling.LANCZOS).save(path)
+    for path in (folder / "truth").rglob("*.png"):
+        path.unlink()
+    for path in sorted((folder / "truth").iterdir(), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (folder / "truth").rmdir()
+    return folder
+
+
+def test_matching_takes_away_what_two_sources_give_away(unlike, tmp_path):
+    before = accuracies(run(unlike, tmp_path / "as is", match_resolution=False))
+    after = accuracies(run(unlike, tmp_path / "matched"))
+    assert before["spectrum"] > 0.95, before
+    assert max(after.values()) < 0.65, after
+
+
+@pytest.fixture(scope="module")
+def alike(embedded) -> np.ndarray:
+    """uint8 (200, S, S, 3): unmasked photos of one distribution; the tests change the first hundred."""
+    return np.asarray(Split.open(embedded).photos("unmasked", "train")[:200])
+
+
+def framed(photo: np.ndarray) -> np.ndarray:
+    return cv2.copyMakeBorder(photo[2:-2, 2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+
+
+@pytest.mark.parametrize(
+    ("cue", "plant"),
+    [
+        ("spectrum", lambda photo: cv2.GaussianBlur(photo, (0, 0), 0.6)),
+        ("compression", lambda photo: recompress(photo, 20)),
+        ("border", framed),
+    ],
+)
+def test_a_planted_cue_is_found(alike, cue, plant):
+    photos = np.concatenate([[plant(photo) for photo in alike[:100]], alike[100:]])
+    masked, groups = np.arange(200) < 100, np.arange(200)
+    assert told_apart(cues(photos)[cue], masked, groups) > 0.85
+    assert told_apart(cues(alike)[cue], masked, groups) < 0.65
+
+
+def test_copies_of_a_photo_do_not_count_as_knowing_it():
+    rng = np.random.default_rng(0)
+    features, masked = np.repeat(rng.normal(size=(60, 8)), 4, axis=0), np.repeat(rng.random(60) < 0.5, 4)
+    assert told_apart(features, masked, np.arange(240)) > 0.9
+    assert told_apart(features, masked, np.repeat(np.arange(60), 4)) < 0.7
+
+
+def test_few_photos_give_no_number():
+    assert np.isnan(told_apart(np.zeros((80, 2)), np.arange(80) < 40, np.arange(80)))
+
+
+@pytest.mark.parametrize("side", [16, 19, 72, 286])
+def test_cues_are_finite_numbers_at_every_size(side):
+    photos = np.stack([np.zeros((side, side, 3), np.uint8), np.full((side, side, 3), 255, np.uint8)])
+    for name, values in cues(photos).items():
+        assert values.shape[0] == 2 and np.isfinite(values).all(), name
+    assert set(cues(photos)) == set(CUES)

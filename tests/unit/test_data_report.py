@@ -1,0 +1,96 @@
+"""The report that ingest writes: what was found, taken and refused, and nothing of private photos."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bmask.data.dataset import DOMAINS, PARTS, Split
+from bmask.data.slices import RULES
+from bmask.ingest import ingest
+from bmask.params import parse_params
+from bmask.quality.charts import histogram
+
+
+def run(source: Path, out: Path, **options) -> str:
+    ingest(parse_params({"ingest": {"source": str(source), "load_size": 48, "max_rejected": 0.2, **options}}), out)
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def source(drawn_set, tmp_path_factory) -> Path:
+    """Drawn faces without truth, some of them refused."""
+    folder = tmp_path_factory.mktemp("reported") / "photos"
+    shutil.copytree(drawn_set, folder, ignore=shutil.ignore_patterns("truth"))
+    for number in range(4):
+        (folder / "masked" / f"<i>Anna Müller {number}.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(source, tmp_path_factory) -> tuple[str, Split]:
+    out = tmp_path_factory.mktemp("out") / "ingest"
+    return run(source, out), Split.open(out)
+
+
+def test_it_says_how_many_photos_are_where(page):
+    text, split = page
+    for domain in DOMAINS:
+        row = re.search(rf"<tr><td><b>{domain}</b></td>.*?</tr>", text, re.DOTALL)[0]
+        shown = [int(number) for number in re.findall(r"<b>(\d+)</b>", row)]
+        assert shown == [split.summary["counts"][domain][part] for part in PARTS]
+        for part in PARTS:
+            assert f"{len(set(split.groups(domain, part)))} groups" in row
+    assert split.digest in text
+
+
+def test_refused_files_are_named_with_their_reason_and_names_cannot_break_the_page(page):
+    text, split = page
+    assert split.summary["rejected"] == 4
+    assert "<i>" not in text
+    assert text.count("&lt;i&gt;Anna Müller") == 4
+    assert "is no picture that can be read" in text
+
+
+def test_every_rule_is_stated_with_the_number_of_photos_it_labels(page):
+    text, split = page
+    labels = [label for part in PARTS for own in split.slices(part) for label in own]
+    assert labels
+    for rule in RULES:
+        row = re.search(rf"<b>{rule.label.replace('_', ' ')}</b></td>.*?</tr>", text, re.DOTALL)[0]
+        assert re.search(r"<td>(\d+)</td>", row)[1] == str(labels.count(rule.label))
+
+
+def test_it_needs_nothing_but_a_browser_and_shows_photos_of_each_part(page):
+    text, split = page
+    for address in ("http://", "https://", 'src="/', "<link", "<script"):
+        assert address not in text, address
+    shown = sum(min(24, count) for domain in DOMAINS for count in split.summary["counts"][domain].values())
+    assert text.count("data:image/png;base64,") == shown
+
+
+def test_private_photos_are_neither_shown_nor_named(source, tmp_path):
+    text = run(source, tmp_path / "out", private=True)
+    assert "data:image" not in text
+    assert "Müller" not in text and "face_0" not in text
+    assert "is no picture that can be read" in text
+
+
+def test_the_same_photos_give_the_same_page(source, page, tmp_path):
+    assert run(source, tmp_path / "again") == page[0]
+
+
+def test_a_source_with_labels_shows_how_often_the_rules_are_right(embedded):
+    text = (embedded / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"skin coloured mask</b>.*?\d+ of \d+</td><td>\d+ of \d+", text, re.DOTALL)
+    assert "several people" in text
+
+
+def test_a_histogram_shows_shares_and_counts_what_lies_outside_to_the_ends():
+    svg = histogram({"masked": np.array([-5.0, 0.1, 0.2, 9.0])}, 0, 1, {0.0: "0", 1.0: "1"}, bins=2)
+    assert 'class="masked" points="0,96 0.0,0.0 130.0,0.0 130.0,64.0 260.0,64.0 260,96"' in svg
+    assert histogram({"masked": np.array([])}, 0, 1, {}, bins=2).count("96.0") == 4  # nothing is flat
