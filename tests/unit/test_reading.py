@@ -67,8 +67,14 @@ def decoded(path: Path, enough: int) -> Image.Image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[list[str]], str]:
-    """Arrays, rows of the manifest, digest."""
+def manifest(out: Path) -> list[list[str]]:
+    with open(out / "manifest.csv", newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndarray], list[list[str]], str]:
+    """Arrays, rows of the manifest, digest; slices, no matter of reading, are taken from the split `out`."""
+    slices = {(row[0], row[1]): row[8] for row in manifest(out)}
     wanted, rows, sound = options.ingest, {}, []
     for path in sorted(source.glob("*/*")):
         key = (path.parent.name, path.name)
@@ -109,8 +115,9 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
             image = image if kept == wanted.load_size else image.resize((wanted.load_size,) * 2, LANCZOS)
             assert kept <= shorter
             array = arrays.setdefault(f"{domain}_{part}", [])
-            listed.append([domain, part, len(array), sha, called])
-            rows[domain, name] = [*row, str(len(array)), "", ""]
+            labels = slices[domain, name]
+            listed.append([domain, part, len(array), sha, called, *filter(None, labels.split(";"))])
+            rows[domain, name] = [*row, str(len(array)), labels, ""]
             array.append(np.asarray(image))
         else:
             other = next(o for o, its, p in zip(sound, groups, parts, strict=True) if its == group and p)
@@ -127,10 +134,9 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
 def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_size):
     options = settings(source, load_size=load_size)
     ingest(options, tmp_path / "out")
-    arrays, rows, digest = plainly(source, options)
+    arrays, rows, digest = plainly(source, options, tmp_path / "out")
     split = Split.open(tmp_path / "out")
-    with open(tmp_path / "out" / "manifest.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file))[1:] == rows
+    assert manifest(tmp_path / "out") == rows
     assert {path.stem for path in (tmp_path / "out").glob("*.npy")} == set(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(split.photos(*name.split("_")), array, err_msg=name)
@@ -216,10 +222,9 @@ def worker_processes(monkeypatch):
 
 def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
     ingest(settings(source, load_size=150), tmp_path / "out")
-    _, rows, digest = plainly(source, settings(source, load_size=150))
+    _, rows, digest = plainly(source, settings(source, load_size=150), tmp_path / "out")
     assert Split.open(tmp_path / "out").digest == digest
-    with open(tmp_path / "out" / "manifest.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file))[1:] == rows
+    assert manifest(tmp_path / "out") == rows
 
 
 KILLER = """
