@@ -12,6 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from bmask.data.groups import MIRROR, distance, find_groups, group_names, part_of, perceptual_hash, settle
+from bmask.data.thumbnails import area_average
 
 THRESHOLD = 4
 SEEDS = st.integers(0, 10_000)
@@ -54,6 +55,14 @@ def test_a_copy_joins_the_group_of_its_picture(change):
         for photo in map(picture, range(30))
     ]
     assert np.mean(np.array(apart) <= THRESHOLD) >= 0.95
+
+
+@given(st.integers(16, 130), st.integers(16, 130), st.integers(1, 40), SEEDS)
+def test_area_averages_are_those_of_a_picture_enlarged_until_cells_are_whole_pixels(height, width, side, seed):
+    grey = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    rows, columns = (np.arange(side * n) // side for n in (height, width))
+    enlarged = grey[rows][:, columns].reshape(side, height, side, width)
+    np.testing.assert_allclose(area_average(grey, side), enlarged.mean((1, 3)), atol=1e-6)
 
 
 def test_strangers_stay_apart():

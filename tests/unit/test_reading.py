@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.tiny import full_disk
 
 from bmask.data import squares
 from bmask.data.arrays import ArrayFile
@@ -21,6 +20,7 @@ from bmask.data.matching import matched_sides
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
+from tiny import full_disk
 
 COUNT = 50  # of each domain
 LANCZOS = Image.Resampling.LANCZOS
@@ -76,7 +76,7 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
         except OSError as error:
             rows[key] = [*key, sha, *map(str, size), "", "", "", "", f"cannot be decoded (OSError: {error})"]
             continue
-        sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256)))))
+        sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256).convert("L")))))
     sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
 
     brought = {domain: np.array([min(p[3]) for p in sound if p[0] == domain], float) for domain in DOMAINS}

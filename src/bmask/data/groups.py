@@ -19,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bmask.data.neighbours import near_pairs
+from bmask.data.thumbnails import area_average
 
 THUMBNAIL = 32  # px
 FLAT = 0.5  # a coefficient below is rounding noise: an amplitude of 1/32 of a grey level
@@ -35,10 +36,9 @@ COARSE = _bits((_ROW < 4) & (_COLUMN < 4))  # the sixteen lowest frequencies, wh
 
 
 def perceptual_hash(photo: np.ndarray) -> np.uint64:
-    """uint8 (H, W, 3) -> 64 bits that re-compression, small changes of size, light and colour, hardly change."""
-    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    thumbnail = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return _bits(dctn(thumbnail, norm="ortho")[1:9, 1:9] > FLAT)
+    """uint8 (H, W, 3) or grey (H, W) -> 64 bits that hardly change with compression, size, light and colour."""
+    grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    return _bits(dctn(area_average(grey, THUMBNAIL), norm="ortho")[1:9, 1:9] > FLAT)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:

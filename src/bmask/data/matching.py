@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from bmask.data.dataset import DOMAINS
 from bmask.data.manifest import Photo
-from bmask.data.photos import effective_side, frame, recompress, resample
+from bmask.data.photos import effective_side, frame, middle, recompress, resample, resample_image
 from bmask.sections import Ingest
 
 
@@ -53,9 +54,12 @@ def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return kept
 
 
-def square(photo: np.ndarray, side: int, settings: Ingest) -> np.ndarray:
-    """uint8 (H, W, 3) -> (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
-    pixels = resample(frame(photo, settings.fit), side)
+def square(photo: Image.Image, side: int, settings: Ingest) -> np.ndarray:
+    """RGB image -> uint8 (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
+    if settings.fit == "crop":
+        pixels = np.asarray(resample_image(middle(photo), side))
+    else:
+        pixels = resample(frame(np.asarray(photo), settings.fit), side)
     if settings.jpeg_quality:  # at the resolution that is kept, where a camera's own compression lies
         pixels = recompress(pixels, settings.jpeg_quality)
     return resample(pixels, settings.load_size)

@@ -9,7 +9,7 @@ import numpy as np
 from bmask.data.groups import perceptual_hash
 from bmask.data.manifest import Photo
 from bmask.data.matching import square
-from bmask.data.photos import decode, decode_with_size, stored_size
+from bmask.data.photos import decode_image, stored_size
 from bmask.data.sources import Entry
 from bmask.errors import DataError
 from bmask.sections import Ingest
@@ -40,11 +40,11 @@ def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
     """
     try:
         content = photo.entry.read()
-        pixels, (photo.width, photo.height) = decode_with_size(content, ENOUGH)
-        photo.hash = perceptual_hash(pixels)
-        if min(pixels.shape[:2]) < min(2 * photo.side, photo.width, photo.height):
-            pixels = decode(content, 2 * photo.side)
+        image, (photo.width, photo.height) = decode_image(content, ENOUGH)
+        photo.hash = perceptual_hash(np.asarray(image.convert("L")))
+        if min(image.size) < min(2 * photo.side, photo.width, photo.height):
+            image = decode_image(content, 2 * photo.side)[0]
     except DataError as error:
         photo.reason, photo.side = str(error), 0
         return None
-    return square(pixels, photo.side, settings)
+    return square(image, photo.side, settings)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
 from bmask.data.matching import region_square, square
 from bmask.data.parallel import parallel
-from bmask.data.photos import decode_with_size
+from bmask.data.photos import decode_image
 from bmask.errors import DataError
 from bmask.progress import bar
 from bmask.sections import Ingest
@@ -36,16 +37,16 @@ def write_truth(used: list[Photo], folder: Path, settings: Ingest) -> bool:
 
             def write(photo: Photo, twins: ArrayFile = twins, regions: ArrayFile = regions) -> None:
                 twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo.side, settings))
-                regions.write(photo.index, region_square(_decode(photo.entry.region, photo), settings))
+                regions.write(photo.index, region_square(np.asarray(_decode(photo.entry.region, photo)), settings))
 
             for _ in bar(parallel(write, photos), len(photos), f"ingest: reading truth of {part}"):
                 pass
     return True
 
 
-def _decode(path: Path, photo: Photo) -> np.ndarray:
+def _decode(path: Path, photo: Photo) -> Image.Image:
     try:
-        pixels, size = decode_with_size(path)
+        pixels, size = decode_image(path)
     except DataError as error:
         raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
     if size != (photo.width, photo.height):
