@@ -73,8 +73,8 @@ def plainly(source: Path, options: Params) -> tuple[dict[str, np.ndarray], list[
             with Image.open(path) as image:
                 size = image.size
             size = ImageOps.exif_transpose(Image.open(path)).size
-        except OSError as error:
-            rows[key] = [*key, sha, *map(str, size), "", "", "", "", f"cannot be decoded (OSError: {error})"]
+        except OSError:
+            rows[key] = [*key, sha, *map(str, size), "", "", "", "", "was not written to its end; copy it again"]
             continue
         sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256).convert("L")))))
     sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
@@ -197,5 +197,5 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
         return photo
 
     monkeypatch.setattr(stage, "inspect", inspect)
-    with pytest.raises(DataError, match=r"masked/07\.png cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"masked/07\.png is no file, or a link that leads nowhere"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")

@@ -24,7 +24,7 @@ def check_end(image: Image.Image, content: bytes) -> None:
     """
     whole = True
     if content.startswith(b"\xff\xd8"):
-        whole = content.find(b"\xff\xd9", _first_scan(content)) >= 0
+        whole = content.rfind(b"\xff\xd9", _first_scan(content)) >= 0  # from the end, where it nearly always is
     elif image.format == "PNG":
         with Image.open(io.BytesIO(content), formats=("PNG",)) as other:
             other.verify()  # the check sums of all chunks, which reading the pixels skips
