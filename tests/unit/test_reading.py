@@ -210,7 +210,7 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
         return photo
 
     monkeypatch.setattr(stage, "inspect", inspect)
-    with pytest.raises(DataError, match=r"masked/07\.png is no file"):
+    with pytest.raises(DataError, match=r"masked/07\.png is no file, or a link that leads nowhere"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
-import os
-import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +12,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from bmask.data.endings import check_end
+from bmask.data.silence import hush, muted
 from bmask.errors import DataError
 
 # A closed list: among Pillow's other readers is one that starts Ghostscript. JPEG includes the MPO of phones.
@@ -68,7 +66,7 @@ def decode_with_size(source: Path | bytes, enough: int = 0) -> tuple[np.ndarray,
 def decode_image(source: Path | bytes, enough: int = 0) -> tuple[Image.Image, tuple[int, int]]:
     """As `decode_with_size`, the pixels still in Pillow's hands: copying them out costs a quarter of decoding them."""
     with _opened(source) as (image, content):
-        _check_end(image, content)
+        check_end(image, content)
         return _decode(image, enough)
 
 
@@ -85,7 +83,7 @@ def stored_size(source: Path | bytes) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
     """Yields an image of permitted size and its file's content; what goes wrong inside becomes a DataError."""
-    _hush()
+    hush()
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
         if not content:
@@ -155,12 +153,6 @@ def recompress(square: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-@functools.cache
-def _hush() -> None:
-    """Whatever Pillow warns of, a photo is read or refused with a reason; thousands of warnings would bury both."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise DataError(f"is {width}x{height} px; the shorter side must have at least {MIN_SIDE}")
@@ -170,57 +162,12 @@ def _check_size(width: int, height: int) -> None:
         raise DataError(f"is {width}x{height} px; beyond {MAX_ASPECT:.0f}:1 its middle square shows no face")
 
 
-def _check_end(image: Image.Image, content: bytes) -> None:
-    """Finds files of full length whose end was never written: copies and downloads that broke off leave zeros there.
-
-    Pillow shows such a tail as grey or black. Formats without a mark at their end and without check sums (BMP, TIFF)
-    cannot be told from dark photos.
-    """
-    whole = True
-    if content.startswith(b"\xff\xd8"):
-        whole = content.find(b"\xff\xd9", _first_scan(content)) >= 0
-    elif image.format == "PNG":
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as other:
-            other.verify()  # the check sums of all chunks, which reading the pixels skips
-    elif image.format in ("WEBP", "AVIF"):
-        whole = not content.endswith(bytes(max(64, len(content) // 16)))
-    if not whole:
-        raise DataError("was not written to its end; copy it again")
-
-
-def _first_scan(content: bytes) -> int:
-    """Where a JPEG's pixels begin; thumbnails before have ends of their own."""
-    place = 2
-    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return place
-
-
-_MUTING = threading.Lock()
-
-
-@contextlib.contextmanager
-def _muted(image: Image.Image) -> Iterator[None]:
-    """While a TIFF is read whose squares are JPEG: that decoder's complaints go to the terminal past Python."""
-    if image.format != "TIFF" or image.info.get("compression") != "jpeg":
-        yield
-        return
-    with _MUTING, open(os.devnull, "wb") as nowhere:
-        terminal = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
 def _decode(image: Image.Image, enough: int) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
     if enough:
         scale = enough / min(width, height)
         image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
-    with _muted(image):
+    with muted(image):
         image.load()
     orientation = _orientation(image)
     image = _to_rgb(image)
