@@ -6,17 +6,21 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from bmask.data import squares
+from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, Split
 from bmask.data.groups import distance, part_of, perceptual_hash, settle
+from bmask.data.manifest import Photo
 from bmask.data.matching import matched_sides
+from bmask.data.sources import Entry
+from bmask.data.workers import readers
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
@@ -136,10 +140,13 @@ def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_si
 def test_every_photo_is_decoded_once_and_again_only_where_a_damaged_one_shifted_its_resolution(
     source, tmp_path, monkeypatch
 ):
-    read, rule = [], squares.read_square
-    monkeypatch.setattr(
-        squares, "read_square", lambda photo, options: [read.append(photo.entry.path), rule(photo, options)][1]
-    )
+    read, rule = [], workers.read_square
+
+    def counted(photo, options):
+        read.append(photo.entry.path)
+        return rule(photo, options)
+
+    monkeypatch.setattr(workers, "read_square", counted)
     ingest(settings(source, load_size=150), tmp_path / "out")
     twice = {path for path in read if read.count(path) > 1}
     assert 0 < len(twice) < COUNT
@@ -199,3 +206,59 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
     monkeypatch.setattr(stage, "inspect", inspect)
     with pytest.raises(DataError, match=r"masked/07\.png is no file, or a link that leads nowhere"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")
+
+
+@pytest.fixture
+def worker_processes(monkeypatch):
+    monkeypatch.setattr(workers, "FEW", 0)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+
+
+def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
+    ingest(settings(source, load_size=150), tmp_path / "out")
+    _, rows, digest = plainly(source, settings(source, load_size=150))
+    assert Split.open(tmp_path / "out").digest == digest
+    with open(tmp_path / "out" / "manifest.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file))[1:] == rows
+
+
+KILLER = """
+import os, signal
+from bmask.data import photos, reading
+rule = reading.decode_image
+
+def decode_image(content, enough=0):
+    if b"kill me" in content:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return rule(content, enough)
+
+reading.decode_image = decode_image
+"""
+
+
+def test_a_photo_that_kills_its_decoder_is_refused_by_name_and_the_others_are_read(
+    source, tmp_path, worker_processes, monkeypatch
+):
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    with open(copy / "masked" / "12.jpg", "ab") as file:
+        file.write(b"kill me")
+    (tmp_path / "site" / "sitecustomize.py").parent.mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)  # what each new interpreter runs first
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    ingest(settings(copy), tmp_path / "out")
+    with open(tmp_path / "out" / "rejected.csv", newline="", encoding="utf-8") as file:
+        reasons = {row["name"]: row["reason"] for row in csv.DictReader(file) if "set aside" not in row["reason"]}
+    assert reasons.pop("12.jpg") == "kills the process that decodes it (SIGSEGV)"
+    assert set(reasons) == {"broken.jpg"}
+
+
+def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, worker_processes):
+    with ArrayFile(tmp_path / "squares", (1, 40, 40, 3)) as array:
+        photo = Photo(Entry("masked", "large.jpg", source / "masked" / "large.jpg"), row=0, side=40)
+        with readers(1, array, settings(source).ingest) as read:
+            read([photo])
+            assert array.read(0).any()
+            with full_disk(100), pytest.raises(OSError, match="File too large"):
+                read_again = Photo(photo.entry, row=0, side=40)
+                with readers(1, array, settings(source).ingest) as read_within:
+                    read_within([read_again])

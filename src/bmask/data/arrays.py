@@ -24,7 +24,7 @@ class ArrayFile:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]):
-        self.shape = shape
+        self.path, self.shape = Path(path), shape
         self._file = open(path, "w+b")  # noqa: SIM115 - closed by __exit__
         try:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -35,6 +35,16 @@ class ArrayFile:
         except BaseException:
             self._file.close()
             raise
+
+    @classmethod
+    def existing(cls, path: Path) -> ArrayFile:
+        """Opens a file that another process has made, to write its rows too."""
+        array = cls.__new__(cls)
+        array.path, array._file = Path(path), open(path, "r+b")  # noqa: SIM115 - closed by __exit__
+        np.lib.format.read_magic(array._file)
+        array.shape = np.lib.format.read_array_header_1_0(array._file)[0]
+        array._start = array._file.tell()
+        return array
 
     def write(self, index: int, row: np.ndarray) -> None:
         """Stores uint8 `row`, shape[1:], at `index`."""

@@ -9,18 +9,18 @@ from pathlib import Path
 from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
 from bmask.data.matching import assign_sides
-from bmask.data.parallel import parallel
-from bmask.data.reading import read_square
+from bmask.data.parallel import in_chunks
+from bmask.data.workers import readers
 from bmask.progress import bar
 from bmask.sections import Ingest
 
 
 @contextlib.contextmanager
 def scratch_file(folder: Path, count: int, side: int) -> Iterator[ArrayFile]:
-    """A file of squares that has no name and vanishes with the block, however that ends."""
+    """A file of squares that vanishes with the block, and with the folder where the block fails."""
     with ArrayFile(folder / "squares", (count, side, side, 3)) as squares:
-        (folder / "squares").unlink()
         yield squares
+    squares.path.unlink()
 
 
 def read_squares(photos: list[Photo], squares: ArrayFile, settings: Ingest) -> list[Photo]:
@@ -36,16 +36,12 @@ def read_squares(photos: list[Photo], squares: ArrayFile, settings: Ingest) -> l
     for row, photo in enumerate(photos):
         photo.row = row
 
-    def read(photo: Photo) -> None:
-        square = read_square(photo, settings)
-        if square is not None:
-            squares.write(photo.row, square)
-
     sound = photos
-    while changed := assign_sides(sound, settings):
-        for _ in bar(parallel(read, changed), len(changed), "ingest: reading photos"):
-            pass
-        sound = [photo for photo in sound if not photo.reason]
+    with readers(len(photos), squares, settings) as read:
+        while changed := assign_sides(sound, settings):
+            for _ in bar(in_chunks(read, changed), len(changed), "ingest: reading photos"):
+                pass
+            sound = [photo for photo in sound if not photo.reason]
     return sound
 
 
