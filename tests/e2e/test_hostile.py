@@ -28,6 +28,7 @@ from bmask.data.sources import scan
 from bmask.errors import DataError
 from hostile import HEIGHT, WIDTH, Case, corpus, picture, sound, write
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # pytest undoes our silence
 SOUND = 60  # of each domain
 
 
