@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bmask.data.dataset import DOMAINS, PARTS, VERSION, open_array
-from bmask.data.groups import find_groups, group_names, part_of, perceptual_hash, settle
+from bmask.data.groups import find_groups, fingerprint, group_names, part_of, settle
 from bmask.data.matching import matched_sides, region_square, square
 from bmask.data.photos import decode_with_size, effective_side
 from bmask.data.sheets import contact_sheet
@@ -38,7 +38,7 @@ class Photo:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    hash: np.uint64 | None = None
+    fingerprint: np.void | None = None
     group: str = ""
     part: str = ""
     index: int = -1  # row in the array of its domain and part
@@ -92,7 +92,7 @@ def ingest(params: Params, out: Path) -> None:
 
 
 def inspect(entry: Entry) -> Photo:
-    """Reads a file once: its sha256, full size and perceptual hash, or the reason why it is refused."""
+    """Reads a file once: its sha256, full size and fingerprint, or the reason why it is refused."""
     photo = Photo(entry)
     try:
         if not entry.path.is_file():
@@ -100,7 +100,7 @@ def inspect(entry: Entry) -> Photo:
         content = entry.path.read_bytes()
         photo.sha256 = hashlib.sha256(content).hexdigest()
         pixels, (photo.width, photo.height) = decode_with_size(content, enough=64)
-        photo.hash = perceptual_hash(pixels)
+        photo.fingerprint = fingerprint(pixels)
     except DataError as error:
         photo.reason = str(error)
     except OSError as error:
@@ -114,9 +114,11 @@ def assign_parts(photos: list[Photo], settings: Ingest) -> dict[str, int]:
     Raises:
         DataError: a part of a domain would be empty.
     """
-    numbers = find_groups(np.array([photo.hash for photo in photos]), settings.near_duplicates)
+    numbers = find_groups(np.array([photo.fingerprint for photo in photos]), settings.near_duplicates)
     names = group_names(numbers, [photo.sha256 for photo in photos])
-    parts = settle(numbers, [part_of(photo.hash, settings.test, settings.validation) for photo in photos])
+    parts = settle(
+        numbers, [part_of(photo.fingerprint["hash"], settings.test, settings.validation) for photo in photos]
+    )
     stays: dict[str, Photo] = {}
     next_index: Counter[tuple[str, str]] = Counter()
     for photo, group, part in zip(photos, names, parts, strict=True):
