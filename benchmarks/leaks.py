@@ -33,12 +33,13 @@ def main() -> None:
     options.add_argument("--sample", type=int, default=300, help="photos to plant copies of, of each set")
     options.add_argument("--drawn", type=int, default=1200, help="faces to draw")
     given = options.parse_args()
-    sets = {"drawn": drawn(given.drawn)}
+    faces = drawn(given.drawn)
+    planted("drawn", faces, given.sample)
+    strangers(faces)
     if given.photos:
-        sets["real"] = real(given.photos)
-    for name, photos in sets.items():
-        planted(name, photos, given.sample)
-        standing(name, photos)
+        photos = real(given.photos)
+        planted("real", photos, given.sample)
+        standing(photos)
 
 
 def drawn(count: int) -> list[np.ndarray]:
@@ -84,29 +85,40 @@ def planted(name: str, photos: list[np.ndarray], sample: int) -> None:
     print("| change | joined, hash | joined | apart, hash | apart |\n|---|---|---|---|---|")
     for kind, change in changes().items():
         found = grouped(np.concatenate([originals, prints_of([change(photo, rng) for photo in chosen])]))
-        joined = {how: np.mean(labels[:count] == labels[count:]) for how, (labels, _) in found.items()}
+        share = {how: np.mean(labels[:count] == labels[count:]) for how, (labels, _) in found.items()}
         pairs = [(i, i + count) for i in range(count)]
         apart = {how: straddling(parts, pairs) for how, (_, parts) in found.items()}
-        print(f"| {kind} | {joined['hash']:.3f} | {joined['all']:.3f} | {apart['hash']} | {apart['all']} |", flush=True)
+        print(f"| {kind} | {share['hash']:.3f} | {share['all']:.3f} | {apart['hash']} | {apart['all']} |", flush=True)
 
 
-def standing(name: str, photos: list[np.ndarray]) -> None:
-    """The set as it is, beside what the second detector finds in it."""
-    prints = prints_of(photos)
+def strangers(photos: list[np.ndarray]) -> None:
+    """Of photos that show different people all, every pair that is joined is a false one."""
+    for how, (labels, parts) in grouped(prints_of(photos)).items():
+        pairs, sizes = len(joined(labels)), np.bincount(labels)
+        aside = (parts == "").sum()
+        print(f"\n{how}: {len(photos)} strangers, {pairs} pairs joined, largest group {sizes.max()}, set aside {aside}")
+
+
+def standing(photos: list[np.ndarray]) -> None:
+    """Real photos as they are, beside what the second detector finds among them."""
     start = time.perf_counter()
-    found = grouped(prints)
+    found = grouped(prints_of(photos))
     seconds = time.perf_counter() - start
     second = find_pairs(photos)
-    print(f"\n{name}: {len(photos)} photos, nothing planted; both groupings took {seconds:.0f} s")
-    print(f"the second detector finds {len(second)} pairs\n")
+    print(f"\n{len(photos)} photos, nothing planted; the second detector finds {len(second)} pairs")
+    print(f"(fingerprints and both groupings: {seconds:.0f} s)\n")
     print("| grouping | groups | largest | set aside | pairs | also second | second alone | second, in two parts |")
     print("|---|---|---|---|---|---|---|---|")
     for how, (labels, parts) in found.items():
-        members = [np.flatnonzero(labels == group) for group in np.flatnonzero(np.bincount(labels) > 1)]
-        joined = {pair for group in members for pair in combinations(group.tolist(), 2)}
-        sizes, both = np.bincount(labels), joined & second
-        row = [how, len(sizes), sizes.max(), (parts == "").sum(), len(joined), len(both), len(second - joined)]
+        sizes, pairs = np.bincount(labels), joined(labels)
+        aside = (parts == "").sum()
+        row = [how, len(sizes), sizes.max(), aside, len(pairs), len(pairs & second), len(second - pairs)]
         print("| " + " | ".join(map(str, [*row, straddling(parts, second)])) + " |", flush=True)
+
+
+def joined(labels: np.ndarray) -> set[tuple[int, int]]:
+    members = [np.flatnonzero(labels == group) for group in np.flatnonzero(np.bincount(labels) > 1)]
+    return {pair for group in members for pair in combinations(group.tolist(), 2)}
 
 
 def straddling(parts: np.ndarray, pairs) -> int:

@@ -74,6 +74,7 @@ def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
     """
     hashes = prints["hash"]
     distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
+    # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
     copies = find_copies(prints["thumbnail"][first], prints["aspect"][first])
     pairs = np.concatenate([_near(distinct, threshold), copies])
     graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(distinct),) * 2)
