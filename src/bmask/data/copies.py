@@ -58,8 +58,11 @@ def find_copies(thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
     Returns:
         int (P, 2), rows of `thumbnails`; a pair may come twice, either way round.
     """
-    whole = thumbnails.astype(np.float32)
-    coarse, fine = _unit(_spectra(whole, _LOW_WAVES)), _unit(_spectra(whole))
+    some = [slice(start, start + COLUMNS) for start in range(0, len(thumbnails), COLUMNS)]  # floats are four times more
+    coarse, fine = (
+        np.concatenate([_unit(_spectra(thumbnails[here].astype(np.float32), waves)) for here in some])
+        for waves in (_LOW_WAVES, _WAVES)
+    )
 
     def pairs(start: int) -> np.ndarray:
         found = [np.empty((0, 2), int)]
