@@ -1,9 +1,10 @@
 """Which photos show the same picture, and which part of the split each one belongs to.
 
-The perceptual hash has 64 bits: the signs of an 8x8 block of the DCT of the 32x32 grey thumbnail, the first row and
-column left out (Zauner 2010, pHash). Mirroring a picture turns the sign of every odd horizontal frequency and of
-nothing else, so the mirrored picture's hash is the hash XOR a constant, and mirrored copies cost no second hash.
-(The `imagehash` package compares with a median instead, which loses this, and would be one more dependency.)
+Two detectors find the same picture: a perceptual hash, and for what was turned or cropped the alignment of copies.py.
+The hash has 64 bits: the signs of an 8x8 block of the DCT of the 32x32 grey thumbnail, the first row and column left
+out (Zauner 2010, pHash). Mirroring a picture turns the sign of every odd horizontal frequency and of nothing else, so
+the mirrored picture's hash is the hash XOR a constant, and mirrored copies cost no second hash. (The `imagehash`
+package compares with a median instead, which loses this, and would be one more dependency.)
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from bmask.data.copies import SIDE, find_copies, thumbnail
 from bmask.data.neighbours import near_pairs
 from bmask.data.thumbnails import area_average
+
+# What is kept of a photo to group it by, 1 KB: the perceptual hash, width : height, and a grey thumbnail.
+FINGERPRINT = np.dtype([("hash", np.uint64), ("aspect", np.float32), ("thumbnail", np.uint8, (SIDE, SIDE))])
 
 THUMBNAIL = 32  # px
 FLAT = 0.5  # a coefficient below is rounding noise: an amplitude of 1/32 of a grey level
@@ -35,6 +40,13 @@ MIRROR = _bits(_COLUMN % 2 == 0)  # horizontal frequencies 1, 3, 5, 7
 COARSE = _bits((_ROW < 4) & (_COLUMN < 4))  # the sixteen lowest frequencies, which hardly ever change sign
 
 
+def fingerprint(photo: np.ndarray) -> np.void:
+    """uint8 (H, W, 3) or grey (H, W) -> one FINGERPRINT."""
+    height, width = photo.shape[:2]
+    grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    return np.array((perceptual_hash(grey), width / height, thumbnail(grey)), FINGERPRINT)[()]
+
+
 def perceptual_hash(photo: np.ndarray) -> np.uint64:
     """uint8 (H, W, 3) or grey (H, W) -> 64 bits that hardly change with compression, size, light and colour."""
     grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
@@ -47,20 +59,25 @@ def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.minimum(np.bitwise_count(difference), np.bitwise_count(difference ^ MIRROR))
 
 
-def find_groups(hashes: np.ndarray, threshold: int) -> np.ndarray:
-    """Joins photos whose hashes lie within `threshold` bits, and what they are joined to (single linkage).
+def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
+    """Joins photos that show the same picture, and what they are joined to (single linkage).
 
     Args:
-        hashes: uint64 (N,), of both domains together: the same picture in both must not be trained on and tested on.
-        threshold: largest Hamming distance, bits. On 3432 real photos 4 joined nothing but copies (484 pairs, their
-            thumbnails correlated by 0.945 and more), 6 and 8 joined strangers too. What 4 finds: re-compressed,
-            shrunk, mirrored, brightened copies; not those cropped by more than 1 % or turned by a few degrees.
+        prints: FINGERPRINT (N,), of both domains together: the same picture in both must not be trained on and
+            tested on.
+        threshold: largest Hamming distance of hashes, bits. On 3432 real photos 4 joined nothing but copies (484 pairs,
+            their thumbnails correlated by 0.945 and more), 6 and 8 joined strangers too. It finds re-compressed,
+            shrunk, mirrored, brightened copies; alignment finds those that were turned or cropped.
 
     Returns:
         int (N,), a number per photo, equal within a group.
     """
-    distinct, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_inverse=True)
-    rows, columns = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
+    hashes = prints["hash"]
+    distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
+    near = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
+    # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
+    copies = find_copies(prints["thumbnail"][first], prints["aspect"][first])
+    rows, columns = np.concatenate([near, copies.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
 
@@ -86,8 +103,8 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> list[str]:
     memory of earlier splits these two force a third: the part must be a function of the photo alone (each photo could
     have been the only one), so where near-duplicates draw different parts, some of them must be left out. The majority
     of the group stays; at a tie test goes before validation before train, for test is the yardstick. So what adding a
-    near-duplicate can do is to put an old photo aside or bring it back, never to carry it across. This is rare,
-    since near-duplicates nearly always share their coarse hash: 8 of 3432 real photos, the mean over 20 draws.
+    near-duplicate can do is to put an old photo aside or bring it back, never to carry it across. Of 3432
+    real photos that costs 67; most are turned or cropped copies, whose coarse hash differs (without them it is 10).
     """
     votes: dict[int, Counter[str]] = {}
     for group, part in zip(groups, parts, strict=True):

@@ -27,7 +27,7 @@ class Photo:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    hash: np.uint64 | None = None
+    fingerprint: np.void | None = None  # by which copies are found, see groups.py
     group: str = ""
     part: str = ""
     row: int = -1  # in the file of all squares, while ingest runs

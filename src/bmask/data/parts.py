@@ -19,9 +19,10 @@ def assign_parts(photos: list[Photo], settings: Ingest) -> dict[str, int]:
     Raises:
         DataError: a part of a domain would be empty.
     """
-    numbers = find_groups(np.array([photo.hash for photo in photos]), settings.near_duplicates)
+    prints = np.array([photo.fingerprint for photo in photos])
+    numbers = find_groups(prints, settings.near_duplicates)
     names = group_names(numbers, [photo.sha256 for photo in photos])
-    parts = settle(numbers, [part_of(photo.hash, settings.test, settings.validation) for photo in photos])
+    parts = settle(numbers, [part_of(hash_, settings.test, settings.validation) for hash_ in prints["hash"]])
     stays: dict[str, Photo] = {}
     next_index: Counter[tuple[str, str]] = Counter()
     for photo, group, part in zip(photos, names, parts, strict=True):

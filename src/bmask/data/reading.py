@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from bmask.data.groups import perceptual_hash
+from bmask.data.groups import fingerprint
 from bmask.data.manifest import Photo
 from bmask.data.matching import square
 from bmask.data.photos import decode_image, stored_size
@@ -33,7 +33,7 @@ def inspect(entry: Entry) -> Photo:
 
 
 def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
-    """Decodes a photo: fills in its hash and its size after EXIF orientation, and gives its square at `photo.side`.
+    """Decodes a photo: fills in its fingerprint and its upright size, and gives its square at `photo.side`.
 
     Returns:
         uint8 (S, S, 3), S = load_size; None when the photo is refused, with the reason filled in.
@@ -41,7 +41,7 @@ def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
     try:
         content = photo.entry.read()
         image, (photo.width, photo.height) = decode_image(content, ENOUGH)
-        photo.hash = perceptual_hash(np.asarray(image.convert("L")))
+        photo.fingerprint = fingerprint(np.asarray(image.convert("L")))
         if min(image.size) < min(2 * photo.side, photo.width, photo.height):
             image = decode_image(content, 2 * photo.side)[0]
     except DataError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bmask.data.arrays import ArrayFile
+from bmask.data.groups import FINGERPRINT
 from bmask.data.manifest import Photo
 from bmask.data.parallel import cores
 from bmask.data.reading import read_square
@@ -86,11 +87,12 @@ class _Worker:
                 self._bury(photo)
                 return self.read(photos[number + 1 :])
 
-    def _take(self, photo: Photo, found: list[int] | None, reason: str, error: list | None) -> None:
+    def _take(self, photo: Photo, found: list | None, reason: str, error: list | None) -> None:
         if error:
             raise OSError(*error)
         if found:
-            photo.width, photo.height, photo.hash = *found[:2], np.uint64(found[2])
+            photo.width, photo.height = found[:2]
+            photo.fingerprint = np.frombuffer(bytes.fromhex(found[2]), FINGERPRINT)[0]
         else:
             photo.reason, photo.side = reason, 0
 
@@ -129,7 +131,8 @@ def _serve() -> None:
                 _read(photo, squares, settings)
             except OSError as problem:  # the disk of the squares; a photo's own is its reason
                 error = [problem.errno, problem.strerror]
-            found = None if photo.hash is None else [photo.width, photo.height, int(photo.hash)]
+            known = photo.fingerprint
+            found = None if known is None else [photo.width, photo.height, known.tobytes().hex()]
             print(json.dumps([found, photo.reason, error]), flush=True)
 
 

@@ -1,0 +1,129 @@
+"""How well near-duplicates are kept on one side of the split, by planted copies and by a second detector.
+
+    python benchmarks/leaks.py [--photos FOLDER] [--sample 300] [--drawn 1200]
+
+FOLDER holds two folders of photos, one a domain. Prints markdown tables; `hash` is grouping by the hash alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from keypoints import find_pairs
+from planted import changes
+
+from bmask.data.faces import KINDS, draw_face
+from bmask.data.groups import find_groups, fingerprint, part_of, settle
+from bmask.data.photos import decode
+from bmask.errors import DataError
+from bmask.sections import Ingest
+
+LIMIT = Ingest().near_duplicates
+LONGEST = 256  # px of the shorter side that is kept in memory
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--photos", type=Path, help="a folder with a folder of photos for each domain")
+    options.add_argument("--sample", type=int, default=300, help="photos to plant copies of, of each set")
+    options.add_argument("--drawn", type=int, default=1200, help="faces to draw")
+    given = options.parse_args()
+    faces = drawn(given.drawn)
+    planted("drawn", faces, given.sample)
+    strangers(faces)
+    if given.photos:
+        photos = real(given.photos)
+        planted("real", photos, given.sample)
+        standing(photos)
+
+
+def drawn(count: int) -> list[np.ndarray]:
+    """Different people all, every other one masked."""
+    kinds = [KINDS[i // 2 % len(KINDS)] if i % 2 else None for i in range(count)]
+    faces = [draw_face((7, i % 2, i), 96, kind, None) for i, kind in enumerate(kinds)]
+    return [face.masked if kind else face.unmasked for face, kind in zip(faces, kinds, strict=True)]
+
+
+def real(folder: Path) -> list[np.ndarray]:
+    photos = []
+    for path in sorted(path for path in folder.glob("*/*") if path.is_file()):
+        try:
+            photo = decode(path, LONGEST)
+        except DataError:
+            continue
+        scale = LONGEST / min(photo.shape[:2])
+        if scale < 1:
+            photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        photos.append(photo)
+    return photos
+
+
+def grouped(prints: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Groups and parts of every photo, by the hash alone and by all there is."""
+    alone = prints.copy()
+    alone["thumbnail"] = 0  # aligns with nothing
+    settings = Ingest()
+    own = [part_of(value, settings.test, settings.validation) for value in prints["hash"]]
+    groups = {"hash": find_groups(alone, LIMIT), "all": find_groups(prints, LIMIT)}
+    return {name: (labels, np.array(settle(labels, own))) for name, labels in groups.items()}
+
+
+def prints_of(photos: list[np.ndarray]) -> np.ndarray:
+    return np.array([fingerprint(np.ascontiguousarray(photo)) for photo in photos])
+
+
+def planted(name: str, photos: list[np.ndarray], sample: int) -> None:
+    rng = np.random.default_rng(0)
+    chosen = [photos[i] for i in rng.choice(len(photos), min(sample, len(photos)), replace=False)]
+    originals, count = prints_of(chosen), len(chosen)
+    print(f"\n{name}: {count} photos and one copy of each, share that is joined, pairs in two parts of the split\n")
+    print("| change | joined, hash | joined | apart, hash | apart |\n|---|---|---|---|---|")
+    for kind, change in changes().items():
+        found = grouped(np.concatenate([originals, prints_of([change(photo, rng) for photo in chosen])]))
+        share = {how: np.mean(labels[:count] == labels[count:]) for how, (labels, _) in found.items()}
+        pairs = [(i, i + count) for i in range(count)]
+        apart = {how: straddling(parts, pairs) for how, (_, parts) in found.items()}
+        print(f"| {kind} | {share['hash']:.3f} | {share['all']:.3f} | {apart['hash']} | {apart['all']} |", flush=True)
+
+
+def strangers(photos: list[np.ndarray]) -> None:
+    """Of photos that show different people all, every pair that is joined is a false one."""
+    for how, (labels, parts) in grouped(prints_of(photos)).items():
+        pairs, sizes = len(joined(labels)), np.bincount(labels)
+        aside = (parts == "").sum()
+        print(f"\n{how}: {len(photos)} strangers, {pairs} pairs joined, largest group {sizes.max()}, set aside {aside}")
+
+
+def standing(photos: list[np.ndarray]) -> None:
+    """Real photos as they are, beside what the second detector finds among them."""
+    start = time.perf_counter()
+    found = grouped(prints_of(photos))
+    seconds = time.perf_counter() - start
+    second = find_pairs(photos)
+    print(f"\n{len(photos)} photos, nothing planted; the second detector finds {len(second)} pairs")
+    print(f"(fingerprints and both groupings: {seconds:.0f} s)\n")
+    print("| grouping | groups | largest | set aside | pairs | also second | second alone | second, in two parts |")
+    print("|---|---|---|---|---|---|---|---|")
+    for how, (labels, parts) in found.items():
+        sizes, pairs = np.bincount(labels), joined(labels)
+        aside = (parts == "").sum()
+        row = [how, len(sizes), sizes.max(), aside, len(pairs), len(pairs & second), len(second - pairs)]
+        print("| " + " | ".join(map(str, [*row, straddling(parts, second)])) + " |", flush=True)
+
+
+def joined(labels: np.ndarray) -> set[tuple[int, int]]:
+    members = [np.flatnonzero(labels == group) for group in np.flatnonzero(np.bincount(labels) > 1)]
+    return {pair for group in members for pair in combinations(group.tolist(), 2)}
+
+
+def straddling(parts: np.ndarray, pairs) -> int:
+    return sum(parts[i] != parts[j] and parts[i] != "" and parts[j] != "" for i, j in pairs)
+
+
+if __name__ == "__main__":
+    main()
