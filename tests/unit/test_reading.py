@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, Split
-from bmask.data.groups import distance, part_of, perceptual_hash, settle
+from bmask.data.groups import MIRROR, part_of, perceptual_hash, settle
 from bmask.data.manifest import Photo
 from bmask.data.matching import matched_sides
 from bmask.data.sources import Entry
@@ -65,6 +65,11 @@ def decoded(path: Path, enough: int) -> Image.Image:
         shorter = min(image.size)
         image.draft(None, tuple(-(-side * enough // shorter) for side in image.size))
         return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def distance(one: np.uint64, other: np.uint64) -> int:
+    """Bits in which two hashes differ, mirrored or not, whichever is less."""
+    return min(int(one ^ other).bit_count(), int(one ^ other ^ MIRROR).bit_count())
 
 
 def manifest(out: Path) -> list[list[str]]:

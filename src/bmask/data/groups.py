@@ -53,12 +53,6 @@ def perceptual_hash(photo: np.ndarray) -> np.uint64:
     return _bits(dctn(area_average(grey, THUMBNAIL), norm="ortho")[1:9, 1:9] > FLAT)
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Bits in which two hashes differ, mirrored or not, whichever is less. Broadcasts."""
-    difference = one ^ other
-    return np.minimum(np.bitwise_count(difference), np.bitwise_count(difference ^ MIRROR))
-
-
 def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
     """Joins photos that show the same picture, and what they are joined to (single linkage).
 
