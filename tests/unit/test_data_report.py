@@ -22,10 +22,10 @@ def run(source: Path, out: Path, **options) -> str:
 
 
 @pytest.fixture(scope="module")
-def source(drawn_set, tmp_path_factory) -> Path:
+def source(few_faces, tmp_path_factory) -> Path:
     """Drawn faces without truth, some of them refused."""
     folder = tmp_path_factory.mktemp("reported") / "photos"
-    shutil.copytree(drawn_set, folder, ignore=shutil.ignore_patterns("truth"))
+    shutil.copytree(few_faces, folder, ignore=shutil.ignore_patterns("truth"))
     for number in range(4):
         (folder / "masked" / f"<i>Anna Müller {number}.jpg").write_bytes(b"no picture")
     return folder
@@ -88,6 +88,13 @@ def test_a_source_with_labels_shows_how_often_the_rules_are_right(embedded):
     text = (embedded / "report.html").read_text(encoding="utf-8")
     assert re.search(r"skin coloured mask</b>.*?\d+ of \d+</td><td>\d+ of \d+", text, re.DOTALL)
     assert "several people" in text
+
+
+def test_it_says_how_well_the_domains_are_told_apart_unless_there_are_too_few_photos(embedded, page):
+    shown = re.findall(r">(size of the file|spectrum|compression|border)</span>.*?<span>([\d.]+)%</span>",
+                       (embedded / "report.html").read_text(encoding="utf-8"), re.DOTALL)  # fmt: skip
+    assert len(shown) == 4 and all(35 < float(share) < 65 for _, share in shown), shown
+    assert "Not measured: it needs 100 training photos of each domain" in page[0]
 
 
 def test_a_histogram_shows_shares_and_counts_what_lies_outside_to_the_ends():

@@ -307,7 +307,8 @@ def test_the_data_digest_and_the_report_of_the_photos_are_with_the_run_and_the_d
     assert run.inputs.dataset_inputs[0].dataset.digest == place.digest[:36]
     (version,) = connect().search_model_versions(f"name = '{NAME}'")
     assert version.tags["data_digest"] == place.digest
-    assert connect().get_logged_model(version.model_id).tags["data_digest"] == place.digest
+    logged = connect().get_logged_model(run.data.tags["bmask.model_id"])
+    assert logged.tags["data_digest"] == place.digest
     assert [item.path for item in connect().list_artifacts(run.info.run_id, "data")] == ["data/report.html"]
 
 

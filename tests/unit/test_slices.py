@@ -50,11 +50,11 @@ def run(source: Path, out: Path) -> Split:
     return Split.open(out)
 
 
-def test_rules_label_what_the_source_does_not(drawn_set, tmp_path):
-    own = run(drawn_set, tmp_path / "own")
+def test_rules_label_what_the_source_does_not(few_faces, tmp_path):
+    own = run(few_faces, tmp_path / "own")
     assert {"surgical", "cap"} <= set().union(*own.slices("train"))
     bare = tmp_path / "bare"
-    shutil.copytree(drawn_set, bare, ignore=shutil.ignore_patterns("truth"))
+    shutil.copytree(few_faces, bare, ignore=shutil.ignore_patterns("truth"))
     split = run(bare, tmp_path / "ruled")
     found = set().union(*(labels for part in PARTS for labels in split.slices(part)))
     assert found and found <= {rule.label for rule in RULES}
