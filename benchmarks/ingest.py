@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SIDE = 72  # px, the embedded default of ingest.load_size
-PHASES = ("read_squares", "assign_parts", "write_parts", "write_manifest", "digest")
+PHASES = ("read_squares", "assign_parts", "write_parts", "assign_slices", "write_manifest", "digest", "data_report")
 
 
 def main() -> None:
@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     parser.add_argument("--run", choices=["plain", "ours"], help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.photos < 1000:
+        parser.error("--photos: a tenth of them must fill a split; 1000 at least")
     with tempfile.TemporaryDirectory(prefix="bmask-bench-", dir=args.folder and args.folder.parent) as scratch:
         folder = args.folder or Path(scratch) / "photos"
         if args.run:
