@@ -52,6 +52,8 @@ def main() -> None:
 
 
 def _row(args: argparse.Namespace, options: SystemOptions, device: str) -> dict[str, object]:
+    # First, while this process is small: on Linux a child's peak begins at what its parent holds.
+    peaks = {f"{name}_gb": _peak_alone(name) for name in ("plain", "ours")} if args.memory else {}
     found = _pair(args, _plain(args, options, device), _ours(args, options, device), device).summary()
     row: dict[str, object] = {
         "system": options.system + (str(options.scheme) if isinstance(options, AttentionGANOptions) else ""),
@@ -62,8 +64,7 @@ def _row(args: argparse.Namespace, options: SystemOptions, device: str) -> dict[
         **found,
         "images_per_s": args.batch / found["s_per_step"],
     }
-    if args.memory:
-        row |= {f"{name}_gb": _peak_alone(name) for name in ("plain", "ours")}
+    row |= peaks
     if torch.device(device).type == "cuda":
         row["share_of_bf16_rate"] = _flops(args, options) / found["s_per_step"] / _bf16_rate(device)
     return row
