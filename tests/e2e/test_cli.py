@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -156,7 +157,9 @@ def test_logging_a_training_that_is_not_there_ends_with_3(run, monkeypatch, tmp_
 
 def test_an_interrupted_command_ends_with_130_and_says_how_to_go_on(tmp_path):
     drawing = [sys.executable, "-m", "bmask", "draw", "faces", "--masked", "2000", "--unmasked", "2000", "--size", "64"]
-    child = subprocess.Popen(drawing, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell may ignore it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen(drawing, cwd=tmp_path, preexec_fn=heard, **pipes)
     while not list(tmp_path.rglob("*.png")):
         assert child.poll() is None, child.stderr.read()
         time.sleep(0.05)

@@ -67,8 +67,9 @@ def test_matching_takes_away_what_two_sources_give_away(unlike, tmp_path):
 
 @pytest.fixture(scope="module")
 def alike(embedded) -> np.ndarray:
-    """uint8 (200, S, S, 3): unmasked photos of one distribution; the tests change the first hundred."""
-    return np.concatenate([Split.open(embedded).photos("unmasked", part) for part in PARTS])[:200]
+    """uint8 (200, S, S, 3): photos of both domains, shuffled; the tests change the first hundred."""
+    photos = np.concatenate([Split.open(embedded).photos(domain, part) for domain in DOMAINS for part in PARTS])
+    return np.random.default_rng(3).permutation(photos)[:200]
 
 
 def framed(photo: np.ndarray) -> np.ndarray:
