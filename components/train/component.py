@@ -33,11 +33,10 @@ def train(
     """
     from pathlib import Path
 
-    from bmask.kubeflow.inside import last_losses, log_numbers, params_of, result
+    from bmask.kubeflow.inside import last_losses, log_numbers, on_gpus, params_of, result
     from bmask.train import train as stage
 
-    processes = max(gpus, train.get("processes", 1))
-    params = params_of([model], ingest=ingest, train={**train, "processes": processes}, s3=s3)
+    params = params_of([model], ingest=ingest, train=on_gpus(train, gpus), s3=s3)
     stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
     trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
     log_numbers(losses, last_losses(trained.path))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmask.errors import ParamsError
 from bmask.files import write_json
-from bmask.kubeflow.inside import log_numbers, params_of, training_folder
+from bmask.kubeflow.inside import log_numbers, on_gpus, params_of, training_folder
 from bmask.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,3 +69,9 @@ def test_numbers_alone_are_logged(tree: dict):
         log_numbers(metrics, {"deep": tree, "x_low": 1.0})
         assert json.loads(Path(metrics.path).read_text()) == metrics.logged
     assert metrics.logged == {f"deep.{k}": float(v) for k, v in tree.items() if not isinstance(v, str)}
+
+
+def test_a_task_trains_in_a_process_for_each_of_its_gpus_or_in_more_where_the_params_say_so():
+    assert on_gpus({}, 0)["processes"] == on_gpus({}, 1)["processes"] == 1
+    assert on_gpus({"seed": 2}, 4) == {"seed": 2, "processes": 4}
+    assert on_gpus({"processes": 3}, 1.0)["processes"] == 3

@@ -22,6 +22,11 @@ def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any])
     return parse_params(_whole({**sections, "models": named}), "the task's parameters")
 
 
+def on_gpus(train: dict[str, Any], gpus: int) -> dict[str, Any]:
+    """The section `train` for a task that has so many GPUs: a process for each, or more where the section says so."""
+    return {**train, "processes": max(gpus, train.get("processes", 1))}
+
+
 def _whole(tree: Any) -> Any:
     """Kubeflow carries numbers as doubles, so that 8 may arrive as 8.0; where a share is meant, 1 is as good as 1.0."""
     if isinstance(tree, dict):
