@@ -112,7 +112,9 @@ class PlainStep:
         return losses
 
     def _precision(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.switches.bf16)
+        if not self.switches.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
 
 def _name_the_norm(network: nn.Module) -> None:
