@@ -31,7 +31,7 @@ from bmask.progress import say
 from bmask.sections import Model
 from bmask.tracking import Tracker
 from bmask.training import checkpoint
-from bmask.training.distributed import Lost, joined, started_by_torchrun
+from bmask.training.distributed import Lost, World, joined, started_by_torchrun
 from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.loop import train as run_loop
 from bmask.training.options import LoopOptions
@@ -126,28 +126,41 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     recipe = _recipe(params, model)
     photos, _ = _photos(augment_folder)
     options = _loop_options(params, recipe)
-    batch, warmup, timed = options.batch_size, 2, 5
+    processes, warmup, timed = params.train.processes, 2, 5
 
     def seconds(steps: int) -> float:
-        short = {"epochs": 1, "constant_epochs": 1, "epoch_photos": steps * batch, "sample_every": 2}
+        short = {
+            "epochs": 1,
+            "constant_epochs": 1,
+            "epoch_photos": steps * batch,
+            "sample_every": 2,
+            "batch_size": batch,
+        }
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             shown = torch.zeros(1, 3, options.image_size, options.image_size)
             run_loop(recipe.network, photos, shown, LoopOptions(**{**asdict(options), **short}), Path(folder), {})
             return time.monotonic() - began
 
-    seconds(warmup)
-    step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
-    per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // batch)
+    try:
+        batch = World(size=processes).share(options.batch_size).stop  # what one of them works on
+        seconds(warmup)
+        step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
+    except (Diverged, OutOfMemory) as error:
+        raise TrainingError(f"models.{model}: {error}") from None
+    except ValueError as error:
+        raise DataError(f"models.{model}: {error}") from None
+    per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // options.batch_size)
     device = pick_device(options.device)
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
     else:
         memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"
     total = options.epochs * per_epoch
+    shared = f" in {processes} processes (one was measured, alone, with its {batch})" if processes > 1 else ""
     return (
         f"{model}: {recipe.network.system} on {device} in {pick_precision(options.precision, device)},"
-        f" {options.epochs} epochs of {per_epoch} steps with batch {batch};"
+        f" {options.epochs} epochs of {per_epoch} steps with batch {options.batch_size}{shared};"
         f" {step:.3f} s a step, about {total * step / 60:.1f} minutes in all, {memory}"
     )
 

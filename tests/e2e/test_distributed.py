@@ -283,6 +283,19 @@ def test_the_checkpoint_of_another_number_of_processes_is_refused_and_the_differ
     assert len(place.checkpoints()) == 2  # the old one stays
 
 
+def test_processes_that_do_not_meet_say_where_and_end(tmp_path: Path, store_template: Path):
+    place = Place(tmp_path, store_template)
+    alone = environment() | {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [*TORCHRUN[:1], "-m", "bmask", "train", "unmasker"], cwd=tmp_path, env=alone, capture_output=True, text=True
+    )
+    assert done.returncode == 4, done.stderr
+    assert "the 2 processes of this training do not meet at 127.0.0.1:?" in done.stderr
+    assert "start all of them by torchrun" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not place.checkpoints()
+
+
 @pytest.mark.slow
 def test_what_the_first_process_alone_runs_into_is_the_launchers_answer(tmp_path: Path, store_template: Path):
     """A disk that cannot be written: its sentence and its code, no traceback, and the other process does not wait."""

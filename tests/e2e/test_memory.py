@@ -56,6 +56,14 @@ def test_a_batch_that_does_not_fit_ends_with_numbers_a_remedy_and_exit_code_4(cr
     assert run.data.tags["bmask.failure"] in told
 
 
+def test_a_dry_run_that_does_not_fit_says_the_same(crowded: Path):
+    command = [sys.executable, "-c", LIMITED, "250", "train", "large", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 4, done.stderr[-3000:]
+    assert "models.large: 8 photos of 64 px at a time take more memory than cpu has" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_the_remedy_that_the_message_names_helps(crowded: Path, store):
     """In 8 parts the same training fits where the whole batch did not."""

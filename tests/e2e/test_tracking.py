@@ -492,6 +492,15 @@ def test_a_dry_run_says_how_long_and_leaves_nothing(workplace):
     assert sorted(path for path in workplace.rglob("*")) == before
 
 
+def test_a_dry_run_for_several_processes_measures_the_share_of_one(workplace):
+    params = tiny_params(epochs=10, batch_size=4, train={"processes": 2})
+    told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"))
+    assert "10 epochs of 3 steps with batch 4 in 2 processes (one was measured, alone, with its 2)" in told
+    odd = tiny_params(batch_size=3, train={"processes": 2})
+    with pytest.raises(DataError, match=r"models\.unmasker: schedule\.batch_size 3 cannot be shared by 2 processes"):
+        dry_run(odd, "unmasker", Path("results/ingest"), Path("results/augment"))
+
+
 def test_the_fixtures_have_the_shape_that_the_stages_write(split_folder):
     from bmask.data.dataset import Split
 

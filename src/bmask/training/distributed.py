@@ -20,12 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bmask.errors import TrainingError
+
 PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
 LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
 
 
-class Lost(RuntimeError):
-    """Another process of this training is gone."""
+class Lost(TrainingError):
+    """Another process of this training is gone, or was never found."""
 
 
 class World:
@@ -104,8 +106,14 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with _explained():
+    try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise Lost(
+            f"the {os.environ['WORLD_SIZE']} processes of this training do not meet at {place} ({_told(error)});"
+            " start all of them by torchrun, with one --rdzv-endpoint that each of them reaches"
+        ) from None
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
@@ -117,9 +125,13 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = re.sub(r"^\[.*?\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
         time.sleep(LINGER)
         raise Lost(
-            f"another process of this training is gone or cannot be reached ({told});"
+            f"another process of this training is gone or cannot be reached ({_told(error)});"
             " start all of them again: they go on from the last checkpoint"
         ) from None
+
+
+def _told(error: Exception) -> str:
+    """torch's first sentence, without its marks."""
+    return re.sub(r"^\[.*?\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]
