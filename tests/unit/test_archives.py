@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import os
@@ -11,10 +12,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,11 +26,12 @@ from bmask.data.listing import Listing
 from bmask.errors import DataError
 from tiny import full_disk
 
+MODES = ["w", "w:gz", "w:bz2", "w:xz", "w:zst"]
 PHOTO = b"\x89 not really a photo" * 20
 
 
 def tar(members: list[tarfile.TarInfo | tuple[str, bytes]], path: Path, mode: str = "w") -> Path:
-    with tarfile.open(path, mode, errors="surrogateescape") as archive:
+    with writing(path, mode) as archive:
         for member in members:
             info, content = member if isinstance(member, tuple) else (member, b"")
             if isinstance(info, str):
@@ -36,6 +39,16 @@ def tar(members: list[tarfile.TarInfo | tuple[str, bytes]], path: Path, mode: st
                 info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return path
+
+
+@contextlib.contextmanager
+def writing(path: Path, mode: str) -> Iterator[tarfile.TarFile]:
+    checked = {zstd.CompressionParameter.checksum_flag: 1}
+    packed = zstd.open(path, "wb", options=checked) if mode == "w:zst" else contextlib.nullcontext()
+    with packed as file:
+        plain = mode if file is None else "w"
+        with tarfile.open(path, plain, fileobj=file, errors="surrogateescape") as archive:
+            yield archive
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -74,7 +87,7 @@ def opened(tmp_path: Path) -> Callable[[Path], Listing]:
     return unpack_alone
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_tar_of_any_compression_is_known_by_its_content(opened, tmp_path, monkeypatch, mode, form):
     monkeypatch.setattr(tarfile.TarFile, "format", form)
@@ -202,7 +215,7 @@ def test_names_of_no_stated_encoding_are_the_bytes_that_a_folder_would_show(open
     assert contents(opened(path)) == {"masked/äcaf\udce9.png": b"1"}
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_tar_that_is_cut_off_anywhere_is_refused_as_a_whole(tmp_path, mode):
     whole = tar([(f"masked/{n}.png", os.urandom(700)) for n in range(4)], tmp_path / "whole", mode).read_bytes()
     end = len(whole) - (2 * tarfile.BLOCKSIZE if mode == "w" else 1)
@@ -217,7 +230,7 @@ def test_a_tar_that_is_cut_off_anywhere_is_refused_as_a_whole(tmp_path, mode):
             unpack(path, tmp_path / f"into{number}", "photos")
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_tar_with_a_flipped_byte_gives_its_photos_or_a_refusal(tmp_path, mode):
     photos = {f"masked/{n}.png": os.urandom(700) for n in range(4)}
     whole = tar(list(photos.items()), tmp_path / "whole", mode).read_bytes()
@@ -251,7 +264,7 @@ def test_a_zip_that_states_more_than_the_ratio_allows_is_refused_unopened(tmp_pa
     assert not list((tmp_path / "into").iterdir())
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", MODES[1:])
 def test_a_tar_is_left_when_it_has_given_more_than_the_ratio_allows(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(archives, "SMALL", 3 << 20)
     path = tar([(f"masked/{n}.png", bytes(2 << 20)) for n in range(9)], tmp_path / "photos.tar", mode)

@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from backports import zstd
+
 from bmask.data.listing import Listing, printable, unusual
 from bmask.data.photos import MAX_BYTES
 from bmask.errors import DataError
@@ -33,9 +35,16 @@ MAX_RATIO = 100  # of what is unpacked to the archive itself; photos hardly shri
 SMALL = 1 << 30  # bytes that may come out of any archive, whatever the ratio
 MAX_HEADER = 1 << 20  # bytes; tarfile takes a long name into memory whole
 CHUNK = 1 << 20
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x5d\0\0": lzma.open}
+COMPRESSED = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x5d\0\0": lzma.open,
+    b"\x28\xb5\x2f\xfd": zstd.open,  # refuses windows above 128 MB (zstd --long=28 and more)
+}
 LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
+FORMATS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstd.ZstdError)
+DAMAGE = (*FORMATS, EOFError, OSError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Member:
 
 
 def unpack(archive: Path, folder: Path, called: str) -> Listing:
-    """Writes the files of a .zip or .tar (plain or by gzip, bzip2, xz; told by content, not by name) to a new folder.
+    """Writes the files of a .zip or .tar (plain or by gzip, bzip2, xz, zstd; by content, not by name) to a new folder.
 
     Memory grows with the number of members and not with their sizes. `called` is the archive's name in errors.
 
@@ -142,7 +151,7 @@ def _members(archive: Path, called: str, allowed: int) -> Iterator[Iterator[Memb
                     raise too_large
                 yield _of_zip(opened)
         else:
-            raise DataError(f"{what} is no folder, .zip or .tar (plain or by gzip, bzip2, xz); name one of these")
+            raise DataError(f"{what} is no folder, .zip or .tar (plain or by gzip, bzip2, xz, zstd); name one of these")
     except (*DAMAGE, _CutOff) as error:
         raise DataError(f"{what} is damaged or cut off ({type(error).__name__}: {error}); fetch it again") from None
 
