@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from bmask.data import fetching, objects
+from bmask.data import fetching, objects, revisions
 from bmask.data.fetching import fetched
 from bmask.data.listing import Listing
+from bmask.data.revisions import fetched_revision
 from bmask.errors import DataError
 from bmask.params import Params
+from repository import Repository
 from s3 import WRITER, Server, free_ports, s3_server
 
 SETTINGS = Params().s3
@@ -103,6 +106,44 @@ def test_a_fetch_that_is_killed_goes_on_with_what_is_missing(s3, asked, kept):
     process.wait()
     there = len(kept())
     with fetched(URL, SETTINGS, "ingest.source") as listing:
+        assert contents(listing) == photos
+    assert len(asked) == len(photos) - there
+    assert kept() == []
+
+
+@pytest.mark.parametrize("tracked", [False, True], ids=["git", "dvc"])
+def test_a_revision_that_was_interrupted_goes_on_with_what_is_missing(tracked, tmp_path, monkeypatch, kept):
+    repository = Repository(tmp_path / "repository")
+    photos = {f"masked/{number:02}.png": os.urandom(1000) for number in range(40)}
+    for name, content in photos.items():
+        path = repository.folder / "faces" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if tracked:
+        repository.run("dvc", "init", "-q")
+        repository.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+        repository.run("dvc", "add", "-q", "faces")
+        repository.run("dvc", "push", "-q")
+        shutil.rmtree(repository.folder / ".dvc/cache")
+        shutil.rmtree(repository.folder / "faces")
+    commit, asked, save = repository.commit(), [], revisions._Inside.save
+
+    def noted(self, item, path):
+        asked.append(item.name)
+        if interrupted and len(asked) > 15:
+            raise KeyboardInterrupt
+        save(self, item, path)
+
+    monkeypatch.setattr(revisions._Inside, "save", noted)
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt), fetched_revision(str(repository.folder), "main", "faces", SETTINGS):
+        pass
+    there = len(kept())
+    assert 0 < there < len(photos)
+    asked.clear()
+    interrupted = False
+    with fetched_revision(str(repository.folder), "main", "faces", SETTINGS) as (found, listing):
+        assert found == commit
         assert contents(listing) == photos
     assert len(asked) == len(photos) - there
     assert kept() == []

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from PIL import Image
 from bmask.data import objects
 from bmask.data.dataset import Split
 from bmask.data.fetching import fetched
-from bmask.data.revisions import fetch_revision, pin_revision
+from bmask.data.revisions import fetched_revision, pin_revision
 from bmask.errors import DataError
 from bmask.ingest import ingest
 from bmask.params import Params, parse_params
@@ -276,7 +277,7 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
     "hostile",
     ["../evil.png", *(pytest.param(name, marks=pytest.mark.slow) for name in ("a/../../../evil.png", "/evil.png"))],
 )
-def test_a_list_of_files_that_climbs_out_writes_nothing_outside(tmp_path, hostile):
+def test_a_list_of_files_that_climbs_out_writes_nothing_outside(tmp_path, hostile, monkeypatch):
     repository = Repository(tmp_path / "repository")
     (repository.folder / "faces/masked").mkdir(parents=True)
     (repository.folder / "faces/masked/a.png").write_bytes(b"a photo")
@@ -292,8 +293,12 @@ def test_a_list_of_files_that_climbs_out_writes_nothing_outside(tmp_path, hostil
     tracked.write_text(re.sub(r"md5: \w+\.dir", f"md5: {digest}.dir", tracked.read_text()))
     repository.commit()
     (tmp_path / "x/y").mkdir(parents=True)
-    with contextlib.suppress(DataError):
-        fetch_revision(str(repository.folder), "", "faces", tmp_path / "x/y/photos", Params().s3)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "x/y"))
+    with (
+        contextlib.suppress(DataError),
+        fetched_revision(str(repository.folder), "", "faces", Params().s3) as (_, found),
+    ):
+        assert not found.files
     assert not list(tmp_path.rglob("evil.png"))
     assert not Path("/evil.png").exists()
 
@@ -305,9 +310,9 @@ def test_a_link_in_a_revision_is_not_followed_out_of_it(tmp_path):
     (repository.folder / "faces/link.png").symlink_to(tmp_path / "secret")
     (repository.folder / "faces/linked").symlink_to(tmp_path)
     repository.commit()
-    fetch_revision(str(repository.folder), "", "faces", tmp_path / "photos", Params().s3)
-    found = [path for path in (tmp_path / "photos").rglob("*") if path.is_file()]
-    assert not [path for path in found if path.is_symlink() or path.read_text() == "mine"]
+    with fetched_revision(str(repository.folder), "", "faces", Params().s3) as (_, found):
+        assert sorted(found.files) == ["link.png", "linked"]
+        assert not [path for path in found.files.values() if path.is_symlink() or path.read_text() == "mine"]
 
 
 @pytest.fixture(scope="module")

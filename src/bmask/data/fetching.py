@@ -1,4 +1,5 @@
-"""All objects below a prefix, on this disk. An interrupted fetch goes on with what is missing.
+"""What lies elsewhere, on this disk: the objects below a prefix, or the files of a revision. An interrupted fetch goes
+on with what is missing.
 
 An object is kept in a file whose name is the hash of its address, ETag and size, and which appears when it is whole. So
 what is there is whole and is what the server has now, whoever was interrupted when, and needs no record beside it. The
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from bmask.data.listing import Listing, unusual
 from bmask.data.objects import WORKERS, Object, Prefix
@@ -40,23 +42,34 @@ def fetched(url: str, settings: S3, field: str) -> Iterator[Listing | Path]:
     objects, alone = source.objects(), None
     if not objects and not (alone := source.itself()):
         raise DataError(f"{field} {url}: there are no objects below it; put the photos there or correct {field}")
-    with _kept_folder(f"{source.client.meta.endpoint_url} {url}") as folder:
-        if alone:
-            (path,) = _fetch(source, [alone], folder).values()
-            yield path
-            return
-        refused = {item.name: reason for item in objects if (reason := _refusal(item))}
-        files = _fetch(source, [item for item in objects if item.name not in refused], folder)
-        yield Listing(files, list(refused.items()))
+    with kept_folder(f"{source.client.meta.endpoint_url} {url}") as folder:
+        yield fetch(source, [alone], folder).files[""] if alone else fetch(source, objects, folder)
+
+
+class Place(Protocol):
+    """Where objects are. `save` is called by many threads; the file it writes is whole or not there."""
+
+    url: str
+
+    def save(self, item: Object, path: Path) -> None: ...
+
+
+def fetch(source: Place, objects: list[Object], folder: Path) -> Listing:
+    """Saves what the folder does not hold yet, with a progress bar. What no photo can be is refused."""
+    refused = {item.name: reason for item in objects if (reason := _refusal(item))}
+    files = _fetch(source, [item for item in objects if item.name not in refused], folder)
+    return Listing(files, list(refused.items()))
 
 
 def _refusal(item: Object) -> str:
+    if not item.name:
+        return ""  # an archive
     if item.size > MAX_BYTES:
         return f"has {item.size} bytes; a photo has at most {MAX_BYTES}"
     return unusual(item.name)
 
 
-def _fetch(source: Prefix, objects: list[Object], folder: Path) -> dict[str, Path]:
+def _fetch(source: Place, objects: list[Object], folder: Path) -> dict[str, Path]:
     files = {item.name: folder / _file_name(item) for item in objects}
     missing = [item for item in objects if not _is_whole(files[item.name], item)]
     if len(missing) < len(objects):
@@ -80,11 +93,12 @@ def _file_name(item: Object) -> str:
 
 
 def _is_whole(path: Path, item: Object) -> bool:
-    return path.is_file() and path.stat().st_size == item.size  # the size: a machine that stopped may have lost blocks
+    """By its size too: a machine that stopped may have lost blocks. -1 where it is not known."""
+    return path.is_file() and path.stat().st_size == (item.size if item.size >= 0 else path.stat().st_size)
 
 
 @contextmanager
-def _kept_folder(of: str) -> Iterator[Path]:
+def kept_folder(of: str) -> Iterator[Path]:
     """A folder that is the same for the same `of`, removed when the block ends well and kept when it does not.
 
     While another process has it, a temporary one takes its place.

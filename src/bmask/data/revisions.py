@@ -6,19 +6,24 @@ folder. DVC's files come from the remote that the repository names, with the cre
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bmask.data.objects import SCHEME, region_of
+from bmask.data.fetching import fetch, kept_folder
+from bmask.data.listing import Listing
+from bmask.data.objects import SCHEME, Object, region_of
 from bmask.errors import DataError
-from bmask.progress import say
+from bmask.files import fresh_file
 from bmask.sections import S3
 
 if TYPE_CHECKING:
+    from dvc.fs import DVCFileSystem
     from dvc.repo import Repo
 
 
@@ -28,15 +33,14 @@ def pin_revision(repository: str, revision: str = "") -> str:
         return repo.get_rev()
 
 
-def fetch_revision(repository: str, revision: str, source: str, folder: Path, s3: S3) -> str:
-    """Writes the folder or archive `source` of the repository at a revision to `folder`. Returns the full commit.
+@contextmanager
+def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Iterator[tuple[str, Listing | Path]]:
+    """Yields the full commit that a revision means, and the files of its folder `source`, or the one file: an archive.
 
     Raises:
         DataError: there is no such repository, revision or folder, or DVC's remote does not give the files.
     """
     with _opened(repository, revision) as repo:
-        from dvc.fs import download
-
         commit, files = repo.get_rev(), repo.dvcfs
         _name_the_server(repo, s3)
         inside = files.from_os_path(source)
@@ -44,15 +48,37 @@ def fetch_revision(repository: str, revision: str, source: str, folder: Path, s3
             raise DataError(
                 f"ingest.source: {repository} has no folder or archive {source} at {commit}; correct one of them"
             )
-        say(f"fetching {source} of {repository} at {commit}")
-        try:
-            download(files, inside, str(folder))
-        except Exception as error:  # DVC's remotes fail in the ways of a dozen libraries
-            raise DataError(
-                f"ingest.repository {repository}: the files of {source} at {commit} cannot be fetched ({_said(error)});"
-                " `dvc push` them there, and see to the remote's address and credentials here"
-            ) from None
-        return commit
+        with kept_folder(f"{repository} {commit} {source}") as folder:
+            try:
+                listing = fetch(*_objects(files, inside, f"{source} of {repository} at {commit}"), folder)
+            except Exception as error:  # DVC's remotes fail in the ways of a dozen libraries
+                raise DataError(
+                    f"ingest.repository {repository}: the files of {source} at {commit} cannot be fetched"
+                    f" ({_said(error)}); `dvc push` them there, and see to the remote's address and credentials here"
+                ) from None
+            yield commit, listing.files.get("", listing)
+
+
+def _objects(files: DVCFileSystem, inside: str, called: str) -> tuple[_Inside, list[Object]]:
+    """All files of a folder of a revision, or the one file under an empty name."""
+    from dvc.scm import lfs_prefetch
+
+    alone = files.isfile(inside)
+    lfs_prefetch(files, [glob.escape(inside) + ("" if alone else "/**")])
+    names = [""] if alone else ["/".join(files.relparts(path, inside)) for path in files.find(inside)]
+    # DVC need not know a size, and at a commit a name is one content.
+    return _Inside(files, inside, called), [Object(name, -1, "") for name in names]
+
+
+@dataclass(frozen=True)
+class _Inside:
+    files: DVCFileSystem
+    folder: str
+    url: str
+
+    def save(self, item: Object, path: Path) -> None:
+        with fresh_file(path) as temporary:
+            self.files.get_file(self.files.join(self.folder, item.name) if item.name else self.folder, str(temporary))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from bmask.data.fetching import fetched
 from bmask.data.listing import Listing, is_clutter, list_folder, printable
 from bmask.data.objects import SCHEME
 from bmask.data.photos import MAX_BYTES
-from bmask.data.revisions import fetch_revision
+from bmask.data.revisions import fetched_revision
 from bmask.errors import DataError, ParamsError
 from bmask.params import Params
 
@@ -73,7 +73,8 @@ def open_source(params: Params) -> Iterator[Source]:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bmask-photos-")))
         place: Path | Listing = temporary / "photos"
         if settings.repository:
-            commit = fetch_revision(settings.repository, settings.revision, settings.source, place, params.s3)
+            at = fetched_revision(settings.repository, settings.revision, settings.source, params.s3)
+            commit, place = stack.enter_context(at)
         elif settings.source.startswith(SCHEME):
             place = stack.enter_context(fetched(settings.source, params.s3, "ingest.source"))
         elif settings.source == "embedded":
