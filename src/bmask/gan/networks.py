@@ -11,6 +11,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
 from bmask.gan.translation import Translation
@@ -158,7 +159,17 @@ def build_generator(options: SystemOptions) -> nn.Module:
 
 
 def build_discriminator(options: SystemOptions, channels: int = 3) -> PatchDiscriminator:
-    return initialise(PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers))
+    """The discriminator that the options describe, initialised with N(0, 0.02) from torch's global seed.
+
+    With `spectral_norm` each convolution's weight is divided by its largest singular value, estimated by one power
+    iteration a pass (Miyato et al. 2018, arXiv 1802.05957).
+    """
+    network = initialise(PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers))
+    if options.spectral_norm:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                spectral_norm(module)
+    return network
 
 
 def initialise(network: nn.Module) -> nn.Module:
