@@ -263,17 +263,6 @@ def test_a_training_that_was_stopped_equals_one_that_was_not(system, stops, whol
     assert_same(resumed, whole(system))
 
 
-def test_the_estimates_of_spectral_norm_survive_a_stop(tmp_path, monkeypatch):
-    monkeypatch.setitem(SYSTEMS, "normed", dataclasses.replace(SYSTEMS["scheme2"], spectral_norm=True))
-    whole = run(tmp_path / "whole", "normed")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", "normed", Watch(stop_at=2 * STEPS + 1))
-    watch = Watch()
-    assert_same(run(tmp_path / "stopped", "normed", watch), whole)
-    assert watch.epochs == [2]
-    assert whole.history[0]["d_a"] != run(tmp_path / "plain", "scheme2", epochs=1, constant_epochs=1).history[0]["d_a"]
-
-
 def test_a_finished_training_is_not_trained_again(whole, tmp_path):
     run(tmp_path)
     watch = Watch()

@@ -11,7 +11,6 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
 from bmask.gan.translation import Translation
@@ -159,17 +158,7 @@ def build_generator(options: SystemOptions) -> nn.Module:
 
 
 def build_discriminator(options: SystemOptions, channels: int = 3) -> PatchDiscriminator:
-    """The discriminator that the options describe, initialised with N(0, 0.02) from torch's global seed.
-
-    With `spectral_norm` each convolution's weight is divided by its largest singular value, estimated by one power
-    iteration a pass (Miyato et al. 2018, arXiv 1802.05957).
-    """
-    network = initialise(PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers))
-    if options.spectral_norm:
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                spectral_norm(module)
-    return network
+    return initialise(PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers))
 
 
 def initialise(network: nn.Module) -> nn.Module:

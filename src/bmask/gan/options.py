@@ -19,7 +19,6 @@ class CycleGANOptions:
     blocks: int = 9  # residual blocks; the paper takes 6 below 256 px
     discriminator_filters: int = 64
     discriminator_layers: int = 3  # stride-2 convolutions; 3 gives the 70x70 PatchGAN
-    spectral_norm: bool = False  # of the discriminators' weights; estimated anew at each pass, so accumulate moves it
     w_gan: float = 1.0
     w_cycle: float = 12.0
     w_identity: float = 5.0
@@ -40,7 +39,6 @@ class AttentionGANOptions:
     background_bias: float = 0.0  # scheme 2: added to the background logit at initialisation; above 0 starts near y = x
     discriminator_filters: int = 64
     discriminator_layers: int = 3
-    spectral_norm: bool = False
     guided: bool = True  # attention-guided discriminators on [attention, image]
     w_gan: float = 0.5  # multiplies the plain and the attention-guided adversarial loss alike
     w_cycle: float = 10.0
