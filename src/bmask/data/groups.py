@@ -70,7 +70,7 @@ def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
     distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
     near = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
     # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
-    copies = find_copies(prints["thumbnail"][first], prints["aspect"][first])
+    copies = find_copies(lambda rows: prints["thumbnail"][first[rows]], prints["aspect"][first])
     rows, columns = np.concatenate([near, copies.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
