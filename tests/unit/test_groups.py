@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bmask.data import groups as grouping
 from bmask.data.copies import SIDE
 from bmask.data.faces import draw_face
 from bmask.data.groups import (
     FINGERPRINT,
     MIRROR,
-    find_groups,
     fingerprint,
     group_names,
     part_of,
@@ -72,6 +72,10 @@ def faces(count: int) -> list[np.ndarray]:
     """Drawn faces of different people, every other one masked."""
     drawn = [draw_face((11, 0, i), 96, "surgical" if i % 2 else None, None) for i in range(count)]
     return [face.masked if i % 2 else face.unmasked for i, face in enumerate(drawn)]
+
+
+def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
+    return grouping.find_groups(prints["hash"], prints["aspect"], prints["thumbnail"].__getitem__, threshold)
 
 
 def prints_of(photos) -> np.ndarray:

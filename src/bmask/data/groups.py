@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -53,12 +53,16 @@ def perceptual_hash(photo: np.ndarray) -> np.uint64:
     return _bits(dctn(area_average(grey, THUMBNAIL), norm="ortho")[1:9, 1:9] > FLAT)
 
 
-def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
+def find_groups(
+    hashes: np.ndarray, aspects: np.ndarray, thumbnails: Callable[[np.ndarray], np.ndarray], threshold: int
+) -> np.ndarray:
     """Joins photos that show the same picture, and what they are joined to (single linkage).
 
     Args:
-        prints: FINGERPRINT (N,), of both domains together: the same picture in both must not be trained on and
-            tested on.
+        hashes: uint64 (N,), of both domains together: the same picture in both must not be trained on and tested on.
+        aspects: float (N,), width : height.
+        thumbnails: gives those of the photos int (n,), uint8 (n, SIDE, SIDE), whenever they are asked for: a million
+            would not fit into memory. Several threads ask.
         threshold: largest Hamming distance of hashes, bits. On 3432 real photos 4 joined nothing but copies (484 pairs,
             their thumbnails correlated by 0.945 and more), 6 and 8 joined strangers too. It finds re-compressed,
             shrunk, mirrored, brightened copies; alignment finds those that were turned or cropped.
@@ -66,11 +70,10 @@ def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
     Returns:
         int (N,), a number per photo, equal within a group.
     """
-    hashes = prints["hash"]
     distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
     near = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
     # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
-    copies = find_copies(lambda rows: prints["thumbnail"][first[rows]], prints["aspect"][first])
+    copies = find_copies(lambda numbers: thumbnails(first[numbers]), aspects[first])
     rows, columns = np.concatenate([near, copies.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
@@ -113,7 +116,8 @@ def group_names(groups: Iterable[int], contents: Iterable[str]) -> list[str]:
     smallest: dict[int, str] = {}
     for group, content in pairs:
         smallest[group] = min(content, smallest.get(group, content))
-    return [smallest[group][:12] for group, _ in pairs]
+    named = {group: content[:12] for group, content in smallest.items()}  # one text a group, not one a photo
+    return [named[group] for group, _ in pairs]
 
 
 def _winner(count: Counter[str]) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bmask.data.dataset import open_array
 from bmask.data.sources import Entry
 from bmask.files import write_text
@@ -27,10 +25,9 @@ class Photo:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    fingerprint: np.void | None = None  # by which copies are found, see groups.py
     group: str = ""
     part: str = ""
-    row: int = -1  # in the file of all squares, while ingest runs
+    row: int = -1  # in the files of all squares and fingerprints, while ingest runs
     index: int = -1  # row in the array of its domain and part
     side: int = 0  # effective resolution after matching, px
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
