@@ -15,7 +15,7 @@ import numpy as np
 
 TABLES = 48  # of pairs that pass all sieves 3 of 885 real ones and none of 591 planted ones share no bucket
 BITS = 11  # signs of each half; with one more, 4 and 3 are lost, and half as many strangers met
-SOME = 1 << 13  # vectors that are hashed at a time
+SOME = 1 << 11  # vectors that are hashed at a time
 AT_ONCE = 1 << 21  # neighbours that are held at a time: a thousand copies of a picture are neighbours in all tables
 
 
@@ -33,22 +33,24 @@ class Tables:
         self._odd = odd
         self._even_directions = np.float32(draw.standard_normal((np.sum(~odd), TABLES * BITS)))
         self._odd_directions = np.float32(draw.standard_normal((np.sum(odd), TABLES * (BITS + 1))))
-        self._codes = np.empty((TABLES, len(kept)), np.uint32)
-        self._order = np.empty((TABLES, len(kept)), np.int32)
-        for start in range(0, len(kept), SOME):
-            self._codes[:, start : start + SOME] = self.codes(vectors[kept[start : start + SOME]])
+        self._codes = self.codes(vectors[kept])
+        self._order = np.empty(self._codes.shape, np.int32)
         for codes, order in zip(self._codes, self._order, strict=True):
             by_code = np.argsort(codes, kind="stable")
             codes[:], order[:] = codes[by_code], kept[by_code]
 
     def codes(self, vectors: np.ndarray) -> np.ndarray:
         """float32 (n, D) -> uint32 (TABLES, n): the bucket in each table; the same for the mirrored vector."""
-        signs = np.zeros((len(vectors), TABLES, 32), bool)
-        even, odd = vectors[:, ~self._odd] @ self._even_directions, vectors[:, self._odd] @ self._odd_directions
-        signs[..., :BITS] = even.reshape(-1, TABLES, BITS) > 0
-        turned = odd.reshape(-1, TABLES, BITS + 1) > 0
-        signs[..., BITS : 2 * BITS] = turned[..., 1:] ^ turned[..., :1]
-        return np.packbits(signs, axis=-1).view(np.uint32)[..., 0].T
+        codes = np.empty((TABLES, len(vectors)), np.uint32)
+        for start in range(0, len(vectors), SOME):
+            some = vectors[start : start + SOME]
+            signs = np.zeros((len(some), TABLES, 32), bool)
+            even, odd = some[:, ~self._odd] @ self._even_directions, some[:, self._odd] @ self._odd_directions
+            signs[..., :BITS] = even.reshape(-1, TABLES, BITS) > 0
+            turned = odd.reshape(-1, TABLES, BITS + 1) > 0
+            signs[..., BITS : 2 * BITS] = turned[..., 1:] ^ turned[..., :1]
+            codes[:, start : start + SOME] = np.packbits(signs, axis=-1).view(np.uint32)[..., 0].T
+        return codes
 
     def neighbours(self, views: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Which vectors share a bucket with a view of a picture.

@@ -4,6 +4,7 @@ or drawn."""
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -40,12 +41,12 @@ class Entry:
         if self.refused:
             raise DataError(self.refused)
         try:
-            path = Path(self.path)
-            if not path.is_file():  # nor a pipe, which would be waited for
+            if not os.path.isfile(self.path):  # nor a pipe, which would be waited for
                 raise DataError("is no file, or a link that leads nowhere")
-            if (size := path.stat().st_size) > MAX_BYTES:
+            if (size := os.stat(self.path).st_size) > MAX_BYTES:
                 raise DataError(f"has {size} bytes; a photo has at most {MAX_BYTES}")
-            return path.read_bytes()
+            with open(self.path, "rb", buffering=0) as file:
+                return file.readall()
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from None
 
