@@ -16,15 +16,8 @@ from PIL import Image
 from bmask.data import groups as grouping
 from bmask.data.copies import SIDE
 from bmask.data.faces import draw_face
-from bmask.data.groups import (
-    FINGERPRINT,
-    MIRROR,
-    fingerprint,
-    group_names,
-    part_of,
-    perceptual_hash,
-    settle,
-)
+from bmask.data.fingerprints import FINGERPRINT, MIRROR, fingerprint, perceptual_hash
+from bmask.data.groups import group_names, part_of, settle
 from bmask.data.thumbnails import area_average
 
 THRESHOLD = 4

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, Split
-from bmask.data.groups import MIRROR, part_of, perceptual_hash, settle
+from bmask.data.fingerprints import MIRROR, perceptual_hash
+from bmask.data.groups import part_of, settle
 from bmask.data.manifest import Photo
 from bmask.data.matching import matched_sides
 from bmask.data.sources import Entry

@@ -8,7 +8,8 @@ import numpy as np
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, PARTS
-from bmask.data.groups import FINGERPRINT, find_groups, group_names, part_of, settle
+from bmask.data.fingerprints import FINGERPRINT
+from bmask.data.groups import find_groups, group_names, part_of, settle
 from bmask.data.manifest import Photo
 from bmask.errors import DataError
 from bmask.sections import Ingest

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from bmask.data.groups import fingerprint
+from bmask.data.fingerprints import fingerprint
 from bmask.data.manifest import Photo
 from bmask.data.matching import square
 from bmask.data.photos import decode_image, stored_size

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bmask.data.arrays import ArrayFile
-from bmask.data.groups import FINGERPRINT
+from bmask.data.fingerprints import FINGERPRINT
 from bmask.data.manifest import Photo
 from bmask.data.matching import assign_sides
 from bmask.data.parallel import in_chunks
