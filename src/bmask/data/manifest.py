@@ -53,8 +53,11 @@ def write_manifest(photos: list[Photo], folder: Path) -> None:
 
 def digest(used: Iterable[Photo], folder: Path) -> str:
     """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out."""
-    rows = sorted([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices] for p in used)
-    total = hashlib.sha256(json.dumps(rows).encode())
+    total = hashlib.sha256(b"[")  # of the rows as one text of JSON, which would be long
+    for number, p in enumerate(sorted(used, key=lambda p: (p.entry.domain, p.part, p.index))):
+        row = json.dumps([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices])
+        total.update((", " * (number > 0) + row).encode())
+    total.update(b"]")
     for path in sorted(folder.glob("*.npy")):
         array = open_array(path)
         total.update(f"{path.name} {array.shape}".encode())
