@@ -18,7 +18,8 @@ from keypoints import find_pairs
 from planted import changes
 
 from bmask.data.faces import KINDS, draw_face
-from bmask.data.groups import find_groups, fingerprint, part_of, settle
+from bmask.data.fingerprints import fingerprint
+from bmask.data.groups import find_groups, part_of, settle
 from bmask.data.photos import decode
 from bmask.errors import DataError
 from bmask.sections import Ingest
@@ -69,8 +70,12 @@ def grouped(prints: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     alone["thumbnail"] = 0  # aligns with nothing
     settings = Ingest()
     own = [part_of(value, settings.test, settings.validation) for value in prints["hash"]]
-    groups = {"hash": find_groups(alone, LIMIT), "all": find_groups(prints, LIMIT)}
+    groups = {"hash": _groups(alone), "all": _groups(prints)}
     return {name: (labels, np.array(settle(labels, own))) for name, labels in groups.items()}
+
+
+def _groups(prints: np.ndarray) -> np.ndarray:
+    return find_groups(prints["hash"], prints["aspect"], prints["thumbnail"].__getitem__, LIMIT)
 
 
 def prints_of(photos: list[np.ndarray]) -> np.ndarray:

@@ -8,36 +8,21 @@ from functools import cache
 import cv2
 import numpy as np
 import pytest
+from changed import cut, picture, turned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
+from bmask.data import groups as grouping
 from bmask.data.copies import SIDE
 from bmask.data.faces import draw_face
-from bmask.data.groups import (
-    FINGERPRINT,
-    MIRROR,
-    find_groups,
-    fingerprint,
-    group_names,
-    part_of,
-    perceptual_hash,
-    settle,
-)
+from bmask.data.fingerprints import FINGERPRINT, MIRROR, fingerprint, perceptual_hash
+from bmask.data.groups import group_names, part_of, settle
 from bmask.data.thumbnails import area_average
 
 THRESHOLD = 4
 SEEDS = st.integers(0, 10_000)
 HASHES = st.integers(0, 2**64 - 1)
-
-
-@cache
-def picture(seed: int, height: int = 128, width: int = 96) -> np.ndarray:
-    """Something with the spectrum of a photo: noise at four scales."""
-    noise = np.random.default_rng(seed).normal(size=(4, height, width, 3))
-    total = sum(gaussian_filter(layer, (s, s, 0)) * s for layer, s in zip(noise, (24, 12, 5, 2), strict=True))
-    return np.uint8(np.clip(128 + 50 * total / total.std(), 0, 255))
 
 
 def jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
@@ -49,19 +34,6 @@ def jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
 def smaller(photo: np.ndarray, share: float) -> np.ndarray:
     shape = (round(photo.shape[1] * share), round(photo.shape[0] * share))
     return np.asarray(Image.fromarray(photo).resize(shape))
-
-
-def cut(photo: np.ndarray, share: float, right: float = 0.5, down: float = 0.5) -> np.ndarray:
-    """Without `share` of the width and height a side on average; right and down (0 to 1) say where the rest lies."""
-    height, width = (round(side * (1 - 2 * share)) for side in photo.shape[:2])
-    top, left = round((photo.shape[0] - height) * down), round((photo.shape[1] - width) * right)
-    return photo[top : top + height, left : left + width]
-
-
-def turned(photo: np.ndarray, degrees: float, border: int = cv2.BORDER_CONSTANT) -> np.ndarray:
-    height, width = photo.shape[:2]
-    about = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-    return cv2.warpAffine(np.ascontiguousarray(photo), about, (width, height), borderMode=border)
 
 
 def lit(photo: np.ndarray, contrast: float, brightness: float) -> np.ndarray:
@@ -93,6 +65,10 @@ def faces(count: int) -> list[np.ndarray]:
     """Drawn faces of different people, every other one masked."""
     drawn = [draw_face((11, 0, i), 96, "surgical" if i % 2 else None, None) for i in range(count)]
     return [face.masked if i % 2 else face.unmasked for i, face in enumerate(drawn)]
+
+
+def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
+    return grouping.find_groups(prints["hash"], prints["aspect"], prints["thumbnail"].__getitem__, threshold)
 
 
 def prints_of(photos) -> np.ndarray:

@@ -16,10 +16,12 @@ from PIL import Image, ImageOps
 from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, Split
-from bmask.data.groups import MIRROR, part_of, perceptual_hash, settle
+from bmask.data.fingerprints import MIRROR, perceptual_hash
+from bmask.data.groups import part_of, settle
 from bmask.data.manifest import Photo
 from bmask.data.matching import matched_sides
 from bmask.data.sources import Entry
+from bmask.data.squares import scratch_files
 from bmask.data.workers import readers
 from bmask.errors import DataError
 from bmask.ingest import ingest
@@ -189,6 +191,7 @@ def test_an_array_file_is_the_file_that_numpy_writes(tmp_path):
         for index in (3, 0, 6, 1, 2, 5, 4):
             array.write(index, rows[index])
         np.testing.assert_array_equal(array.read(5), rows[5])
+        np.testing.assert_array_equal(array.read_rows(np.array([6, 2, 2])), rows[[6, 2, 2]])
         with pytest.raises(ValueError, match="does not fit"):
             array.write(7, rows[0])
         with pytest.raises(ValueError, match="does not fit"):
@@ -211,7 +214,7 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
     def inspect(entry):
         photo = look(entry)
         if entry.name == "07.png":
-            photo.entry = type(entry)(entry.domain, entry.name, entry.path.with_name("gone"), entry.slices)
+            photo.entry = type(entry)(entry.domain, entry.name, str(Path(entry.path).with_name("gone")), entry.slices)
         return photo
 
     monkeypatch.setattr(stage, "inspect", inspect)
@@ -263,12 +266,13 @@ def test_a_photo_that_kills_its_decoder_is_refused_by_name_and_the_others_are_re
 
 
 def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, worker_processes):
-    with ArrayFile(tmp_path / "squares", (1, 40, 40, 3)) as array:
-        photo = Photo(Entry("masked", "large.jpg", source / "masked" / "large.jpg"), row=0, side=40)
-        with readers(1, array, settings(source).ingest) as read:
+    with scratch_files(tmp_path, 1, 40) as files:
+        photo = Photo(Entry("masked", "large.jpg", str(source / "masked" / "large.jpg")), row=0, side=40)
+        with readers(1, files, settings(source).ingest) as read:
             read([photo])
-            assert array.read(0).any()
+            assert files.squares.read(0).any()
+            assert files.fingerprints.read(0).any()
             with full_disk(100), pytest.raises(OSError, match="File too large"):
                 read_again = Photo(photo.entry, row=0, side=40)
-                with readers(1, array, settings(source).ingest) as read_within:
+                with readers(1, files, settings(source).ingest) as read_within:
                     read_within([read_again])

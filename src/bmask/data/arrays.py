@@ -61,6 +61,14 @@ class ArrayFile:
         content = os.pread(self._file.fileno(), size, self._start + index * size)
         return np.frombuffer(content, np.uint8).reshape(self.shape[1:])
 
+    def read_rows(self, indices: np.ndarray) -> np.ndarray:
+        """uint8 (len(indices), *shape[1:])."""
+        rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        size = math.prod(self.shape[1:])
+        for row, index in zip(rows, indices.tolist(), strict=True):
+            os.preadv(self._file.fileno(), [row], self._start + index * size)
+        return rows
+
     def __enter__(self) -> ArrayFile:
         return self
 

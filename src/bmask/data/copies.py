@@ -4,30 +4,35 @@ Three sieves, each finer and dearer than the one before. A pair must pass all th
 the two photos alone, never from what else is in the set.
 
 1. Every photo is looked at in 32 ways (turned, cropped here and there), and the low frequencies of each view are
-   correlated with every other photo as it is. Mirroring turns the sign of the odd horizontal frequencies and of nothing
-   else, so mirrored copies cost no second pass.
-2. Where that correlates, more frequencies are compared, up to a small affine motion: how much of a photo lies in the
-   plane that is tangent to what moving the view gives (tangent distance, Simard et al. 1993).
+   correlated with those other photos, as they are, that share a bucket with one of the views (hashing.py). Mirroring
+   turns the sign of the odd horizontal frequencies and of nothing else, so mirrored copies cost no second pass.
+2. Where that correlates, more frequencies are compared; and where those are not far off, they are again, up to a small
+   affine motion: how much of a photo lies in the plane that is tangent to what moving the view gives (tangent distance,
+   Simard et al. 1993).
 3. What is left is aligned by an affine map (ECC, Evangelidis and Psarakis 2008), and what the aligned thumbnails show
    beyond their coarse light and dark must correlate. Faces share the coarse; only copies share the rest.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import cv2
 import numpy as np
 
+from bmask.data.hashing import Tables
+from bmask.data.parallel import cores
+
 SIDE = 32  # px of a thumbnail; at 24 the third sieve lost one copy in ten
 COARSE = 0.87  # least correlation of a view, sieve 1
+CLOSE = 0.5  # least correlation of a view's finer frequencies, sieve 2; at 0.6 copies cropped by 10 % a side were lost
 TANGENT = 0.85  # least correlation with the tangent plane, sieve 2
 FINE = 0.94  # least correlation of aligned thumbnails, sieve 3; of 719,400 pairs of drawn strangers 7 pass, at 0.93 15
 OVERLAP = 0.4  # least share of the disc that both thumbnails show
 SQUEEZE = 0.5  # a map that shrinks by more finds anything in anything
-ROWS, COLUMNS = 256, 2048  # photos that are compared at a time: what the processor's cache holds
+ROWS, PAIRS = 256, 2048  # photos and pairs that are looked at at a time
 
 VIEWS = [  # degrees, share of the width and height that is seen, right and down of the middle
     *((degrees, 1.0, 0.0, 0.0) for degrees in (-14, -7, 0, 7, 14)),
@@ -39,6 +44,7 @@ VIEWS = [  # degrees, share of the width and height that is seen, right and down
 _Y, _X = (np.indices((SIDE, SIDE), np.float32) + 0.5) / SIDE - 0.5
 _DISC = np.float32(np.clip(np.cos(np.pi * np.hypot(_X, _Y)), 0, None))  # turning leaves the disc full
 _INSIDE = np.uint8(_DISC > 0)
+_STRAIGHT = np.array([degrees == 0 for degrees, *_ in VIEWS])
 _TO_PIXELS = np.array([[SIDE, 0, SIDE / 2 - 0.5], [0, SIDE, SIDE / 2 - 0.5], [0, 0, 1]])
 
 
@@ -48,32 +54,34 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
     return cv2.resize(cv2.GaussianBlur(double, (0, 0), 1.2), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def find_copies(thumbnails: np.ndarray, aspects: np.ndarray) -> np.ndarray:
+def find_copies(thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndarray) -> np.ndarray:
     """All pairs of photos of which one is a copy of the other.
 
     Args:
-        thumbnails: uint8 (N, SIDE, SIDE), of `thumbnail`.
+        thumbnails: gives those of the photos int (n,), as of `thumbnail`: uint8 (n, SIDE, SIDE). Several threads ask.
         aspects: float (N,), width : height of the photos.
 
     Returns:
-        int (P, 2), rows of `thumbnails`; a pair may come twice, either way round.
+        int (P, 2), numbers of photos; a pair may come twice, either way round.
     """
-    some = [slice(start, start + COLUMNS) for start in range(0, len(thumbnails), COLUMNS)]  # floats are four times more
-    coarse, fine = (
-        np.concatenate([_unit(_spectra(thumbnails[here].astype(np.float32), waves)) for here in some])
-        for waves in (_LOW_WAVES, _WAVES)
-    )
+    blocks = [np.arange(start, min(start + ROWS, len(aspects))) for start in range(0, len(aspects), ROWS)]
+    coarse = np.empty((len(aspects), len(_LOW_WAVES)), np.float32)
+    for block in blocks:
+        coarse[block] = _unit(_spectra(thumbnails(block).astype(np.float32), _LOW_WAVES))
+    # What is flat correlates with nothing, but would share all its buckets with all that is flat.
+    tables = Tables(coarse, _ODD[_LOW], np.flatnonzero(np.linalg.norm(coarse, axis=1) > COARSE))
 
-    def pairs(start: int) -> np.ndarray:
+    def pairs(block: np.ndarray) -> np.ndarray:
         found = [np.empty((0, 2), int)]
-        for i, j, mirrored, maps in _candidates(thumbnails, aspects, coarse, fine, start):
-            others = np.where(mirrored[:, None, None], thumbnails[j, :, ::-1], thumbnails[j])
-            alike = np.array([likeness(*each) > FINE for each in zip(thumbnails[i], others, maps, strict=True)], bool)
+        for i, j, mirrored, maps in _candidates(thumbnails, aspects, coarse, tables, block):
+            others = thumbnails(j)
+            others = np.where(mirrored[:, None, None], others[..., ::-1], others)
+            alike = np.array([likeness(*each) > FINE for each in zip(thumbnails(i), others, maps, strict=True)], bool)
             found.append(np.stack([i, j], 1)[alike])
         return np.concatenate(found)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
-        return np.concatenate([np.empty((0, 2), int), *pool.map(pairs, range(0, len(thumbnails), ROWS))])
+    with ThreadPoolExecutor(cores()) as pool:
+        return np.concatenate([np.empty((0, 2), int), *pool.map(pairs, blocks)])
 
 
 def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
@@ -97,48 +105,81 @@ def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
 
 
 def _candidates(
-    thumbnails: np.ndarray, aspects: np.ndarray, coarse: np.ndarray, fine: np.ndarray, start: int
+    thumbnails: Callable[[np.ndarray], np.ndarray],
+    aspects: np.ndarray,
+    coarse: np.ndarray,
+    tables: Tables,
+    block: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """What passes sieves 1 and 2 of ROWS photos from `start`: photos i, j, whether mirrored, affine maps in pixels."""
-    photos = range(start, min(start + ROWS, len(thumbnails)))
-    maps = np.array([[_map(view, aspects[i]) for view in VIEWS] for i in photos])
+    """What passes sieves 1 and 2 of the photos of a block: photos i, j, whether mirrored, affine maps in pixels."""
+    own = thumbnails(block)
+    maps = _maps(aspects[block])
     warps = np.float32(_in_pixels(maps))
-    views = np.float32([[_warp(thumbnails[i], warp) for warp in warps[i - start]] for i in photos])
-    i, v, j, mirrored = _correlated(_unit(_spectra(views, _LOW_WAVES)), coarse, start)
-    for part in np.split(np.arange(len(i)), range(COLUMNS, len(i), COLUMNS)):
-        chosen, place = np.unique(i[part] * len(VIEWS) + v[part], return_inverse=True)
-        basis, triangle = _tangents(views.reshape(-1, SIDE, SIDE)[chosen])
-        target = fine[j[part]] * np.where(mirrored[part, None] & _ODD, np.float32(-1), np.float32(1))
-        inside = (target[:, None] @ basis[place])[:, 0]
-        good = np.linalg.norm(inside, axis=1) > TANGENT
-        part, place = part[good], place[good]
-        motion = np.linalg.solve(triangle[place], inside[good, :, None])[..., 0]
-        step = np.tile(np.eye(3), (len(part), 1, 1))
-        step[:, :2] += (motion[:, 1:] / motion[:, :1]).reshape(-1, 2, 3)
-        yield i[part] + start, j[part], mirrored[part], _in_pixels(maps[i[part], v[part]] @ step)
+    views = _unit(_view_spectra(own, warps))
+    for rows, photos in tables.neighbours(views):
+        others = rows != photos - block[0]
+        i, v, j, mirrored = _correlated(views, coarse, rows[others], photos[others])
+        for part in np.split(np.arange(len(i)), range(PAIRS, len(i), PAIRS)):
+            chosen, place = np.unique(i[part] * len(VIEWS) + v[part], return_inverse=True)
+            pictures = np.empty((len(chosen), SIDE, SIDE), np.float32)
+            for picture, number in zip(pictures, chosen, strict=True):
+                picture[:] = _warp(own[number // len(VIEWS)], warps[*divmod(number, len(VIEWS))])
+            target = _unit(_spectra(thumbnails(j[part]).astype(np.float32)))
+            target *= np.where(mirrored[part, None] & _ODD, np.float32(-1), np.float32(1))
+            good = (_unit(_spectra(pictures))[place] * target).sum(1) > CLOSE
+            part, target = part[good], target[good]
+            chosen, place = np.unique(place[good], return_inverse=True)
+            basis, triangle = _tangents(pictures[chosen])
+            inside = (target[:, None] @ basis[place])[:, 0]
+            good = np.linalg.norm(inside, axis=1) > TANGENT
+            part, place = part[good], place[good]
+            motion = np.linalg.solve(triangle[place], inside[good, :, None])[..., 0]
+            step = np.tile(np.eye(3), (len(part), 1, 1))
+            step[:, :2] += (motion[:, 1:] / motion[:, :1]).reshape(-1, 2, 3)
+            yield block[i[part]], j[part], mirrored[part], _in_pixels(maps[i[part], v[part]] @ step)
 
 
-def _correlated(own: np.ndarray, coarse: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
-    """Sieve 1: row, best view, photo and whether mirrored, of all pairs in which a view of a row correlates."""
-    odd, even = _ODD[_LOW], ~_ODD[_LOW]
-    own_odd, own_even = (np.ascontiguousarray(own.swapaxes(0, 1)[..., half]) for half in (odd, even))
-    buffers = np.empty((3, len(own), COLUMNS), np.float32)  # new memory for every product would cost more than it
-    found = []
-    for first in range(0, len(coarse), COLUMNS):
-        here = coarse[first : first + COLUMNS]
-        all_odd, all_even = np.ascontiguousarray(here[:, odd].T), np.ascontiguousarray(here[:, even].T)
-        turning, size, score = buffers[..., : len(here)]
-        for v in range(len(VIEWS)):
-            np.matmul(own_odd[v], all_odd, out=turning)
-            np.matmul(own_even[v], all_even, out=score)
-            np.add(score, np.abs(turning, out=size), out=score)
-            i, j = np.divmod(np.flatnonzero(score > COARSE), len(here))
-            found.append((score[i, j], i, np.full(len(i), v), j + first, turning[i, j] < 0))
-    score, i, v, j, mirrored = (np.concatenate(column) for column in zip(*found, strict=True))
-    best = np.argsort(-score, kind="stable")
-    best = best[i[best] + start != j[best]]
-    best = best[np.unique(i[best] * len(coarse) + j[best], return_index=True)[1]]
-    return i[best], v[best], j[best], mirrored[best]
+def _correlated(views: np.ndarray, coarse: np.ndarray, rows: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sieve 1: row, best view, photo and whether mirrored, of those pairs, sorted by row, whose view correlates."""
+    found = [np.empty((4, 0), int)]
+    edges = np.searchsorted(rows, np.arange(len(views) + 1))
+    for row in np.flatnonzero(np.diff(edges)):
+        here = photos[edges[row] : edges[row + 1]]
+        own, others = views[row], coarse[here]
+        turning = own[:, _EVEN:] @ others[:, _EVEN:].T
+        score = own[:, :_EVEN] @ others[:, :_EVEN].T
+        score += np.abs(turning)
+        good = np.flatnonzero(score.max(0) > COARSE)
+        best = score[:, good].argmax(0)
+        found.append(np.stack([np.full(len(good), row), best, here[good], turning[best, good] < 0]))
+    i, v, j, mirrored = np.concatenate(found, axis=1)
+    return i, v, j, mirrored > 0
+
+
+def _view_spectra(pictures: np.ndarray, warps: np.ndarray) -> np.ndarray:
+    """Low frequencies (n, views, D) of all views of thumbnails uint8 (n, SIDE, SIDE), whose maps are `warps`."""
+    spectra = np.empty((len(pictures), len(VIEWS), len(_LOW_WAVES)), np.float32)
+    straight = pictures.reshape(len(pictures), -1).astype(np.float32) @ _straight_waves()
+    spectra[:, _STRAIGHT] = straight.reshape(len(pictures), -1, len(_LOW_WAVES))
+    turned = [[_warp(picture, warp) for warp in own[~_STRAIGHT]] for picture, own in zip(pictures, warps, strict=True)]
+    spectra[:, ~_STRAIGHT] = _spectra(np.float32(turned), _LOW_WAVES)
+    return spectra
+
+
+@cache
+def _straight_waves() -> np.ndarray:
+    """float32 (SIDE * SIDE, views * D): gives the spectra of the views that do not turn, without making the views.
+
+    A view is linear in the photo, the same for all photos where its map does not depend on their aspect, and without a
+    turn it is one matrix along the columns and one along the rows.
+    """
+    columns = np.eye(SIDE, dtype=np.float32)[:, :, None].repeat(SIDE, 2)  # a picture for each row that is lit
+    waves = []
+    for warp in np.float32(_in_pixels(_maps(np.ones(1))))[0, _STRAIGHT]:
+        down = np.stack([_warp(picture, warp)[:, 0] for picture in columns], 1)
+        right = np.stack([_warp(np.ascontiguousarray(picture.T), warp)[0] for picture in columns], 1)
+        waves.append(down.T @ _LOW_WAVES.reshape(-1, SIDE, SIDE) @ right)
+    return np.ascontiguousarray(np.concatenate(waves).reshape(-1, SIDE * SIDE).T)
 
 
 def _tangents(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +191,8 @@ def _tangents(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cosines under the disc, (D, pixels), weighted against the spectrum of photos; which are low, which are odd."""
+    """Cosines under the disc, (D, pixels), weighted against the spectrum of photos; which are low, which are odd.
+    The odd ones come last."""
     along = (np.arange(SIDE) + 0.5) / SIDE
     waves, order = [], []
     for v, u in np.ndindex(14, 14):
@@ -159,11 +201,13 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             wave -= _DISC * wave.sum() / _DISC.sum()  # light is no likeness
             waves.append(wave.ravel() / np.linalg.norm(wave) * np.hypot(u, v) ** 1.5)
             order.append((u, v))
-    across, radius = np.array(order)[:, 0], np.hypot(*np.array(order).T)
-    return np.float32(waves), radius < 7.1, across % 2 == 1
+    odd, radius = np.array(order)[:, 0] % 2 == 1, np.hypot(*np.array(order).T)
+    apart = np.argsort(odd, kind="stable")
+    return np.float32(waves)[apart], radius[apart] < 7.1, odd[apart]
 
 
 _WAVES, _LOW, _ODD = _frequencies()
+_EVEN = np.sum(_LOW & ~_ODD)  # of the low ones, which come first
 _LOW_WAVES = _WAVES[_LOW] / np.linalg.norm(_WAVES[_LOW], axis=1, keepdims=True) ** (1 / 3)
 
 
@@ -186,11 +230,15 @@ def _warp(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(picture, pixels, (SIDE, SIDE), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _map(view: tuple[float, float, float, float], aspect: float) -> np.ndarray:
-    """The affine map (3, 3) from a view's coordinates (-0.5 to 0.5) to the photo's, which is squashed by its aspect."""
-    degrees, share, right, down = view
-    cos, sin = share * np.cos(np.deg2rad(degrees)), share * np.sin(np.deg2rad(degrees))
-    return np.array([[cos, -sin / aspect, right], [sin * aspect, cos, down], [0, 0, 1]])
+def _maps(aspects: np.ndarray) -> np.ndarray:
+    """Affine maps (n, views, 3, 3) from a view's coordinates (-0.5 to 0.5) to a photo's, squashed by its aspect."""
+    degrees, share, right, down = np.array(VIEWS).T
+    maps = np.tile(np.eye(3), (len(aspects), len(VIEWS), 1, 1))
+    maps[..., 0, 0] = maps[..., 1, 1] = share * np.cos(np.deg2rad(degrees))
+    maps[..., 0, 1] = -share * np.sin(np.deg2rad(degrees)) / aspects[:, None]
+    maps[..., 1, 0] = share * np.sin(np.deg2rad(degrees)) * aspects[:, None]
+    maps[..., 0, 2], maps[..., 1, 2] = right, down
+    return maps
 
 
 def _in_pixels(maps: np.ndarray) -> np.ndarray:

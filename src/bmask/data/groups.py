@@ -1,64 +1,34 @@
 """Which photos show the same picture, and which part of the split each one belongs to.
 
-Two detectors find the same picture: a perceptual hash, and for what was turned or cropped the alignment of copies.py.
-The hash has 64 bits: the signs of an 8x8 block of the DCT of the 32x32 grey thumbnail, the first row and column left
-out (Zauner 2010, pHash). Mirroring a picture turns the sign of every odd horizontal frequency and of nothing else, so
-the mirrored picture's hash is the hash XOR a constant, and mirrored copies cost no second hash. (The `imagehash`
-package compares with a median instead, which loses this, and would be one more dependency.)
+Two detectors find the same picture: a perceptual hash (fingerprints.py), and for what was turned or cropped the
+alignment of copies.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import cv2
 import numpy as np
-from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bmask.data.copies import SIDE, find_copies, thumbnail
+from bmask.data.copies import find_copies
+from bmask.data.fingerprints import COARSE, MIRROR
 from bmask.data.neighbours import near_pairs
-from bmask.data.thumbnails import area_average
-
-# What is kept of a photo to group it by, 1 KB: the perceptual hash, width : height, and a grey thumbnail.
-FINGERPRINT = np.dtype([("hash", np.uint64), ("aspect", np.float32), ("thumbnail", np.uint8, (SIDE, SIDE))])
-
-THUMBNAIL = 32  # px
-FLAT = 0.5  # a coefficient below is rounding noise: an amplitude of 1/32 of a grey level
 
 
-def _bits(block: np.ndarray) -> np.uint64:
-    """bool (8, 8), vertical then horizontal frequency -> one number."""
-    return np.packbits(block).view(">u8").astype(np.uint64)[0]
-
-
-_ROW, _COLUMN = np.indices((8, 8))
-MIRROR = _bits(_COLUMN % 2 == 0)  # horizontal frequencies 1, 3, 5, 7
-COARSE = _bits((_ROW < 4) & (_COLUMN < 4))  # the sixteen lowest frequencies, which hardly ever change sign
-
-
-def fingerprint(photo: np.ndarray) -> np.void:
-    """uint8 (H, W, 3) or grey (H, W) -> one FINGERPRINT."""
-    height, width = photo.shape[:2]
-    grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    return np.array((perceptual_hash(grey), width / height, thumbnail(grey)), FINGERPRINT)[()]
-
-
-def perceptual_hash(photo: np.ndarray) -> np.uint64:
-    """uint8 (H, W, 3) or grey (H, W) -> 64 bits that hardly change with compression, size, light and colour."""
-    grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    return _bits(dctn(area_average(grey, THUMBNAIL), norm="ortho")[1:9, 1:9] > FLAT)
-
-
-def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
+def find_groups(
+    hashes: np.ndarray, aspects: np.ndarray, thumbnails: Callable[[np.ndarray], np.ndarray], threshold: int
+) -> np.ndarray:
     """Joins photos that show the same picture, and what they are joined to (single linkage).
 
     Args:
-        prints: FINGERPRINT (N,), of both domains together: the same picture in both must not be trained on and
-            tested on.
+        hashes: uint64 (N,), of both domains together: the same picture in both must not be trained on and tested on.
+        aspects: float (N,), width : height.
+        thumbnails: gives those of the photos int (n,), uint8 (n, SIDE, SIDE), whenever they are asked for: a million
+            would not fit into memory. Several threads ask.
         threshold: largest Hamming distance of hashes, bits. On 3432 real photos 4 joined nothing but copies (484 pairs,
             their thumbnails correlated by 0.945 and more), 6 and 8 joined strangers too. It finds re-compressed,
             shrunk, mirrored, brightened copies; alignment finds those that were turned or cropped.
@@ -66,11 +36,10 @@ def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
     Returns:
         int (N,), a number per photo, equal within a group.
     """
-    hashes = prints["hash"]
     distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
     near = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
     # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
-    copies = find_copies(prints["thumbnail"][first], prints["aspect"][first])
+    copies = find_copies(lambda numbers: thumbnails(first[numbers]), aspects[first])
     rows, columns = np.concatenate([near, copies.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
@@ -98,7 +67,7 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> list[str]:
     have been the only one), so where near-duplicates draw different parts, some of them must be left out. The majority
     of the group stays; at a tie test goes before validation before train, for test is the yardstick. So what adding a
     near-duplicate can do is to put an old photo aside or bring it back, never to carry it across. Of 3432
-    real photos that costs 67; most are turned or cropped copies, whose coarse hash differs (without them it is 10).
+    real photos that costs 66; most are turned or cropped copies, whose coarse hash differs (without them it is 10).
     """
     votes: dict[int, Counter[str]] = {}
     for group, part in zip(groups, parts, strict=True):
@@ -113,7 +82,8 @@ def group_names(groups: Iterable[int], contents: Iterable[str]) -> list[str]:
     smallest: dict[int, str] = {}
     for group, content in pairs:
         smallest[group] = min(content, smallest.get(group, content))
-    return [smallest[group][:12] for group, _ in pairs]
+    named = {group: content[:12] for group, content in smallest.items()}  # one text a group, not one a photo
+    return [named[group] for group, _ in pairs]
 
 
 def _winner(count: Counter[str]) -> str:

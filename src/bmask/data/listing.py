@@ -67,9 +67,8 @@ def _search(start: Path, called: str, listing: Listing) -> None:
             continue
         seen.add(here)
         folders[:] = [name for name in folders if not is_clutter(name)]
-        listing.files.update(
-            (name_of(os.path.join(parent, name)), Path(parent, name)) for name in files if not is_clutter(name)
-        )
+        above = called if parent == str(start) else name_of(parent)  # once a folder: it costs as much as a header
+        listing.files.update((f"{above}/{name}", Path(parent, name)) for name in files if not is_clutter(name))
 
 
 def is_clutter(name: str) -> bool:
@@ -92,6 +91,8 @@ def unusual(name: str) -> str:
 
 def printable(name: str) -> str:
     """On one line and without what steers a terminal: bytes that are not UTF-8 show as \\xe9, line ends as \\n."""
+    if name.isascii() and name.isprintable():
+        return name
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     steering = ("Cc", "Zl", "Zp")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in steering else c for c in text)

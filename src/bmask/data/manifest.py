@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bmask.data.dataset import open_array
 from bmask.data.sources import Entry
 from bmask.files import write_text
@@ -27,10 +25,9 @@ class Photo:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    fingerprint: np.void | None = None  # by which copies are found, see groups.py
     group: str = ""
     part: str = ""
-    row: int = -1  # in the file of all squares, while ingest runs
+    row: int = -1  # in the files of all squares and fingerprints, while ingest runs
     index: int = -1  # row in the array of its domain and part
     side: int = 0  # effective resolution after matching, px
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
@@ -56,8 +53,11 @@ def write_manifest(photos: list[Photo], folder: Path) -> None:
 
 def digest(used: Iterable[Photo], folder: Path) -> str:
     """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out."""
-    rows = sorted([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices] for p in used)
-    total = hashlib.sha256(json.dumps(rows).encode())
+    total = hashlib.sha256(b"[")  # of the rows as one text of JSON, which would be long
+    for number, p in enumerate(sorted(used, key=lambda p: (p.entry.domain, p.part, p.index))):
+        row = json.dumps([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices])
+        total.update((", " * (number > 0) + row).encode())
+    total.update(b"]")
     for path in sorted(folder.glob("*.npy")):
         array = open_array(path)
         total.update(f"{path.name} {array.shape}".encode())

@@ -6,23 +6,40 @@ from collections import Counter
 
 import numpy as np
 
+from bmask.data.arrays import ArrayFile
 from bmask.data.dataset import DOMAINS, PARTS
+from bmask.data.fingerprints import FINGERPRINT
 from bmask.data.groups import find_groups, group_names, part_of, settle
 from bmask.data.manifest import Photo
 from bmask.errors import DataError
 from bmask.sections import Ingest
 
+BLOCK = 1024  # fingerprints that are read at a time
 
-def assign_parts(photos: list[Photo], settings: Ingest) -> dict[str, int]:
+
+def assign_parts(photos: list[Photo], fingerprints: ArrayFile, settings: Ingest) -> dict[str, int]:
     """Fills in group, part, index and, for photos set aside, the reason. Returns counts of the groups.
+
+    Args:
+        fingerprints: the bytes of each photo's FINGERPRINT, at its row.
 
     Raises:
         DataError: a part of a domain would be empty.
     """
-    prints = np.array([photo.fingerprint for photo in photos])
-    numbers = find_groups(prints, settings.near_duplicates)
+    rows = np.array([photo.row for photo in photos])
+    hashes, aspects = (np.empty(len(photos), FINGERPRINT[name]) for name in ("hash", "aspect"))
+
+    def fingerprints_of(numbers: np.ndarray) -> np.ndarray:
+        return fingerprints.read_rows(rows[numbers]).view(FINGERPRINT)[:, 0]
+
+    for block in np.split(np.arange(len(photos)), range(BLOCK, len(photos), BLOCK)):
+        read = fingerprints_of(block)
+        hashes[block], aspects[block] = read["hash"], read["aspect"]
+    numbers = find_groups(
+        hashes, aspects, lambda numbers: fingerprints_of(numbers)["thumbnail"], settings.near_duplicates
+    )
     names = group_names(numbers, [photo.sha256 for photo in photos])
-    parts = settle(numbers, [part_of(hash_, settings.test, settings.validation) for hash_ in prints["hash"]])
+    parts = settle(numbers, [part_of(hash_, settings.test, settings.validation) for hash_ in hashes])
     stays: dict[str, Photo] = {}
     next_index: Counter[tuple[str, str]] = Counter()
     for photo, group, part in zip(photos, names, parts, strict=True):

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from bmask.data.groups import fingerprint
+from bmask.data.fingerprints import fingerprint
 from bmask.data.manifest import Photo
 from bmask.data.matching import square
 from bmask.data.photos import decode_image, stored_size
@@ -32,19 +32,19 @@ def inspect(entry: Entry) -> Photo:
     return photo
 
 
-def read_square(photo: Photo, settings: Ingest) -> np.ndarray | None:
-    """Decodes a photo: fills in its fingerprint and its upright size, and gives its square at `photo.side`.
+def read_square(photo: Photo, settings: Ingest) -> tuple[np.ndarray, np.void] | None:
+    """Decodes a photo: fills in its upright size, and gives its square at `photo.side` and its fingerprint.
 
     Returns:
-        uint8 (S, S, 3), S = load_size; None when the photo is refused, with the reason filled in.
+        uint8 (S, S, 3), S = load_size, and one FINGERPRINT; None when the photo is refused, with the reason filled in.
     """
     try:
         content = photo.entry.read()
         image, (photo.width, photo.height) = decode_image(content, ENOUGH)
-        photo.fingerprint = fingerprint(np.asarray(image.convert("L")))
+        known = fingerprint(np.asarray(image.convert("L")))
         if min(image.size) < min(2 * photo.side, photo.width, photo.height):
             image = decode_image(content, 2 * photo.side)[0]
     except DataError as error:
         photo.reason, photo.side = str(error), 0
         return None
-    return square(image, photo.side, settings)
+    return square(image, photo.side, settings), known

@@ -7,13 +7,14 @@ the side. They are guesses, good enough to compare rates; how often they are rig
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bmask.data.dataset import open_array
+from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
 from bmask.data.parallel import parallel
 from bmask.data.photos import effective_side
@@ -108,13 +109,17 @@ def assign_slices(used: Iterable[Photo], folder: Path, settings: Ingest) -> dict
         {part: what the rules say of each masked photo}, in the order of the arrays, whether it was used or not.
     """
     masked = sorted((p for p in used if p.entry.domain == "masked"), key=lambda p: (p.part, p.index))
-    arrays = {part: open_array(folder / f"masked_{part}.npy") for part in {photo.part for photo in masked}}
+    with ExitStack() as stack:  # not mapped: the pages of all photos would count as memory
+        arrays = {
+            part: stack.enter_context(ArrayFile.existing(folder / f"masked_{part}.npy"))
+            for part in {photo.part for photo in masked}
+        }
 
-    def found(photo: Photo) -> tuple[str, ...]:
-        side = effective_side(photo.width, photo.height, settings.fit)
-        return labels(arrays[photo.part][photo.index], side)
+        def found(photo: Photo) -> tuple[str, ...]:
+            side = effective_side(photo.width, photo.height, settings.fit)
+            return labels(arrays[photo.part].read(photo.index), side)
 
-    guessed = list(parallel(found, masked))
+        guessed = list(parallel(found, masked))
     if not any(photo.slices for photo in masked):
         for photo, own in zip(masked, guessed, strict=True):
             photo.slices = own

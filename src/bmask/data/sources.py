@@ -4,6 +4,7 @@ or drawn."""
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -23,16 +24,16 @@ from bmask.params import Params
 TRUTH = "truth"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file that should be a photo. `name` is its path below the domain folder, with slashes, fit to be printed."""
 
     domain: str  # masked or unmasked; empty for a refused one that lies in neither
     name: str
-    path: Path
+    path: str  # no Path, which takes ten times the memory of its text
     slices: tuple[str, ...] = ()
-    twin: Path | None = None  # the same picture without the mask; evaluation only
-    region: Path | None = None  # where the mask is, 255 in a grey picture
+    twin: str = ""  # the same picture without the mask; evaluation only
+    region: str = ""  # where the mask is, 255 in a grey picture
     refused: str = ""  # why the source cannot give it; then nothing lies at `path`
 
     def read(self) -> bytes:
@@ -40,11 +41,12 @@ class Entry:
         if self.refused:
             raise DataError(self.refused)
         try:
-            if not self.path.is_file():  # nor a pipe, which would be waited for
+            if not os.path.isfile(self.path):  # nor a pipe, which would be waited for
                 raise DataError("is no file, or a link that leads nowhere")
-            if (size := self.path.stat().st_size) > MAX_BYTES:
+            if (size := os.stat(self.path).st_size) > MAX_BYTES:
                 raise DataError(f"has {size} bytes; a photo has at most {MAX_BYTES}")
-            return self.path.read_bytes()
+            with open(self.path, "rb", buffering=0) as file:
+                return file.readall()
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from None
 
@@ -121,21 +123,21 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
         mine, start = [], domain.rstrip("/") + "/"
         for name, path in listing.files.items():
             if below := _below(start, name):
-                mine.append(Entry(role, printable(below), path))
+                mine.append(Entry(role, printable(below), str(path)))
                 if role == "masked" and truth:
                     twin, region = f"{TRUTH}/twin/{below}", PurePosixPath(TRUTH, "region", below).with_suffix(".png")
-                    paths = [listing.files.get(str(name), Path(called, name)) for name in (twin, region)]
+                    paths = [str(listing.files.get(str(name), Path(called, name))) for name in (twin, region)]
                     slices = labels.get(unicodedata.normalize("NFC", mine[-1].name), ())
                     mine[-1] = replace(mine[-1], slices=slices, twin=paths[0], region=paths[1])
         for name, reason in listing.refused:
             if below := _below(start, name):
-                mine.append(Entry(role, printable(below), Path(), refused=reason))
+                mine.append(Entry(role, printable(below), "", refused=reason))
                 strays.pop((name, reason), None)
         if not mine:
             _nothing(listing, role, domain, called)
         entries += sorted(mine, key=lambda entry: entry.name)
     strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
-    return entries + [Entry("", printable(name), Path(), refused=reason) for name, reason in strays]
+    return entries + [Entry("", printable(name), "", refused=reason) for name, reason in strays]
 
 
 def _below(start: str, name: str) -> str:

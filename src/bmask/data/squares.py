@@ -7,37 +7,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bmask.data.arrays import ArrayFile
+from bmask.data.fingerprints import FINGERPRINT
 from bmask.data.manifest import Photo
 from bmask.data.matching import assign_sides
 from bmask.data.parallel import in_chunks
-from bmask.data.workers import readers
+from bmask.data.workers import Scratch, readers
 from bmask.progress import bar
 from bmask.sections import Ingest
 
 
 @contextlib.contextmanager
-def scratch_file(folder: Path, count: int, side: int) -> Iterator[ArrayFile]:
-    """A file of squares that vanishes with the block, and with the folder where the block fails."""
-    with ArrayFile(folder / "squares", (count, side, side, 3)) as squares:
-        yield squares
+def scratch_files(folder: Path, count: int, side: int) -> Iterator[Scratch]:
+    """Files of squares and fingerprints that vanish with the block, and with the folder where the block fails."""
+    with (
+        ArrayFile(folder / "squares", (count, side, side, 3)) as squares,
+        ArrayFile(folder / "fingerprints", (count, FINGERPRINT.itemsize)) as fingerprints,
+    ):
+        yield Scratch(squares, fingerprints)
     squares.path.unlink()
+    fingerprints.path.unlink()
 
 
-def read_squares(photos: list[Photo], squares: ArrayFile, settings: Ingest) -> list[Photo]:
-    """Decodes every photo once, as a rule, and stores its square. Returns the photos that are sound.
+def read_squares(photos: list[Photo], files: Scratch, settings: Ingest) -> list[Photo]:
+    """Decodes every photo once, as a rule, and stores its square and fingerprint. Returns the photos that are sound.
 
     The resolutions to match follow from the headers, before anything is decoded. Where pixels then turn out to be
     damaged, the photo drops out, the others' resolutions shift a little, and those that did are read again.
 
     Args:
         photos: with sizes, in an order that follows from their contents.
-        squares: a row for each of them.
+        files: with a row for each of them.
     """
     for row, photo in enumerate(photos):
         photo.row = row
 
     sound = photos
-    with readers(len(photos), squares, settings) as read:
+    with readers(len(photos), files, settings) as read:
         while changed := assign_sides(sound, settings):
             for _ in bar(in_chunks(read, changed), len(changed), "ingest: reading photos"):
                 pass

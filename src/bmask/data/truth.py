@@ -44,9 +44,9 @@ def write_truth(used: list[Photo], folder: Path, settings: Ingest) -> bool:
     return True
 
 
-def _decode(path: Path, photo: Photo) -> Image.Image:
+def _decode(path: str, photo: Photo) -> Image.Image:
     try:
-        pixels, size = decode_image(path)
+        pixels, size = decode_image(Path(path))
     except DataError as error:
         raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
     if size != (photo.width, photo.height):

@@ -15,11 +15,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bmask.data.arrays import ArrayFile
-from bmask.data.groups import FINGERPRINT
 from bmask.data.manifest import Photo
 from bmask.data.parallel import cores
 from bmask.data.reading import read_square
@@ -30,9 +30,16 @@ from bmask.sections import Ingest
 FEW = 1000  # photos that are read before workers have started
 
 
+class Scratch(NamedTuple):
+    """What is kept of photos on the disk while ingest runs, a row each."""
+
+    squares: ArrayFile
+    fingerprints: ArrayFile  # the bytes of a FINGERPRINT
+
+
 @contextlib.contextmanager
-def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callable[[Sequence[Photo]], Sequence[Photo]]]:
-    """Yields what reads photos: fills in their hashes, sizes or reasons, and stores their squares at their rows.
+def readers(count: int, files: Scratch, settings: Ingest) -> Iterator[Callable[[Sequence[Photo]], Sequence[Photo]]]:
+    """Yields what reads photos: fills in their sizes or reasons, and stores squares and fingerprints at their rows.
 
     It may be called from as many threads as there are cores.
 
@@ -40,10 +47,10 @@ def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callab
         count: photos to come; many are worth processes of their own.
     """
     if count <= FEW or cores() == 1:
-        yield lambda photos: [_read(photo, squares, settings) for photo in photos]
+        yield lambda photos: [_read(photo, files, settings) for photo in photos]
         return
     idle: queue.Queue[_Worker] = queue.Queue()
-    workers = [_Worker(squares, settings) for _ in range(cores())]
+    workers = [_Worker(files, settings) for _ in range(cores())]
     for worker in workers:
         idle.put(worker)
 
@@ -63,8 +70,8 @@ def readers(count: int, squares: ArrayFile, settings: Ingest) -> Iterator[Callab
 
 
 class _Worker:
-    def __init__(self, squares: ArrayFile, settings: Ingest):
-        self._setup = {"squares": str(squares.path), "settings": settings.model_dump()}
+    def __init__(self, files: Scratch, settings: Ingest):
+        self._setup = {"files": [str(file.path) for file in files], "settings": settings.model_dump()}
         self._start()
 
     def _start(self) -> None:
@@ -78,7 +85,7 @@ class _Worker:
             self._process.stdin.flush()
 
     def read(self, photos: Sequence[Photo]) -> None:
-        self._say([[photo.row, photo.side, str(photo.entry.path)] for photo in photos])
+        self._say([[photo.row, photo.side, photo.entry.path] for photo in photos])
         for number, photo in enumerate(photos):
             answer = self._process.stdout.readline()
             if answer:
@@ -91,8 +98,7 @@ class _Worker:
         if error:
             raise OSError(*error)
         if found:
-            photo.width, photo.height = found[:2]
-            photo.fingerprint = np.frombuffer(bytes.fromhex(found[2]), FINGERPRINT)[0]
+            photo.width, photo.height = found
         else:
             photo.reason, photo.side = reason, 0
 
@@ -112,10 +118,12 @@ class _Worker:
             self._process.stdin.close()
 
 
-def _read(photo: Photo, squares: ArrayFile, settings: Ingest) -> Photo:
-    square = read_square(photo, settings)
-    if square is not None:
-        squares.write(photo.row, square)
+def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
+    read = read_square(photo, settings)
+    if read is not None:
+        square, fingerprint = read
+        files.squares.write(photo.row, square)
+        files.fingerprints.write(photo.row, np.frombuffer(fingerprint.tobytes(), np.uint8))
     return photo
 
 
@@ -123,16 +131,16 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked says when to end
     setup = json.loads(sys.stdin.readline())
     settings = Ingest.model_validate(setup["settings"])
-    with ArrayFile.existing(Path(setup["squares"])) as squares:
+    with contextlib.ExitStack() as stack:
+        files = Scratch(*(stack.enter_context(ArrayFile.existing(Path(path))) for path in setup["files"]))
         for line in sys.stdin:
             row, side, path = json.loads(line)
-            photo, error = Photo(Entry("", "", Path(path)), row=row, side=side), None
+            photo, error = Photo(Entry("", "", path), row=row, side=side), None
             try:
-                _read(photo, squares, settings)
+                _read(photo, files, settings)
             except OSError as problem:  # the disk of the squares; a photo's own is its reason
                 error = [problem.errno, problem.strerror]
-            known = photo.fingerprint
-            found = None if known is None else [photo.width, photo.height, known.tobytes().hex()]
+            found = None if photo.reason else [photo.width, photo.height]
             print(json.dumps([found, photo.reason, error]), flush=True)
 
 
