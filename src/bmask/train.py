@@ -61,7 +61,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     photos, digest = _photos(augment_folder)
     warm = _warm_files(recipe)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
-    with joined(pick_device(options.device)) as world:
+    with _met(model), joined(pick_device(options.device)) as world:
         bits = fingerprint(params, recipe, digest, warm, world.size)
         about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
@@ -97,6 +97,14 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
     tracker.finish(out, params.evaluate.attention_floor)
+
+
+@contextmanager
+def _met(model: str) -> Iterator[None]:
+    try:
+        yield
+    except Lost as error:  # before there is a run to tell of it
+        raise TrainingError(f"models.{model}: {error}") from None
 
 
 @contextmanager

@@ -20,13 +20,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bmask.errors import TrainingError
-
 PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
 LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
 
 
-class Lost(TrainingError):
+class Lost(RuntimeError):
     """Another process of this training is gone, or was never found."""
 
 
