@@ -24,7 +24,7 @@ from pairing import table
 
 from bmask.params import Params, load_params
 
-SCORES = ("unmask_rate", "judge_kid", "upper_ssim", "untouched", "region_ssim")
+SCORES = ("unmask_rate", "judge_kid", "upper_ssim", "untouched", "outside_mae", "region_psnr")
 SHARED = ("ingest", "augment", "judge")
 
 
@@ -84,17 +84,21 @@ def _spread(values: list[float]) -> str:
 
 
 def _written(params: Params, folder: Path) -> Path:
+    """The params in the folder of their results, with checkpoints beside it. Other params need another folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+    path, tree = folder / "params.yaml", params.model_dump(mode="json", by_alias=True)
+    tree["train"]["checkpoints"] = str(folder.parent / "checkpoints")
+    if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != tree:
+        sys.exit(f"{folder} holds results of other params; take another --folder")
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
 
 
 def _bmask(*words: str, params: Path, results: Path) -> None:
-    """In the results' parent folder, where checkpoints and MLflow's store then lie."""
+    """With MLflow's store beside the results."""
     command = [sys.executable, "-m", "bmask", *words, "--params", str(params), "--results", str(results)]
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{results.parent}/mlflow.db"}
-    done = subprocess.run(command, cwd=results.parent, env={**os.environ, **store}, check=False)
+    done = subprocess.run(command, env={**os.environ, **store}, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(words)} ended with code {done.returncode}")
 

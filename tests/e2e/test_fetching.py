@@ -23,6 +23,7 @@ from bmask.errors import DataError
 from bmask.params import Params
 from repository import Repository
 from s3 import WRITER, Server, free_ports, s3_server
+from tiny import full_disk
 
 SETTINGS = Params().s3
 URL = "s3://photos/v1"
@@ -146,6 +147,21 @@ def test_a_revision_that_was_interrupted_goes_on_with_what_is_missing(tracked, t
         assert found == commit
         assert contents(listing) == photos
     assert len(asked) == len(photos) - there
+    assert kept() == []
+
+
+def test_a_disk_that_is_full_is_told_and_not_the_remote(tmp_path, kept):
+    repository = Repository(tmp_path / "repository")
+    (repository.folder / "faces").mkdir()
+    (repository.folder / "faces/large.png").write_bytes(os.urandom(8 << 20))
+    repository.commit()
+    fetching = fetched_revision(str(repository.folder), "", "faces", SETTINGS)
+    with (
+        full_disk(4 << 20),
+        pytest.raises(DataError, match=r"faces of .* cannot be stored in .*make room there"),
+        fetching,
+    ):
+        pass
     assert kept() == []
 
 

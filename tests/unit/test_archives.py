@@ -246,6 +246,18 @@ def test_a_tar_with_a_flipped_byte_gives_its_photos_or_a_refusal(tmp_path, mode)
             assert contents(listing) == photos or listing.refused
 
 
+def test_an_archive_whose_compression_cannot_be_undone_is_damaged_and_not_unknown(tmp_path):
+    path = tmp_path / "photos.tar.zst"
+    path.write_bytes(zstd.compress(os.urandom(5000))[:100])
+    with pytest.raises(DataError, match=r"ingest\.source: photos is damaged or cut off"):
+        unpack(path, tmp_path / "into", "photos")
+    far = {zstd.CompressionParameter.window_log: 28}
+    with zstd.open(path, "wb", options=far) as file:
+        file.write(bytes(20_000))
+    with pytest.raises(DataError, match=r"damaged or cut off \(ZstdError: .*memory"):
+        unpack(path, tmp_path / "other", "photos")
+
+
 def test_what_is_no_archive_and_what_cannot_be_read_is_told(tmp_path):
     for number, content in enumerate([b"", b"text", b"\0" * 4096, gzip.compress(b"text"), b"PK\3\4 and no more"]):
         (tmp_path / "file").write_bytes(content)

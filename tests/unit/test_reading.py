@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -199,6 +200,13 @@ def test_an_array_file_is_the_file_that_numpy_writes(tmp_path):
     buffer = io.BytesIO()
     np.save(buffer, rows)
     assert (tmp_path / "rows.npy").read_bytes() == buffer.getvalue()
+
+
+def test_an_array_file_that_was_cut_gives_no_rows_of_nothing(tmp_path):
+    with ArrayFile(tmp_path / "rows.npy", (4, 1000)) as array:
+        os.truncate(tmp_path / "rows.npy", 2000)
+        with pytest.raises(OSError, match=r"ends before its last row.*rows\.npy"):
+            array.read_rows(np.array([0, 3]))
 
 
 def test_an_array_file_takes_its_room_at_the_beginning(tmp_path):

@@ -13,6 +13,7 @@ import gzip
 import lzma
 import os
 import stat
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -23,7 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from backports import zstd
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from bmask.data.listing import Listing, printable, unusual
 from bmask.data.photos import MAX_BYTES
@@ -197,9 +201,11 @@ def _of_tar(archive: tarfile.TarFile, stream: _Stream) -> Iterator[Member]:
 
 
 def _is_tar(archive: Path) -> bool:
+    """Whether it begins like one. Raises one of DAMAGE when it is compressed and cannot be unpacked that far."""
+    with _decompressed(archive) as stream:
+        start = stream.read(tarfile.BLOCKSIZE)
     try:
-        with _decompressed(archive) as stream:
-            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
     except DAMAGE:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from pathlib import Path
@@ -66,7 +67,8 @@ class ArrayFile:
         rows = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = math.prod(self.shape[1:])
         for row, index in zip(rows, indices.tolist(), strict=True):
-            os.preadv(self._file.fileno(), [row], self._start + index * size)
+            if os.preadv(self._file.fileno(), [row], self._start + index * size) != size:
+                raise OSError(errno.EIO, "ends before its last row", str(self.path))
         return rows
 
     def __enter__(self) -> ArrayFile:

@@ -6,6 +6,7 @@ folder. DVC's files come from the remote that the repository names, with the cre
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import tempfile
@@ -21,6 +22,8 @@ from bmask.data.objects import SCHEME, Object, region_of
 from bmask.errors import DataError
 from bmask.files import fresh_file
 from bmask.sections import S3
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # this disk: the remote's is only read
 
 if TYPE_CHECKING:
     from dvc.fs import DVCFileSystem
@@ -52,6 +55,11 @@ def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Ite
             try:
                 listing = fetch(*_objects(files, inside, f"{source} of {repository} at {commit}"), folder)
             except Exception as error:  # DVC's remotes fail in the ways of a dozen libraries
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise DataError(
+                        f"ingest.source: {source} of {repository} cannot be stored in {folder} ({error.strerror});"
+                        " make room there or set TMPDIR"
+                    ) from None
                 raise DataError(
                     f"ingest.repository {repository}: the files of {source} at {commit} cannot be fetched"
                     f" ({_said(error)}); `dvc push` them there, and see to the remote's address and credentials here"

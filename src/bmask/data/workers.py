@@ -58,6 +58,9 @@ def readers(count: int, files: Scratch, settings: Ingest) -> Iterator[Callable[[
         worker = idle.get()
         try:
             worker.read(photos)
+        except BaseException:
+            worker.restart()  # unread answers would be taken for those of other photos
+            raise
         finally:
             idle.put(worker)
         return photos
@@ -107,6 +110,9 @@ class _Worker:
         if code >= 0:  # not a signal: it has said why, on stderr
             raise DataError(f"the reader of {photo.entry.domain}/{photo.entry.name} ended with exit code {code}")
         photo.reason, photo.side = f"kills the process that decodes it ({signal.Signals(-code).name})", 0
+        self.restart()
+
+    def restart(self) -> None:
         self.stop()
         self._start()
 
