@@ -113,7 +113,7 @@ class PlainStep:
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if not self.switches.bf16:
-            return contextlib.nullcontext()
+            return contextlib.nullcontext()  # autocast, switched off or not, knows no meta device
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
 

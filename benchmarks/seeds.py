@@ -40,10 +40,10 @@ def main() -> None:
     if any(change.startswith(SHARED) for each in args.changes for change in each.split(",")):
         parser.error(f"{', '.join(SHARED)} are the same for all rows; change them in the params")
     shared = args.folder.resolve() / "shared"
-    whole = load_params(args.params)
+    written = _written(load_params(args.params), shared)
     for stage in SHARED:
         if not (shared / stage).exists():
-            _bmask(stage, params=_written(whole, shared), results=shared)
+            _bmask(stage, params=written, results=shared)
     rows = []
     for change in ("", *args.changes):
         found = []
@@ -59,11 +59,10 @@ def main() -> None:
 
 def _scores(params: Params, shared: Path, folder: Path) -> dict[str, dict[str, float]]:
     """{model: {score: value}} of one seed."""
+    written = _written(params, folder)
     for stage in SHARED:
-        (folder / stage).parent.mkdir(exist_ok=True)
         if not (folder / stage).exists():
             (folder / stage).symlink_to(shared / stage)
-    written = _written(params, folder)
     for model in params.models:
         if not (folder / "train" / model).exists():
             _bmask("train", model, params=written, results=folder)

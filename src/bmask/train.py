@@ -61,7 +61,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     photos, digest = _photos(augment_folder)
     warm = _warm_files(recipe)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
-    with _met(model), joined(pick_device(options.device)) as world:
+    with _explained(model), joined(pick_device(options.device)) as world:
         bits = fingerprint(params, recipe, digest, warm, world.size)
         about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
@@ -74,7 +74,7 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             samples = SampleSheets(folder / "samples", private=split.private)
             tracker = Tracker(about, samples.folder)
             observers = [Progress(model, options), samples, tracker, *mirrors]
-        with _explained(model, tracker):
+        with _tracked(tracker):
             start = _warm(recipe, warm)
             result = run_loop(recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world)
     if not world.first:
@@ -100,27 +100,26 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
 
 
 @contextmanager
-def _met(model: str) -> Iterator[None]:
-    try:
-        yield
-    except Lost as error:  # before there is a run to tell of it
-        raise TrainingError(f"models.{model}: {error}") from None
-
-
-@contextmanager
-def _explained(model: str, tracker: Tracker) -> Iterator[None]:
-    """What ends a training early, as the command line and the run in MLflow say it."""
+def _explained(model: str) -> Iterator[None]:
+    """What ends a training early, as the command line says it."""
     try:
         yield
     except (Diverged, OutOfMemory, Lost) as error:
-        tracker.failed(str(error))
         raise TrainingError(f"models.{model}: {error}") from None
     except Stopped as error:
-        tracker.interrupted()
         raise Preempted(f"models.{model}: {error} by SIGTERM; the same command goes on from there") from None
     except ValueError as error:
-        tracker.failed(str(error))
         raise DataError(f"models.{model}: {error}") from None
+
+
+@contextmanager
+def _tracked(tracker: Tracker) -> Iterator[None]:
+    """What ends a training early, as its run in MLflow says it."""
+    try:
+        yield
+    except (Diverged, OutOfMemory, Lost, ValueError) as error:
+        tracker.failed(str(error))
+        raise
     except BaseException:
         tracker.interrupted()
         raise
@@ -150,14 +149,10 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
             run_loop(recipe.network, photos, shown, LoopOptions(**{**asdict(options), **short}), Path(folder), {})
             return time.monotonic() - began
 
-    try:
+    with _explained(model):
         batch = World(size=processes).share(options.batch_size).stop  # what one of them works on
         seconds(warmup)
         step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
-    except (Diverged, OutOfMemory) as error:
-        raise TrainingError(f"models.{model}: {error}") from None
-    except ValueError as error:
-        raise DataError(f"models.{model}: {error}") from None
     per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // options.batch_size)
     device = pick_device(options.device)
     if device.type == "cuda":

@@ -64,7 +64,7 @@ def fetch(source: Place, objects: list[Object], folder: Path) -> Listing:
 def _refusal(item: Object) -> str:
     if not item.name:
         return ""  # an archive
-    if item.size > MAX_BYTES:
+    if (item.size or 0) > MAX_BYTES:
         return f"has {item.size} bytes; a photo has at most {MAX_BYTES}"
     return unusual(item.name)
 
@@ -93,8 +93,7 @@ def _file_name(item: Object) -> str:
 
 
 def _is_whole(path: Path, item: Object) -> bool:
-    """By its size too: a machine that stopped may have lost blocks. -1 where it is not known."""
-    return path.is_file() and path.stat().st_size == (item.size if item.size >= 0 else path.stat().st_size)
+    return path.is_file() and item.size in (None, path.stat().st_size)  # a machine that stopped may have lost blocks
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class Object:
     """An object as it was listed. `name` is its key below the prefix; another content has another `etag`."""
 
     name: str
-    size: int
+    size: int | None  # bytes; None where it is not known
     etag: str
 
 

@@ -23,11 +23,11 @@ from bmask.errors import DataError
 from bmask.files import fresh_file
 from bmask.sections import S3
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # this disk: the remote's is only read
-
 if TYPE_CHECKING:
     from dvc.fs import DVCFileSystem
     from dvc.repo import Repo
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # this disk: the remote's is only read
 
 
 def pin_revision(repository: str, revision: str = "") -> str:
@@ -75,7 +75,7 @@ def _objects(files: DVCFileSystem, inside: str, called: str) -> tuple[_Inside, l
     lfs_prefetch(files, [glob.escape(inside) + ("" if alone else "/**")])
     names = [""] if alone else ["/".join(files.relparts(path, inside)) for path in files.find(inside)]
     # DVC need not know a size, and at a commit a name is one content.
-    return _Inside(files, inside, called), [Object(name, -1, "") for name in names]
+    return _Inside(files, inside, called), [Object(name, None, "") for name in names]
 
 
 @dataclass(frozen=True)
