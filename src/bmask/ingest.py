@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
 from bmask.data.dataset import DOMAINS, PARTS, VERSION, open_array
-from bmask.data.manifest import Photo, digest, write_manifest
+from bmask.data.manifest import digest, write_manifest
 from bmask.data.parallel import parallel
 from bmask.data.parts import assign_parts
 from bmask.data.reading import inspect
@@ -32,8 +33,8 @@ def ingest(params: Params, out: Path) -> None:
 
     All headers are read first, since the resolutions that both domains can keep follow from all photos' sizes; then
     each photo is decoded once, into a file of squares, and the squares are sorted into the parts when the
-    near-duplicates are known. So memory holds a photo a core, and of each photo a row of the manifest and of the tables
-    by which near-duplicates are found, some 2 KB.
+    near-duplicates are known. Memory holds a photo a core and, of each photo, some numbers: the rows lie
+    in the catalog, and near-duplicates are looked for among a limited number of photos at a time.
 
     Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
     `rejected.csv`, `summary.json`, `report.html` and, unless private, `contact_sheet.png`. The split depends on the
@@ -44,46 +45,49 @@ def ingest(params: Params, out: Path) -> None:
             or truth that does not fit.
     """
     settings = params.ingest
-    with open_source(params) as source, fresh_folder(Path(out)) as folder:
-        photos = list(bar(parallel(inspect, source.entries), len(source.entries), "ingest: looking at files"))
-        _check_refused(photos, settings)
-        readable = sorted((p for p in photos if not p.reason), key=lambda p: (p.entry.domain, p.sha256, p.entry.name))
-        with scratch_files(folder, len(readable), settings.load_size) as files:
-            sound = read_squares(readable, files, settings)
-            _check_refused(photos, settings)
-            groups = assign_parts(sound, files.fingerprints, settings)
-            used = [photo for photo in sound if photo.part]
-            write_parts(used, files.squares, folder)
-        truth = write_truth(used, folder, settings)
-        guessed = assign_slices(used, folder, settings)
-        write_manifest(photos, folder)
+    with open_source(params) as source, fresh_folder(Path(out)) as folder, Catalog() as catalog:
+        looked = parallel(inspect, source.entries)
+        catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
+        source.entries.clear()  # the catalog has them now
+        _check_refused(catalog, settings)
+        with scratch_files(folder, catalog.count(SOUND), settings.load_size) as files:
+            read_squares(catalog, files, settings)
+            _check_refused(catalog, settings)
+            refused = catalog.count() - catalog.count(SOUND)
+            groups = assign_parts(catalog, files.fingerprints, settings)
+            write_parts(catalog, files.squares, folder)
+        truth = write_truth(catalog, folder, settings)
+        assign_slices(catalog, folder, settings)
+        write_manifest(catalog.photos(order="domain, name"), folder)
 
-        counts = Counter((photo.entry.domain, photo.part) for photo in used)
+        counts = catalog.counts("domain, part")
         summary = {
-            "digest": digest(used, folder),
+            "digest": digest(catalog.photos(USED, 'domain, part, "index"'), folder),
             "load_size": settings.load_size,
             "private": settings.private,
             **source.origin,
             "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
             "groups": groups,
-            "rejected": len(photos) - len(sound),
+            "rejected": refused,
             "truth": truth,
             "version": VERSION,
         }
         write_json(folder / "summary.json", summary)
         if not settings.private:
             write_bytes(folder / "contact_sheet.png", _sheet(folder))
-        write_text(folder / "report.html", data_report(settings, folder, photos, summary, guessed))
-        _report(photos, summary)
+        write_text(folder / "report.html", data_report(settings, folder, catalog, summary))
+        _report(catalog, summary)
 
 
-def _check_refused(photos: list[Photo], settings: Ingest) -> None:
-    refused = [photo for photo in photos if photo.reason]
-    if len(refused) > settings.max_rejected * len(photos):
-        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in refused[:4]]
-        named = "; ".join(first + ["..."] * (len(refused) > len(first)))
+def _check_refused(catalog: Catalog, settings: Ingest) -> None:
+    found = catalog.count()
+    refused = found - catalog.count(SOUND)
+    if refused > settings.max_rejected * found:
+        few = islice(catalog.photos(f"NOT {SOUND}"), 4)
+        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in few]
+        named = "; ".join(first + ["..."] * (refused > len(first)))
         raise DataError(
-            f"{len(refused)} of {len(photos)} photos are refused, more than the share ingest.max_rejected "
+            f"{refused} of {found} photos are refused, more than the share ingest.max_rejected "
             f"{settings.max_rejected:g} ({named}); remove or mend them, or raise ingest.max_rejected"
         )
 
@@ -94,20 +98,19 @@ def _sheet(folder: Path) -> bytes:
     return contact_sheet(rows, [f"{domain} {part}" for domain, part in keys])
 
 
-def _report(photos: list[Photo], summary: dict) -> None:
+def _report(catalog: Catalog, summary: dict) -> None:
     columns = "{:9}{:>7}{:>9}{:>7}{:>8}{:>7}{:>12}{:>6}   {}"
     say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "kept resolution, px (10, 50, 90 %)"))
+    found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
     for domain in DOMAINS:
-        mine = [photo for photo in photos if photo.entry.domain == domain]
-        refused = sum(not photo.group for photo in mine)
-        aside = sum(bool(photo.group) and not photo.part for photo in mine)
-        sides = " / ".join(f"{s:.0f}" for s in np.percentile([p.side for p in mine if p.side], [10, 50, 90]))
-        counts = summary["counts"][domain].values()
-        say(columns.format(domain, len(mine), refused, aside, summary["groups"][domain], *counts, sides))
+        kept = catalog.column("side", np.int64, f"domain = '{domain}' AND side > 0")
+        sides = " / ".join(f"{s:.0f}" for s in np.percentile(kept, [10, 50, 90]))
+        counts, groups = summary["counts"][domain].values(), summary["groups"][domain]
+        say(columns.format(domain, found[domain], refused[domain], aside[domain], groups, *counts, sides))
     if summary["rejected"]:
-        say(f"refused {summary['rejected']} of {len(photos)}; rejected.csv says which and why")
+        say(f"refused {summary['rejected']} of {catalog.count()}; rejected.csv says which and why")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")
-    if groups["largest"] > max(20, 0.02 * len(photos)):
+    if groups["largest"] > max(20, 0.02 * catalog.count()):
         say("if the largest group is not one picture, lower ingest.near_duplicates")

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from bmask.data.hashing import Tables
-from bmask.data.parallel import cores
+from bmask.data.parallel import cores, one_thread_each
 
 SIDE = 32  # px of a thumbnail; at 24 the third sieve lost one copy in ten
 COARSE = 0.87  # least correlation of a view, sieve 1
@@ -33,6 +33,7 @@ FINE = 0.94  # least correlation of aligned thumbnails, sieve 3; of 719,400 pair
 OVERLAP = 0.4  # least share of the disc that both thumbnails show
 SQUEEZE = 0.5  # a map that shrinks by more finds anything in anything
 ROWS, PAIRS = 256, 2048  # photos and pairs that are looked at at a time
+SHELF = 1 << 17  # photos whose hashes are in memory at a time, some 80 MB; another shelf costs 0.2 ms a photo
 
 VIEWS = [  # degrees, share of the width and height that is seen, right and down of the middle
     *((degrees, 1.0, 0.0, 0.0) for degrees in (-14, -7, 0, 7, 14)),
@@ -64,24 +65,65 @@ def find_copies(thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndar
     Returns:
         int (P, 2), numbers of photos; a pair may come twice, either way round.
     """
-    blocks = [np.arange(start, min(start + ROWS, len(aspects))) for start in range(0, len(aspects), ROWS)]
-    coarse = np.empty((len(aspects), len(_LOW_WAVES)), np.float32)
-    for block in blocks:
-        coarse[block] = _unit(_spectra(thumbnails(block).astype(np.float32), _LOW_WAVES))
-    # What is flat correlates with nothing, but would share all its buckets with all that is flat.
-    tables = Tables(coarse, _ODD[_LOW], np.flatnonzero(np.linalg.norm(coarse, axis=1) > COARSE))
+    found = [np.empty((0, 2), int)]
+    with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
+        for shelf in _cut(np.arange(len(aspects)), SHELF):
+            find = _Shelf(thumbnails, aspects, shelf).copies
+            found += pool.map(find, _cut(np.arange(len(aspects)), ROWS))
+    return np.concatenate(found)
 
-    def pairs(block: np.ndarray) -> np.ndarray:
+
+class _Shelf:
+    """Photos whose low frequencies and hashes are in memory, so that copies of them can be found."""
+
+    def __init__(self, thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndarray, photos: np.ndarray):
+        self._thumbnails, self._aspects, self._start = thumbnails, aspects, photos[0]
+        self._coarse = np.empty((len(photos), len(_LOW_WAVES)), np.float32)
+        for block in _cut(photos, ROWS):
+            low = _unit(_spectra(thumbnails(block).astype(np.float32), _LOW_WAVES))
+            self._coarse[block - self._start] = low
+        # What is flat correlates with nothing, but would share all its buckets with all that is flat.
+        self._tables = Tables(self._coarse, _ODD[_LOW], np.flatnonzero(np.linalg.norm(self._coarse, axis=1) > COARSE))
+
+    def copies(self, block: np.ndarray) -> np.ndarray:
+        """Pairs (P, 2) of a photo of the block, int (n,), and one of the shelf."""
         found = [np.empty((0, 2), int)]
-        for i, j, mirrored, maps in _candidates(thumbnails, aspects, coarse, tables, block):
-            others = thumbnails(j)
+        for i, j, mirrored, maps in self._candidates(block):
+            others = self._thumbnails(j)
             others = np.where(mirrored[:, None, None], others[..., ::-1], others)
-            alike = np.array([likeness(*each) > FINE for each in zip(thumbnails(i), others, maps, strict=True)], bool)
+            each = zip(self._thumbnails(i), others, maps, strict=True)
+            alike = np.array([likeness(*pair) > FINE for pair in each], bool)
             found.append(np.stack([i, j], 1)[alike])
         return np.concatenate(found)
 
-    with ThreadPoolExecutor(cores()) as pool:
-        return np.concatenate([np.empty((0, 2), int), *pool.map(pairs, blocks)])
+    def _candidates(self, block: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        """What passes sieves 1 and 2: photos i, j, whether mirrored, affine maps in pixels."""
+        own = self._thumbnails(block)
+        maps = _maps(self._aspects[block])
+        warps = np.float32(_in_pixels(maps))
+        views = _unit(_view_spectra(own, warps))
+        for rows, photos in self._tables.neighbours(views):
+            others = rows != photos + self._start - block[0]
+            i, v, j, mirrored = _correlated(views, self._coarse, rows[others], photos[others])
+            j += self._start
+            for part in _cut(np.arange(len(i)), PAIRS):
+                chosen, place = np.unique(i[part] * len(VIEWS) + v[part], return_inverse=True)
+                pictures = np.empty((len(chosen), SIDE, SIDE), np.float32)
+                for picture, number in zip(pictures, chosen, strict=True):
+                    picture[:] = _warp(own[number // len(VIEWS)], warps[*divmod(number, len(VIEWS))])
+                target = _unit(_spectra(self._thumbnails(j[part]).astype(np.float32)))
+                target *= np.where(mirrored[part, None] & _ODD, np.float32(-1), np.float32(1))
+                good = (_unit(_spectra(pictures))[place] * target).sum(1) > CLOSE
+                part, target = part[good], target[good]
+                chosen, place = np.unique(place[good], return_inverse=True)
+                basis, triangle = _tangents(pictures[chosen])
+                inside = (target[:, None] @ basis[place])[:, 0]
+                good = np.linalg.norm(inside, axis=1) > TANGENT
+                part, place = part[good], place[good]
+                motion = np.linalg.solve(triangle[place], inside[good, :, None])[..., 0]
+                step = np.tile(np.eye(3), (len(part), 1, 1))
+                step[:, :2] += (motion[:, 1:] / motion[:, :1]).reshape(-1, 2, 3)
+                yield block[i[part]], j[part], mirrored[part], _in_pixels(maps[i[part], v[part]] @ step)
 
 
 def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
@@ -104,39 +146,8 @@ def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
     return float((a * b * weight).sum() / np.sqrt((a * a * weight).sum() * (b * b * weight).sum() + 1e-3))
 
 
-def _candidates(
-    thumbnails: Callable[[np.ndarray], np.ndarray],
-    aspects: np.ndarray,
-    coarse: np.ndarray,
-    tables: Tables,
-    block: np.ndarray,
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """What passes sieves 1 and 2 of the photos of a block: photos i, j, whether mirrored, affine maps in pixels."""
-    own = thumbnails(block)
-    maps = _maps(aspects[block])
-    warps = np.float32(_in_pixels(maps))
-    views = _unit(_view_spectra(own, warps))
-    for rows, photos in tables.neighbours(views):
-        others = rows != photos - block[0]
-        i, v, j, mirrored = _correlated(views, coarse, rows[others], photos[others])
-        for part in np.split(np.arange(len(i)), range(PAIRS, len(i), PAIRS)):
-            chosen, place = np.unique(i[part] * len(VIEWS) + v[part], return_inverse=True)
-            pictures = np.empty((len(chosen), SIDE, SIDE), np.float32)
-            for picture, number in zip(pictures, chosen, strict=True):
-                picture[:] = _warp(own[number // len(VIEWS)], warps[*divmod(number, len(VIEWS))])
-            target = _unit(_spectra(thumbnails(j[part]).astype(np.float32)))
-            target *= np.where(mirrored[part, None] & _ODD, np.float32(-1), np.float32(1))
-            good = (_unit(_spectra(pictures))[place] * target).sum(1) > CLOSE
-            part, target = part[good], target[good]
-            chosen, place = np.unique(place[good], return_inverse=True)
-            basis, triangle = _tangents(pictures[chosen])
-            inside = (target[:, None] @ basis[place])[:, 0]
-            good = np.linalg.norm(inside, axis=1) > TANGENT
-            part, place = part[good], place[good]
-            motion = np.linalg.solve(triangle[place], inside[good, :, None])[..., 0]
-            step = np.tile(np.eye(3), (len(part), 1, 1))
-            step[:, :2] += (motion[:, 1:] / motion[:, :1]).reshape(-1, 2, 3)
-            yield block[i[part]], j[part], mirrored[part], _in_pixels(maps[i[part], v[part]] @ step)
+def _cut(numbers: np.ndarray, length: int) -> list[np.ndarray]:
+    return np.split(numbers, range(length, len(numbers), length))
 
 
 def _correlated(views: np.ndarray, coarse: np.ndarray, rows: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, ...]:

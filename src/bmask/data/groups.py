@@ -7,8 +7,7 @@ alignment of copies.py.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -59,8 +58,8 @@ def part_of(hash_: np.uint64, test: float, validation: float) -> str:
     return "validation" if int.from_bytes(draws[8:16], "big") < validation * 2**64 else "train"
 
 
-def settle(groups: Sequence[int], parts: Sequence[str]) -> list[str]:
-    """Gives every group one part; returns a part per photo, "" where the photo is set aside.
+def settle(groups: Sequence[int], parts: Sequence[str]) -> np.ndarray:
+    """Gives every group one part; returns a part per photo, text (N,), "" where the photo is set aside.
 
     No photo ever moves from one part to another when photos are added, and no group lies in two parts. Without a
     memory of earlier splits these two force a third: the part must be a function of the photo alone (each photo could
@@ -69,22 +68,19 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> list[str]:
     near-duplicate can do is to put an old photo aside or bring it back, never to carry it across. Of 3432
     real photos that costs 66; most are turned or cropped copies, whose coarse hash differs (without them it is 10).
     """
-    votes: dict[int, Counter[str]] = {}
-    for group, part in zip(groups, parts, strict=True):
-        votes.setdefault(group, Counter())[part] += 1
-    chosen = {group: _winner(count) for group, count in votes.items()}
-    return [part if part == chosen[group] else "" for group, part in zip(groups, parts, strict=True)]
+    names = np.array(["test", "validation", "train"])
+    numbers = {name: number for number, name in enumerate(names.tolist())}
+    own = np.array([numbers[part] for part in parts], np.uint8)
+    place = np.unique(np.asarray(groups), return_inverse=True)[1]
+    votes = np.zeros((place.max() + 1, len(names)), np.int32)
+    np.add.at(votes, (place, own), 1)
+    chosen = votes.argmax(axis=1)  # takes the first at a tie
+    return np.where(own == chosen[place], names[own], "")
 
 
-def group_names(groups: Iterable[int], contents: Iterable[str]) -> list[str]:
-    """A name for each photo's group: the first twelve letters of the smallest sha256 in it, whatever its number."""
-    pairs = list(zip(groups, contents, strict=True))
-    smallest: dict[int, str] = {}
-    for group, content in pairs:
-        smallest[group] = min(content, smallest.get(group, content))
-    named = {group: content[:12] for group, content in smallest.items()}  # one text a group, not one a photo
-    return [named[group] for group, _ in pairs]
-
-
-def _winner(count: Counter[str]) -> str:
-    return max(("test", "validation", "train"), key=lambda part: count[part])  # max takes the first at a tie
+def group_names(groups: Sequence[int], contents: Sequence[str]) -> np.ndarray:
+    """A name for each photo's group, bytes (N,): the first twelve letters of the smallest sha256 in it."""
+    groups, contents = np.asarray(groups), np.asarray(contents, "S12")
+    order = np.lexsort((contents, groups))
+    firsts = order[np.diff(groups[order], prepend=groups[order[:1]] - 1) != 0]  # of each group, in the groups' order
+    return contents[firsts][np.searchsorted(groups[firsts], groups)]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bmask.data.dataset import open_array
 from bmask.data.sources import Entry
-from bmask.files import write_text
+from bmask.files import fresh_file
 
 BLOCK = 1 << 20  # bytes
 
@@ -22,6 +23,7 @@ class Photo:
     """A file on its way into the split; the manifest has one row for each."""
 
     entry: Entry
+    number: int = -1  # in the catalog
     sha256: str = ""
     width: int = 0
     height: int = 0
@@ -31,30 +33,35 @@ class Photo:
     index: int = -1  # row in the array of its domain and part
     side: int = 0  # effective resolution after matching, px
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
+    guessed: tuple[str, ...] = ()  # what the rules say, whether it was used or not
     reason: str = ""  # why it is in no part
 
 
-def write_manifest(photos: list[Photo], folder: Path) -> None:
+def write_manifest(photos: Iterable[Photo], folder: Path) -> None:
+    """Writes `manifest.csv` and `rejected.csv`, with rows in the order of the photos."""
     header = ["domain", "name", "sha256", "width", "height", "group", "part", "index", "slices", "reason"]
-    text, rejected = io.StringIO(), io.StringIO()
-    rows, few = csv.writer(text, lineterminator="\n"), csv.writer(rejected, lineterminator="\n")
-    rows.writerow(header)
-    few.writerow(["domain", "name", "reason"])
-    for p in sorted(photos, key=lambda p: (p.entry.domain, p.entry.name)):
-        index = p.index if p.part else ""
-        size = (p.width, p.height) if p.width else ("", "")
-        slices = ";".join(p.slices)
-        rows.writerow([p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason])
-        if p.reason:
-            few.writerow([p.entry.domain, p.entry.name, p.reason])
-    write_text(folder / "manifest.csv", text.getvalue())
-    write_text(folder / "rejected.csv", rejected.getvalue())
+    with ExitStack() as stack:
+        rows, few = (_table(stack, folder / name) for name in ("manifest.csv", "rejected.csv"))
+        rows.writerow(header)
+        few.writerow(["domain", "name", "reason"])
+        for p in photos:
+            index = p.index if p.part else ""
+            size = (p.width, p.height) if p.width else ("", "")
+            slices = ";".join(p.slices)
+            rows.writerow([p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason])
+            if p.reason:
+                few.writerow([p.entry.domain, p.entry.name, p.reason])
 
 
 def digest(used: Iterable[Photo], folder: Path) -> str:
-    """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out."""
+    """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out.
+
+    Args:
+        used: sorted by domain, part and index.
+        folder: holds the arrays.
+    """
     total = hashlib.sha256(b"[")  # of the rows as one text of JSON, which would be long
-    for number, p in enumerate(sorted(used, key=lambda p: (p.entry.domain, p.part, p.index))):
+    for number, p in enumerate(used):
         row = json.dumps([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices])
         total.update((", " * (number > 0) + row).encode())
     total.update(b"]")
@@ -66,3 +73,8 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
             while block := file.read(BLOCK):
                 total.update(block)
     return total.hexdigest()
+
+
+def _table(stack: ExitStack, path: Path) -> Any:
+    temporary = stack.enter_context(fresh_file(path))
+    return csv.writer(stack.enter_context(temporary.open("w", encoding="utf-8", newline="")), lineterminator="\n")

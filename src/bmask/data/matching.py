@@ -5,32 +5,36 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from bmask.data.catalog import SOUND, Catalog
 from bmask.data.dataset import DOMAINS
-from bmask.data.manifest import Photo
-from bmask.data.photos import effective_side, frame, middle, recompress, resample, resample_image
+from bmask.data.photos import frame, middle, recompress, resample, resample_image
 from bmask.sections import Ingest
 
 
-def assign_sides(photos: list[Photo], settings: Ingest) -> list[Photo]:
-    """Fills in each photo's side: the resolution that it keeps, px, at most load_size. Returns those where it changed.
+def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:
+    """Fills in each photo's side: the resolution that it keeps, px, at most load_size.
 
-    Photos that bring the same keep, in their given order, what the quantiles around theirs say.
+    Photos that bring the same keep, in the order of their rows, what the quantiles around theirs say.
+
+    Returns:
+        int (n,), the numbers of those where it changed.
     """
-    mine = {domain: [photo for photo in photos if photo.entry.domain == domain] for domain in DOMAINS}
-    sides = {
-        domain: np.array([effective_side(photo.width, photo.height, settings.fit) for photo in mine[domain]], float)
-        for domain in DOMAINS
-    }
-    if settings.match_resolution and all(mine.values()):
+    wanted = {domain: f"{SOUND} AND domain = '{domain}'" for domain in DOMAINS}
+    numbers, before, width, height = (
+        {domain: catalog.column(field, np.int64, wanted[domain], "row") for domain in DOMAINS}
+        for field in ("number", "side", "width", "height")
+    )
+    shorter_or_longer = np.minimum if settings.fit == "crop" else np.maximum  # as effective_side
+    sides = {domain: shorter_or_longer(width[domain], height[domain]).astype(float) for domain in DOMAINS}
+    if settings.match_resolution and all(map(len, sides.values())):
         sides = matched_sides(sides)
     changed = []
     for domain in DOMAINS:
-        for photo, side in zip(mine[domain], sides[domain], strict=True):
-            kept = min(int(side), settings.load_size)
-            if photo.side != kept:
-                photo.side = kept
-                changed.append(photo)
-    return changed
+        kept = np.minimum(sides[domain].astype(np.int64), settings.load_size)
+        here = kept != before[domain]
+        catalog.assign("side", numbers[domain][here], kept[here])
+        changed.append(numbers[domain][here])
+    return np.concatenate(changed)
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

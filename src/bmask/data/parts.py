@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
 from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import SOUND, Catalog
 from bmask.data.dataset import DOMAINS, PARTS
 from bmask.data.fingerprints import FINGERPRINT
 from bmask.data.groups import find_groups, group_names, part_of, settle
@@ -17,7 +18,7 @@ from bmask.sections import Ingest
 BLOCK = 1024  # fingerprints that are read at a time
 
 
-def assign_parts(photos: list[Photo], fingerprints: ArrayFile, settings: Ingest) -> dict[str, int]:
+def assign_parts(catalog: Catalog, fingerprints: ArrayFile, settings: Ingest) -> dict[str, int]:
     """Fills in group, part, index and, for photos set aside, the reason. Returns counts of the groups.
 
     Args:
@@ -26,42 +27,46 @@ def assign_parts(photos: list[Photo], fingerprints: ArrayFile, settings: Ingest)
     Raises:
         DataError: a part of a domain would be empty.
     """
-    rows = np.array([photo.row for photo in photos])
-    hashes, aspects = (np.empty(len(photos), FINGERPRINT[name]) for name in ("hash", "aspect"))
+    numbers, rows = (catalog.column(field, np.int64, SOUND, "row") for field in ("number", "row"))
+    masked = catalog.column("domain = 'masked'", bool, SOUND, "row")
+    hashes, aspects = (np.empty(len(rows), FINGERPRINT[name]) for name in ("hash", "aspect"))
 
-    def fingerprints_of(numbers: np.ndarray) -> np.ndarray:
-        return fingerprints.read_rows(rows[numbers]).view(FINGERPRINT)[:, 0]
+    def fingerprints_of(places: np.ndarray) -> np.ndarray:
+        return fingerprints.read_rows(rows[places]).view(FINGERPRINT)[:, 0]
 
-    for block in np.split(np.arange(len(photos)), range(BLOCK, len(photos), BLOCK)):
+    for block in np.split(np.arange(len(rows)), range(BLOCK, len(rows), BLOCK)):
         read = fingerprints_of(block)
         hashes[block], aspects[block] = read["hash"], read["aspect"]
-    numbers = find_groups(
-        hashes, aspects, lambda numbers: fingerprints_of(numbers)["thumbnail"], settings.near_duplicates
-    )
-    names = group_names(numbers, [photo.sha256 for photo in photos])
-    parts = settle(numbers, [part_of(hash_, settings.test, settings.validation) for hash_ in hashes])
-    stays: dict[str, Photo] = {}
-    next_index: Counter[tuple[str, str]] = Counter()
-    for photo, group, part in zip(photos, names, parts, strict=True):
-        photo.group, photo.part = group, part
-        if part:
-            stays.setdefault(group, photo)
-            photo.index = next_index[photo.entry.domain, part]
-            next_index[photo.entry.domain, part] += 1
-    for photo in photos:
-        if not photo.part:
-            other = stays[photo.group]
-            photo.reason = f"set aside: near-duplicate of {other.entry.domain}/{other.entry.name} in {other.part}"
-    for domain in DOMAINS:
+    groups = find_groups(hashes, aspects, lambda places: fingerprints_of(places)["thumbnail"], settings.near_duplicates)
+    parts = settle(groups, [part_of(hash_, settings.test, settings.validation) for hash_ in hashes])
+    catalog.assign("group", numbers, group_names(groups, catalog.column("sha256", "S64", SOUND, "row")))
+    catalog.assign("part", numbers, parts)
+    for domain, mine in zip(DOMAINS, (masked, ~masked), strict=True):
         for part in PARTS:
-            if not next_index[domain, part]:
-                found = sum(photo.entry.domain == domain for photo in photos)
+            here = numbers[mine & (parts == part)]
+            if not len(here):
                 remedy = "lower ingest.test" if part == "train" else f"raise ingest.{part}"
-                raise DataError(f"none of {found} {domain} photos fell to {part}; add photos (50 do) or {remedy}")
-    members = {domain: [photo.group for photo in photos if photo.entry.domain == domain] for domain in DOMAINS}
+                raise DataError(f"none of {mine.sum()} {domain} photos fell to {part}; add photos (50 do) or {remedy}")
+            catalog.assign("index", here, np.arange(len(here)))
+    aside = parts == ""
+    _explain(catalog, numbers, groups, aside)
+    found = {domain: np.unique(groups[mine]) for domain, mine in zip(DOMAINS, (masked, ~masked), strict=True)}
     return {
-        **{domain: len(set(members[domain])) for domain in DOMAINS},
-        "in_both_domains": len(set(members["masked"]) & set(members["unmasked"])),
-        "largest": max(Counter(names).values()),
-        "set_aside": sum(not photo.part for photo in photos),
+        **{domain: len(own) for domain, own in found.items()},
+        "in_both_domains": len(np.intersect1d(*found.values(), assume_unique=True)),
+        "largest": int(np.bincount(groups).max()),
+        "set_aside": int(aside.sum()),
     }
+
+
+def _explain(catalog: Catalog, numbers: np.ndarray, groups: np.ndarray, aside: np.ndarray) -> None:
+    """Gives the photos set aside a reason that names the first of their group that stays."""
+    firsts, first = np.unique(groups[~aside], return_index=True)
+    stays = numbers[~aside][first[np.searchsorted(firsts, groups[aside])]]
+
+    def explained() -> Iterator[Photo]:
+        for photo, other in zip(catalog.at(numbers[aside]), catalog.at(stays), strict=True):
+            photo.reason = f"set aside: near-duplicate of {other.entry.domain}/{other.entry.name} in {other.part}"
+            yield photo
+
+    catalog.save(explained(), "reason")

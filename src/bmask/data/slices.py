@@ -6,7 +6,7 @@ the side. They are guesses, good enough to compare rates; how often they are rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import USED, Catalog
 from bmask.data.manifest import Photo
 from bmask.data.parallel import parallel
 from bmask.data.photos import effective_side
@@ -102,31 +103,22 @@ RULES = (
 )
 
 
-def assign_slices(used: Iterable[Photo], folder: Path, settings: Ingest) -> dict[str, list[tuple[str, ...]]]:
-    """Labels the masked photos by RULES, if none of them has a label of its own. Their squares lie in `folder`.
-
-    Returns:
-        {part: what the rules say of each masked photo}, in the order of the arrays, whether it was used or not.
-    """
-    masked = sorted((p for p in used if p.entry.domain == "masked"), key=lambda p: (p.part, p.index))
+def assign_slices(catalog: Catalog, folder: Path, settings: Ingest) -> None:
+    """Labels the masked photos by RULES, if none of them has a label of its own. Their squares lie in `folder`."""
+    masked = f"domain = 'masked' AND {USED}"
+    fields = ("guessed",) if catalog.count(f"{masked} AND labels != ''") else ("guessed", "slices")
     with ExitStack() as stack:  # not mapped: the pages of all photos would count as memory
         arrays = {
             part: stack.enter_context(ArrayFile.existing(folder / f"masked_{part}.npy"))
-            for part in {photo.part for photo in masked}
+            for part in catalog.counts("part", masked)
         }
 
-        def found(photo: Photo) -> tuple[str, ...]:
+        def labelled(photo: Photo) -> Photo:
             side = effective_side(photo.width, photo.height, settings.fit)
-            return labels(arrays[photo.part].read(photo.index), side)
+            photo.guessed = photo.slices = labels(arrays[photo.part].read(photo.index), side)
+            return photo
 
-        guessed = list(parallel(found, masked))
-    if not any(photo.slices for photo in masked):
-        for photo, own in zip(masked, guessed, strict=True):
-            photo.slices = own
-    by_part: dict[str, list[tuple[str, ...]]] = {part: [] for part in arrays}
-    for photo, own in zip(masked, guessed, strict=True):
-        by_part[photo.part].append(own)
-    return by_part
+        catalog.save(parallel(labelled, catalog.photos(masked, 'part, "index"')), *fields)
 
 
 def labels(square: np.ndarray, side: int) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import SOUND, USED, Catalog
 from bmask.data.fingerprints import FINGERPRINT
-from bmask.data.manifest import Photo
 from bmask.data.matching import assign_sides
 from bmask.data.parallel import in_chunks
 from bmask.data.workers import Scratch, readers
@@ -28,34 +30,27 @@ def scratch_files(folder: Path, count: int, side: int) -> Iterator[Scratch]:
     fingerprints.path.unlink()
 
 
-def read_squares(photos: list[Photo], files: Scratch, settings: Ingest) -> list[Photo]:
-    """Decodes every photo once, as a rule, and stores its square and fingerprint. Returns the photos that are sound.
+def read_squares(catalog: Catalog, files: Scratch, settings: Ingest) -> None:
+    """Decodes every photo once, as a rule, and stores its square and fingerprint, or the reason why it is refused.
 
     The resolutions to match follow from the headers, before anything is decoded. Where pixels then turn out to be
     damaged, the photo drops out, the others' resolutions shift a little, and those that did are read again.
 
     Args:
-        photos: with sizes, in an order that follows from their contents.
-        files: with a row for each of them.
+        files: with a row for each sound photo; rows are in an order that follows from the photos' contents.
     """
-    for row, photo in enumerate(photos):
-        photo.row = row
-
-    sound = photos
-    with readers(len(photos), files, settings) as read:
-        while changed := assign_sides(sound, settings):
-            for _ in bar(in_chunks(read, changed), len(changed), "ingest: reading photos"):
-                pass
-            sound = [photo for photo in sound if not photo.reason]
-    return sound
+    numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, name")
+    catalog.assign("row", numbers, np.arange(len(numbers)))
+    with readers(len(numbers), files, settings) as read:
+        while len(changed := assign_sides(catalog, settings)):
+            done = bar(in_chunks(read, catalog.at(changed)), len(changed), "ingest: reading photos")
+            catalog.save(done, "width", "height", "side", "reason")
 
 
-def write_parts(used: list[Photo], squares: ArrayFile, folder: Path) -> None:
+def write_parts(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:
     """Writes `{domain}_{part}.npy`: the photos' squares, each at its index."""
-    parts: dict[str, list[Photo]] = {}
-    for photo in used:
-        parts.setdefault(f"{photo.entry.domain}_{photo.part}", []).append(photo)
-    for name, photos in parts.items():
-        with ArrayFile(folder / f"{name}.npy", (len(photos), *squares.shape[1:])) as array:
-            for photo in photos:
-                array.write(photo.index, squares.read(photo.row))
+    for domain, part in catalog.counts("domain, part", USED):
+        rows = catalog.column("row", np.int64, f"domain = '{domain}' AND part = '{part}'", '"index"')
+        with ArrayFile(folder / f"{domain}_{part}.npy", (len(rows), *squares.shape[1:])) as array:
+            for index, row in enumerate(rows.tolist()):
+                array.write(index, squares.read(row))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import USED, Catalog
 from bmask.data.manifest import Photo
 from bmask.data.matching import region_square, square
 from bmask.data.parallel import parallel
@@ -19,17 +20,18 @@ from bmask.sections import Ingest
 PARTS = ("validation", "test")
 
 
-def write_truth(used: list[Photo], folder: Path, settings: Ingest) -> bool:
+def write_truth(catalog: Catalog, folder: Path, settings: Ingest) -> bool:
     """Writes `truth_{part}_{twin,region}.npy`, a row for each masked photo of the part. Returns whether there is truth.
 
     Raises:
         DataError: a picture is missing or damaged, or its size is not that of its photo.
     """
-    if not any(photo.entry.twin for photo in used):
+    if not catalog.count(f"{USED} AND length(twin)"):
         return False
     for part in PARTS:
-        photos = [photo for photo in used if (photo.entry.domain, photo.part) == ("masked", part)]
-        shape = (len(photos), settings.load_size, settings.load_size)
+        wanted = f"domain = 'masked' AND part = '{part}'"
+        count = catalog.count(wanted)
+        shape = (count, settings.load_size, settings.load_size)
         with (
             ArrayFile(folder / f"truth_{part}_twin.npy", (*shape, 3)) as twins,
             ArrayFile(folder / f"truth_{part}_region.npy", shape) as regions,
@@ -39,7 +41,7 @@ def write_truth(used: list[Photo], folder: Path, settings: Ingest) -> bool:
                 twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo.side, settings))
                 regions.write(photo.index, region_square(np.asarray(_decode(photo.entry.region, photo)), settings))
 
-            for _ in bar(parallel(write, photos), len(photos), f"ingest: reading truth of {part}"):
+            for _ in bar(parallel(write, catalog.photos(wanted)), count, f"ingest: reading truth of {part}"):
                 pass
     return True
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog
 from bmask.data.dataset import DOMAINS, PARTS, open_array, resize
 from bmask.data.manifest import Photo
 from bmask.data.slices import RULES
@@ -25,59 +26,57 @@ NAMED = 50  # refused files that are named
 SIDES = {float(np.log2(side)): str(side) for side in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)}
 
 
-def data_report(
-    settings: Ingest, folder: Path, photos: list[Photo], summary: dict[str, Any], guessed: dict[str, list]
-) -> str:
+def data_report(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, Any]) -> str:
     """The page as text. Private photos are neither shown nor named.
 
     Args:
-        folder: holds the split's arrays. photos: all that were found. summary: as in summary.json.
-        guessed: what `assign_slices` returned.
+        folder: holds the split's arrays. catalog: all files that were found. summary: as in summary.json.
     """
-    used = [photo for photo in photos if photo.part]
-    sample = {domain: _sample([p for p in used if (p.entry.domain, p.part) == (domain, "train")]) for domain in DOMAINS}
+    sample = {domain: _sample(catalog, f"domain = '{domain}' AND part = 'train'") for domain in DOMAINS}
     arrays = {domain: open_array(folder / f"{domain}_train.npy") for domain in DOMAINS}
     squares = {domain: arrays[domain][[photo.index for photo in sample[domain]]] for domain in DOMAINS}
-    refused = [photo for photo in photos if not photo.group]
+    refused = catalog.count(REFUSED)
     return page(
         "data_report.html",
         settings=settings,
         summary=summary,
-        used=len(used),
-        groups=len({photo.group for photo in used}),
-        rows=[_row(domain, photos) for domain in DOMAINS],
+        used=catalog.count(USED),
+        groups=catalog.count(USED, GROUPS),
+        rows=_rows(catalog),
         told=_told(sample, squares),
         fewest=FEWEST,
         sampled={domain: len(sample[domain]) for domain in DOMAINS},
-        sizes=_sizes(used, settings.load_size),
+        sizes=_sizes(catalog, settings.load_size),
         light=_light(squares),
-        refused=refused[:NAMED],
-        more_refused=max(0, len(refused) - NAMED),
-        labels=_labels(used),
-        rules=_rules(used, guessed),
-        own_labels=any(photo.entry.slices for photo in used),
+        refused=list(islice(catalog.photos(REFUSED), NAMED)),
+        more_refused=max(0, refused - NAMED),
+        labels=_labels(catalog),
+        rules=_rules(catalog),
+        own_labels=bool(catalog.count(f"{USED} AND labels != ''")),
         sheets=[] if settings.private else _sheets(folder),
         sources=as_yaml({"ingest": settings.model_dump(mode="json")}),
     )
 
 
-def _sample(photos: list[Photo]) -> list[Photo]:
+def _sample(catalog: Catalog, where: str) -> list[Photo]:
     """At most SAMPLE of them, evenly spaced."""
-    return photos[:: max(1, -(-len(photos) // SAMPLE))]
+    numbers = catalog.column("number", np.int64, where)
+    return list(catalog.at(numbers[:: max(1, -(-len(numbers) // SAMPLE))]))
 
 
-def _row(domain: str, photos: list[Photo]) -> dict[str, Any]:
-    mine = [photo for photo in photos if photo.entry.domain == domain]
-    parts = Counter(photo.part for photo in mine)
-    grouped = [photo for photo in mine if photo.group]
-    groups = {part: len({photo.group for photo in grouped if photo.part == part}) for part in PARTS}
-    return {
-        "domain": domain,
-        "found": len(mine),
-        "refused": len(mine) - len(grouped),
-        "aside": sum(not photo.part for photo in grouped),
-        "parts": {part: (parts[part], groups[part]) for part in PARTS},
-    }
+def _rows(catalog: Catalog) -> list[dict[str, Any]]:
+    found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
+    photos, groups = (catalog.counts("domain, part", USED, of) for of in ("*", GROUPS))
+    return [
+        {
+            "domain": domain,
+            "found": found[domain],
+            "refused": refused[domain],
+            "aside": aside[domain],
+            "parts": {part: (photos[domain, part], groups[domain, part]) for part in PARTS},
+        }
+        for domain in DOMAINS
+    ]
 
 
 def _told(sample: dict[str, list[Photo]], squares: dict[str, NDArray[np.uint8]]) -> list[tuple[str, str, float]]:
@@ -98,11 +97,12 @@ def _told(sample: dict[str, list[Photo]], squares: dict[str, NDArray[np.uint8]])
     ]
 
 
-def _sizes(used: list[Photo], load_size: int) -> dict[str, Any]:
+def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
     """Charts and percentiles of what the files bring and what is kept of it."""
-    short = {d: np.array([min(p.width, p.height) for p in used if p.entry.domain == d], float) for d in DOMAINS}
-    shape = {d: np.array([p.width / p.height for p in used if p.entry.domain == d]) for d in DOMAINS}
-    kept = {d: np.array([p.side for p in used if p.entry.domain == d], float) for d in DOMAINS}
+    short, shape, kept = (
+        {domain: catalog.column(field, float, f"{USED} AND domain = '{domain}'") for domain in DOMAINS}
+        for field in ("MIN(width, height)", "CAST(width AS REAL) / height", "side")
+    )
     logs = {domain: np.log2(sides) for domain, sides in short.items()}
     ends = [np.floor(min(map(np.min, logs.values()))), np.ceil(max(map(np.max, logs.values())))]
     shapes = {-1.0: "1:2", 0.0: "1:1", 1.0: "2:1"}
@@ -158,24 +158,29 @@ def _lab(photo: NDArray[np.uint8]) -> list[float]:
     return [light, lab[:, 0].std(), red, yellow]
 
 
-def _labels(used: Iterable[Photo]) -> list[tuple[str, dict[str, int]]]:
+def _labels(catalog: Catalog) -> list[tuple[str, dict[str, int]]]:
     """(label, {part: photos}) of the masked photos, as evaluation will report them."""
-    counts = Counter((label, photo.part) for photo in used for label in photo.slices)
+    counts: Counter[tuple[str, str]] = Counter()
+    for (labels, part), photos in catalog.counts("slices, part", USED).items():
+        counts.update({(label, part): photos for label in _several(labels)})
     return [(label, {part: counts[label, part] for part in PARTS}) for label in sorted({label for label, _ in counts})]
 
 
-def _rules(used: list[Photo], guessed: dict[str, list]) -> list[dict[str, Any]]:
+def _rules(catalog: Catalog) -> list[dict[str, Any]]:
     """Each rule, how many photos it labels and, where the source has labels that say it too, how often it is right."""
-    masked = sorted((p for p in used if p.entry.domain == "masked"), key=lambda p: (p.part, p.index))
-    own = [set(photo.entry.slices) for photo in masked]
-    said = [set(labels) for part in sorted(guessed) for labels in guessed[part]]
-    rows = []
-    for rule in RULES:
-        says = np.array([rule.label in labels for labels in said])
-        true = np.array([bool(labels & set(rule.truth)) for labels in own])
-        row = {"rule": rule, "photos": int(says.sum()), "true": int(true.sum()), "right": int((says & true).sum())}
-        rows.append(row)
+    rows = [{"rule": rule, "photos": 0, "true": 0, "right": 0} for rule in RULES]
+    for (guessed, labels), photos in catalog.counts("guessed, labels", f"{USED} AND domain = 'masked'").items():
+        for row in rows:
+            says = row["rule"].label in _several(guessed)
+            true = not set(row["rule"].truth).isdisjoint(_several(labels))
+            row["photos"] += photos * says
+            row["true"] += photos * true
+            row["right"] += photos * (says and true)
     return rows
+
+
+def _several(labels: str) -> list[str]:
+    return labels.split(";") if labels else []
 
 
 def _sheets(folder: Path) -> list[tuple[str, list[str]]]:

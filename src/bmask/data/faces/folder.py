@@ -14,6 +14,7 @@ import numpy as np
 
 from bmask.data.faces.masks import KINDS
 from bmask.data.faces.picture import CASES, Face, draw_face
+from bmask.data.parallel import one_thread_each
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_text
 from bmask.progress import bar
@@ -83,13 +84,8 @@ class _Plan:
 
 def _drawn(plan: _Plan, tasks: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Two threads, as OpenCV and large arrays work without the interpreter's lock; more threads gain nothing."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # its own threads cost more than they give on pictures this small
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            yield from pool.map(plan, tasks)
-    finally:
-        cv2.setNumThreads(before)
+    with one_thread_each(), ThreadPoolExecutor(2) as pool:
+        yield from pool.map(plan, tasks)
 
 
 def _write(path: Path, image: np.ndarray) -> None:

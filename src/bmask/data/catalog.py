@@ -1,0 +1,146 @@
+"""All files that were found, a row each, on the disk: memory holds a few of them at a time, however many there are."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from bmask.data.manifest import Photo
+from bmask.data.sources import Entry
+
+BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
+CACHE = 8192  # KB
+SOUND = "reason = ''"  # not refused, as long as none is set aside
+USED, REFUSED = "part != ''", "\"group\" = ''"  # when the parts are known
+GROUPS = 'DISTINCT "group"'
+ASIDE = f"NOT {REFUSED} AND NOT {USED}"
+
+_ENTRY = {"domain": "TEXT", "name": "TEXT", "path": "BLOB", "labels": "TEXT", "twin": "BLOB", "region": "BLOB"}
+_FOUND = {
+    **{"sha256": "TEXT", "width": "INT", "height": "INT", "side": "INT", "row": "INT"},
+    **{"group": "TEXT", "part": "TEXT", "index": "INT", "slices": "TEXT", "guessed": "TEXT", "reason": "TEXT"},
+}
+
+
+class Catalog:
+    """Rows of the manifest while ingest runs: a private SQLite database, which one thread uses.
+
+    SQLite keeps it in memory while it is small; then it lies in a file below TMPDIR that has no name any more. `where`
+    and `order` are SQL over the fields of Photo and Entry (an entry's slices are `labels`); `number`, which every row
+    has, is the order in which they were added.
+
+    Raises:
+        OSError: the disk is full; from every method.
+    """
+
+    def __init__(self) -> None:
+        self._base = sqlite3.connect("", isolation_level=None)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE}"):
+            self._run(f"PRAGMA {setting}")
+        columns = ", ".join(f'"{name}" {kind} NOT NULL' for name, kind in (_ENTRY | _FOUND).items())
+        self._run(f"CREATE TABLE photos (number INTEGER PRIMARY KEY, {columns})")
+        self._run("BEGIN")  # and no end: a scratch file needs no transactions
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._base.close()
+
+    def add(self, photos: Iterable[Photo]) -> None:
+        names = ", ".join(f'"{name}"' for name in _ENTRY | _FOUND)
+        marks = ", ".join("?" * len(_ENTRY | _FOUND))
+        rows = ((*_of_entry(photo.entry), *(_stored(photo, name) for name in _FOUND)) for photo in photos)
+        self._run_many(f"INSERT INTO photos ({names}) VALUES ({marks})", rows)
+
+    def save(self, photos: Iterable[Photo], *fields: str) -> None:
+        """Stores what stages have filled in."""
+        changes = ", ".join(f'"{name}" = ?' for name in fields)
+        rows = ((*(_stored(photo, name) for name in fields), photo.number) for photo in photos)
+        self._run_many(f"UPDATE photos SET {changes} WHERE number = ?", rows)
+
+    def assign(self, field: str, numbers: np.ndarray, values: np.ndarray) -> None:
+        """Stores a value, number or text, of each of the photos int (n,)."""
+        rows = zip(_values(values), numbers.tolist(), strict=True)
+        self._run_many(f'UPDATE photos SET "{field}" = ? WHERE number = ?', rows)
+
+    def count(self, where: str = "1", of: str = "*") -> int:
+        """How many photos there are; of GROUPS, how many groups."""
+        return self._run(f"SELECT COUNT({of}) FROM photos WHERE {where}").fetchone()[0]
+
+    def counts(self, by: str, where: str = "1", of: str = "*") -> Counter:
+        """As `count`, by a field or by several: {value or values: count}."""
+        rows = self._run(f"SELECT COUNT({of}), {by} FROM photos WHERE {where} GROUP BY {by}")
+        return Counter({tuple(values) if len(values) > 1 else values[0]: count for count, *values in rows})
+
+    def column(self, field: str, dtype: Any, where: str = "1", order: str = "number") -> np.ndarray:
+        """One field, or what SQL makes of several, as an array (N,)."""
+        found = self._run(f"SELECT {field} FROM photos WHERE {where} ORDER BY {order}")
+        return np.fromiter((value for (value,) in found), dtype, self.count(where))
+
+    def photos(self, where: str = "1", order: str = "number") -> Iterator[Photo]:
+        """Copies of the rows; meanwhile others may be saved."""
+        return self.at(self.column("number", np.int64, where, order))
+
+    def at(self, numbers: np.ndarray) -> Iterator[Photo]:
+        """As `photos`, those with these numbers, int (n,), in their order."""
+        names = ", ".join(f'"{name}"' for name in ("number", *_ENTRY, *_FOUND))
+        for block in np.split(numbers, range(BLOCK, len(numbers), BLOCK)):
+            marks = ", ".join("?" * len(block))
+            rows = self._run(f"SELECT {names} FROM photos WHERE number IN ({marks})", block.tolist())
+            found = {row[0]: row for row in rows}
+            yield from (_photo(*found[number]) for number in block.tolist())
+
+    def _run(self, statement: str, values: Sequence = ()) -> sqlite3.Cursor:
+        try:
+            return self._base.execute(statement, values)
+        except sqlite3.Error as error:
+            raise _as_os_error(error) from error
+
+    def _run_many(self, statement: str, rows: Iterable[Sequence]) -> None:
+        rows = iter(rows)
+        while block := list(islice(rows, BLOCK)):  # taken first: taking may read rows
+            try:
+                self._base.executemany(statement, block)
+            except sqlite3.Error as error:
+                raise _as_os_error(error) from error
+
+
+def _as_os_error(error: sqlite3.Error) -> OSError:
+    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return OSError(errno.ENOSPC if full else errno.EIO, f"{error} (rows of the manifest, below TMPDIR)")
+
+
+def _of_entry(entry: Entry) -> tuple:
+    paths = (os.fsencode(path) for path in (entry.path, entry.twin, entry.region))  # of any encoding or none
+    path, twin, region = paths
+    return entry.domain, entry.name, path, ";".join(entry.slices), twin, region
+
+
+def _stored(photo: Photo, field: str) -> Any:
+    value = getattr(photo, field)
+    return ";".join(value) if isinstance(value, tuple) else value
+
+
+def _values(values: np.ndarray) -> Iterable:
+    return (value.decode() for value in values.tolist()) if values.dtype.kind == "S" else values.tolist()
+
+
+def _photo(
+    number: int, domain: str, name: str, path: bytes, labels: str, twin: bytes, region: bytes, *found: Any
+) -> Photo:
+    entry = Entry(domain, name, os.fsdecode(path), _several(labels), os.fsdecode(twin), os.fsdecode(region))
+    fields = dict(zip(_FOUND, found, strict=True))
+    fields |= {"slices": _several(fields["slices"]), "guessed": _several(fields["guessed"])}
+    return Photo(entry, number=number, **fields)
+
+
+def _several(text: str) -> tuple[str, ...]:
+    return tuple(text.split(";")) if text else ()
