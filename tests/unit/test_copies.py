@@ -66,6 +66,12 @@ def test_fewer_tables_would_not_do(brute_force, monkeypatch):
     assert len(found(*planted())) < 0.8 * len(brute_force)
 
 
+def test_shelf_by_shelf_the_same_pairs_are_found(monkeypatch):
+    whole = found(*planted())
+    monkeypatch.setattr(copies, "SHELF", 70)
+    assert found(*planted()) == whole
+
+
 def test_few_strangers_are_compared():
     thumbnails, aspects = planted()
     pairs = sum(len(rows) for rows, _ in tables_of(thumbnails).neighbours(views_of(thumbnails, aspects)))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog
 from bmask.data.dataset import DOMAINS, PARTS, open_array, resize
 from bmask.data.manifest import Photo
@@ -33,8 +34,7 @@ def data_report(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[
         folder: holds the split's arrays. catalog: all files that were found. summary: as in summary.json.
     """
     sample = {domain: _sample(catalog, f"domain = '{domain}' AND part = 'train'") for domain in DOMAINS}
-    arrays = {domain: open_array(folder / f"{domain}_train.npy") for domain in DOMAINS}
-    squares = {domain: arrays[domain][[photo.index for photo in sample[domain]]] for domain in DOMAINS}
+    squares = {domain: _squares(folder / f"{domain}_train.npy", sample[domain]) for domain in DOMAINS}
     refused = catalog.count(REFUSED)
     return page(
         "data_report.html",
@@ -62,6 +62,12 @@ def _sample(catalog: Catalog, where: str) -> list[Photo]:
     """At most SAMPLE of them, evenly spaced."""
     numbers = catalog.column("number", np.int64, where)
     return list(catalog.at(numbers[:: max(1, -(-len(numbers) // SAMPLE))]))
+
+
+def _squares(path: Path, photos: list[Photo]) -> NDArray[np.uint8]:
+    """uint8 (n, S, S, 3), not mapped: around each square that is touched its neighbours would come into memory."""
+    with ArrayFile.existing(path) as array:
+        return array.read_rows(np.array([photo.index for photo in photos]))
 
 
 def _rows(catalog: Catalog) -> list[dict[str, Any]]:
