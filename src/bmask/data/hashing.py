@@ -83,7 +83,7 @@ class Tables:
             part = slice(*np.searchsorted(row, (rows[0], rows[-1] + 1)))
             ends = np.cumsum(many[part])
             steps = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - many[part], many[part])
-            met = self._order.ravel()[np.repeat(first[part], many[part]) + steps]
+            met = self._order.ravel().take(np.repeat(first[part], many[part]) + steps)
             pairs = _distinct(np.repeat(row[part], many[part]) << 32 | met)
             yield pairs >> 32, pairs & 0xFFFFFFFF
 
