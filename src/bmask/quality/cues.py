@@ -59,19 +59,25 @@ def cues(photos: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([measure(grey) for grey in upper]) for name, measure in CUES.items()}
 
 
-def told_apart(features: NDArray, masked: NDArray[np.bool_], groups: NDArray, seed: int = 0) -> float:
-    """Balanced accuracy, 0..1, of trees that tell masked photos from others by `features` (N, D), on photos that they
-    were not grown on. NaN where a domain has fewer than FEWEST photos.
+def told_apart(
+    kinds: dict[str, NDArray], masked: NDArray[np.bool_], groups: NDArray, seed: int = 0
+) -> dict[str, float]:
+    """For each kind of features (N, D) the balanced accuracy, 0..1, of trees that tell masked photos from others by it,
+    on photos that they were not grown on. NaN where a domain has fewer than FEWEST photos.
 
     Args:
         groups: (N,), photos of one group are never on both sides.
     """
+    if min(masked.sum(), (~masked).sum()) < FEWEST:
+        return dict.fromkeys(kinds, float("nan"))
+
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
-    if min(masked.sum(), (~masked).sum()) < FEWEST:
-        return float("nan")
     trees = ExtraTreesClassifier(TREES, min_samples_leaf=3, random_state=seed)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    found = cross_val_score(trees, features, masked, groups=groups, cv=folds, scoring="balanced_accuracy")
-    return float(found.mean())
+    # Once for all kinds: with many small groups, dealing them out takes a third as long as growing the trees.
+    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(masked, masked, groups))
+    return {
+        name: float(cross_val_score(trees, features, masked, cv=folds, scoring="balanced_accuracy").mean())
+        for name, features in kinds.items()
+    }

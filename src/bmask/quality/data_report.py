@@ -87,15 +87,14 @@ def _told(sample: dict[str, list[Photo]], squares: dict[str, NDArray[np.uint8]])
     groups = np.array([photo.group for photo in photos])
     sizes = np.array([(p.width, p.height, p.width / p.height) for p in photos])
     found = cues(np.concatenate([squares[domain] for domain in DOMAINS]))
-    after = {
+    accuracies = told_apart({"size": sizes, **found}, masked, groups)
+    what = {
+        "size": "width and height of the files, before matching",
         "spectrum": "sharpness, noise, framing: power by spatial frequency",
         "compression": "traces of JPEG's blocks",
         "border": "frames, bars, padding: the outermost lines",
     }
-    return [
-        ("size", "width and height of the files, before matching", told_apart(sizes, masked, groups)),
-        *((name, what, told_apart(found[name], masked, groups)) for name, what in after.items()),
-    ]
+    return [(name, meaning, accuracies[name]) for name, meaning in what.items()]
 
 
 def _sizes(used: list[Photo], load_size: int) -> dict[str, Any]:
