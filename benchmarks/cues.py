@@ -55,7 +55,7 @@ def accuracies(split: Split) -> dict[str, float]:
     found = [cues(own) for own in photos]
     shown = {name: np.concatenate([own[name] for own in found]) for name in found[0]}
     features = {"size": sizes(split), **shown, "all but size": np.hstack(list(shown.values()))}
-    return {name: told_apart(values, masked, groups) for name, values in features.items()}
+    return told_apart(features, masked, groups)
 
 
 def sizes(split: Split) -> np.ndarray:

@@ -7,14 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
 from bmask.data.dataset import DOMAINS, PARTS, Split
 from bmask.data.faces import draw_set
 from bmask.data.photos import recompress
 from bmask.ingest import ingest
 from bmask.params import parse_params
-from bmask.quality.cues import CUES, cues, told_apart
+from bmask.quality.cues import BANDS, CUES, FOLDS, TREES, UPPER, cues, told_apart
 from bmask.sections import Faces
 
 CHANCE = 0.6  # of two hundred photos; a guess stays below with three standard deviations to spare
@@ -25,7 +29,7 @@ def accuracies(folder: Path) -> dict[str, float]:
     photos = [split.photos(domain, "train") for domain in DOMAINS]
     masked = np.repeat([True, False], [len(own) for own in photos])
     groups = np.concatenate([split.groups(domain, "train") for domain in DOMAINS])
-    return {name: told_apart(values, masked, groups) for name, values in cues(np.concatenate(photos)).items()}
+    return told_apart(cues(np.concatenate(photos)), masked, groups)
 
 
 def run(source: Path, out: Path, **options) -> Path:
@@ -87,19 +91,58 @@ def framed(photo: np.ndarray) -> np.ndarray:
 def test_a_planted_cue_is_found(alike, cue, plant):
     photos = np.concatenate([[plant(photo) for photo in alike[:100]], alike[100:]])
     masked, groups = np.arange(200) < 100, np.arange(200)
-    assert told_apart(cues(photos)[cue], masked, groups) > 0.85
-    assert told_apart(cues(alike)[cue], masked, groups) < 0.65
+    found = told_apart({"planted": cues(photos)[cue], "alike": cues(alike)[cue]}, masked, groups)
+    assert found["planted"] > 0.85
+    assert found["alike"] < 0.65
 
 
 def test_copies_of_a_photo_do_not_count_as_knowing_it():
     rng = np.random.default_rng(0)
     features, masked = np.repeat(rng.normal(size=(60, 8)), 4, axis=0), np.repeat(rng.random(60) < 0.5, 4)
-    assert told_apart(features, masked, np.arange(240)) > 0.9
-    assert told_apart(features, masked, np.repeat(np.arange(60), 4)) < 0.7
+    assert told_apart({"noise": features}, masked, np.arange(240))["noise"] > 0.9
+    assert told_apart({"noise": features}, masked, np.repeat(np.arange(60), 4))["noise"] < 0.7
+
+
+def test_folds_that_are_dealt_once_give_what_each_kind_of_cue_gives_with_its_own():
+    rng = np.random.default_rng(1)
+    masked, groups = rng.random(240) < 0.5, rng.integers(0, 200, 240)
+    kinds = {f"hint of {hint}": rng.normal(size=(240, 3)) + hint * masked[:, None] for hint in (0.3, 0.6, 1)}
+    found = told_apart(kinds, masked, groups)
+    assert len(set(found.values())) == len(kinds)
+    for name, features in kinds.items():
+        trees = ExtraTreesClassifier(TREES, min_samples_leaf=3, random_state=0)
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+        own = cross_val_score(trees, features, masked, groups=groups, cv=folds, scoring="balanced_accuracy")
+        assert found[name] == own.mean()
 
 
 def test_few_photos_give_no_number():
-    assert np.isnan(told_apart(np.zeros((80, 2)), np.arange(80) < 40, np.arange(80)))
+    assert np.isnan(told_apart({"none": np.zeros((80, 2))}, np.arange(80) < 40, np.arange(80))["none"])
+
+
+def plain(photo: np.ndarray) -> dict[str, np.ndarray]:
+    """All cues of one photo, number by number."""
+    grey = photo[: round(UPPER * len(photo))].astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    height, width = grey.shape
+    power = np.abs(np.fft.rfft2((grey - grey.mean()) * np.hanning(height)[:, None] * np.hanning(width))) ** 2
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)) / 0.5 * BANDS
+    rings = [power[(ring <= frequency) & (frequency < ring + 1)] for ring in range(BANDS)]
+    jumps = [np.abs(np.diff(grey, axis=axis)).mean(1 - axis) for axis in (0, 1)]
+    phases = [np.array([own[phase::8].mean() for phase in range(min(8, len(own)))]) for own in jumps]
+    sides = (grey, grey[:, ::-1].T, grey.T)
+    return {
+        "spectrum": np.array([np.log(ring.sum() / max(ring.size, 1) + 1e-3) for ring in rings]),
+        "compression": np.array([most / (own.mean() + 1e-6) for own in phases for most in (own[-1], own.max())]),
+        "border": np.array([value for side in sides for value in (side[0].std(), np.abs(side[0] - side[2]).mean())]),
+    }
+
+
+@given(st.integers(1, 5), st.integers(16, 100), st.integers(0, 10_000))
+def test_cues_of_many_photos_are_those_of_each(count, side, seed):
+    photos = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+    found, single = cues(photos), [plain(photo) for photo in photos]
+    for name in CUES:
+        np.testing.assert_allclose(found[name], [own[name] for own in single], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("side", [16, 19, 72, 286])

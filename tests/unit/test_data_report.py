@@ -6,13 +6,17 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bmask.data.dataset import DOMAINS, PARTS, Split
 from bmask.data.slices import RULES
 from bmask.ingest import ingest
 from bmask.params import parse_params
+from bmask.quality import data_report
 from bmask.quality.charts import histogram
 
 
@@ -95,6 +99,14 @@ def test_it_says_how_well_the_domains_are_told_apart_unless_there_are_too_few_ph
                        (embedded / "report.html").read_text(encoding="utf-8"), re.DOTALL)  # fmt: skip
     assert len(shown) == 4 and all(35 < float(share) < 65 for _, share in shown), shown
     assert "Not measured: it needs 100 training photos of each domain" in page[0]
+
+
+@given(st.integers(16, 100), st.integers(1, 255), st.integers(0, 10_000))
+def test_light_and_colour_are_means_over_the_picture(side, brightest, seed):
+    photo = np.random.default_rng(seed).integers(0, brightest, (side, side, 3), np.uint8, endpoint=True)
+    lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    light, red, yellow = lab.mean(0)
+    np.testing.assert_allclose(data_report._lab(photo), [light, lab[:, 0].std(), red, yellow], rtol=1e-6)
 
 
 def test_a_histogram_shows_shares_and_counts_what_lies_outside_to_the_ends():

@@ -12,11 +12,12 @@ from changed import cut, picture, turned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.fft import dctn
 
 from bmask.data import groups as grouping
 from bmask.data.copies import SIDE
 from bmask.data.faces import draw_face
-from bmask.data.fingerprints import FINGERPRINT, MIRROR, fingerprint, perceptual_hash
+from bmask.data.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
 from bmask.data.groups import group_names, part_of, settle
 from bmask.data.thumbnails import area_average
 
@@ -87,6 +88,26 @@ def test_area_averages_are_those_of_a_picture_enlarged_until_cells_are_whole_pix
     rows, columns = (np.arange(side * n) // side for n in (height, width))
     enlarged = grey[rows][:, columns].reshape(side, height, side, width)
     np.testing.assert_allclose(area_average(grey, side), enlarged.mean((1, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 900), (130, 31), (2901, 2902), (2903, 2901)])  # the last overflows
+@pytest.mark.parametrize("darkest", [0, 255])
+def test_area_averages_are_to_the_last_bit_those_of_the_whole_integral_image(shape, darkest):
+    grey = np.random.default_rng(5).integers(darkest, 256, shape, np.uint8)
+    cells = cv2.integral(grey, sdepth=cv2.CV_64F)
+    for axis in (0, 1):
+        at = np.linspace(0, shape[axis], 33)
+        below = np.minimum(at.astype(int), shape[axis] - 1)
+        low, high = cells.take(below, axis), cells.take(below + 1, axis)
+        cells = np.diff(low + (high - low) * np.expand_dims(at - below, 1 - axis), axis=axis)
+    np.testing.assert_array_equal(area_average(grey, 32), cells * (32 * 32 / grey.size))
+
+
+@given(st.integers(16, 130), st.integers(16, 130), SEEDS)
+def test_the_hash_is_that_of_the_whole_cosine_transform(height, width, seed):
+    grey = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    signs = dctn(area_average(grey, 32), norm="ortho")[1:9, 1:9] > FLAT
+    assert int(perceptual_hash(grey)) == int("".join(map(str, signs.ravel().astype(int))), 2)
 
 
 def test_strangers_stay_apart():

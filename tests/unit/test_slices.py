@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bmask.data.dataset import PARTS, Split
-from bmask.data.slices import RULES, labels
+from bmask.data.slices import CROWN, FACE, MASK, RULES, SIZE, Look, labels
 from bmask.ingest import ingest
 from bmask.params import parse_params
 
@@ -36,6 +39,19 @@ def test_dark_and_small_are_what_they_say():
     bright, dark = np.full((72, 72, 3), 200, np.uint8), np.full((72, 72, 3), 30, np.uint8)
     assert "dark" in labels(dark, 100) and "dark" not in labels(bright, 100)
     assert "small" in labels(bright, 71) and "small" not in labels(bright, 72)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255), st.sampled_from([FACE, MASK, CROWN]))
+def test_what_the_rules_see_is_cut_from_the_whole_picture_in_numbers(seed, brightest, box):
+    photo = np.random.default_rng(seed).integers(0, brightest, (SIZE, SIZE, 3), np.uint8, endpoint=True)
+    packed = cv2.cvtColor(photo, cv2.COLOR_RGB2LAB)
+    look = Look(packed, SIZE, SIZE)
+    whole = (packed.astype(np.float32) - np.float32([0, 128, 128])) * np.float32([100 / 255, 1, 1])
+    left, right, top, bottom = (round(share * SIZE) for share in box)
+    part = whole[top:bottom, left:right]
+    np.testing.assert_array_equal(look.cut(box), part, strict=True)
+    np.testing.assert_array_equal(look.colour(box), np.sort(part.reshape(-1, 3), axis=0)[part[..., 0].size // 2])
+    np.testing.assert_array_equal(look.light(), whole[: SIZE // 2, :, 0], strict=True)
 
 
 def test_the_rules_say_the_same_at_every_load_size(embedded):

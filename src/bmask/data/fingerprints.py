@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy.fft import dctn
 
 from bmask.data.copies import SIDE, thumbnail
 from bmask.data.thumbnails import area_average
@@ -20,6 +19,9 @@ FINGERPRINT = np.dtype([("hash", np.uint64), ("aspect", np.float32), ("thumbnail
 
 THUMBNAIL = 32  # px
 FLAT = 0.5  # a coefficient below is rounding noise: an amplitude of 1/32 of a grey level
+# float64 (8, THUMBNAIL), orthonormal. Two small products give the 64 coefficients that are looked at in a fifth of the
+# time of a transform that gives all 1024, and no process that reads photos has to import scipy.
+_COSINES = np.cos(np.pi * np.outer(np.arange(1, 9), np.arange(THUMBNAIL) + 0.5) / THUMBNAIL) * (2 / THUMBNAIL) ** 0.5
 
 
 def _bits(block: np.ndarray) -> np.uint64:
@@ -42,4 +44,4 @@ def fingerprint(photo: np.ndarray) -> np.void:
 def perceptual_hash(photo: np.ndarray) -> np.uint64:
     """uint8 (H, W, 3) or grey (H, W) -> 64 bits that hardly change with compression, size, light and colour."""
     grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    return _bits(dctn(area_average(grey, THUMBNAIL), norm="ortho")[1:9, 1:9] > FLAT)
+    return _bits(_COSINES @ area_average(grey, THUMBNAIL) @ _COSINES.T > FLAT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -9,15 +11,22 @@ import numpy as np
 def area_average(grey: np.ndarray, side: int) -> np.ndarray:
     """uint8 (H, W) -> float64 (side, side): the mean over each cell of a grid, parts of pixels counted as parts.
 
-    What cv2.resize gives with INTER_AREA, to 1e-4, in half the time: differences of the integral image, which lies
-    linear between pixels.
+    What cv2.resize gives with INTER_AREA, to 1e-4, in a quarter of the time: differences of the integral image, which
+    lies linear between pixels. Where `side` is a power of two they are exact, for all numbers are multiples of
+    1 / side**2; so it does not matter in which order they are taken, nor in which type the sums are held.
     """
-    sums = cv2.integral(grey, sdepth=cv2.CV_64F)  # (H + 1, W + 1); 32 bits would overflow from 8 megapixels on
-    for axis in (0, 1):
-        last = sums.shape[axis] - 1
-        at = np.linspace(0, last, side + 1)
-        below = np.minimum(at.astype(int), last - 1)
-        share = np.expand_dims(at - below, 1 - axis)
-        low, high = sums.take(below, axis), sums.take(below + 1, axis)
-        sums = np.diff(low + (high - low) * share, axis=axis)
-    return sums * (side * side / grey.size)
+    # 32 bits cost half of 64, but would overflow from 8 megapixels on.
+    sums = cv2.integral(grey, sdepth=cv2.CV_32S if 255 * grey.size < 2**31 else cv2.CV_64F)  # (H + 1, W + 1)
+    (rows, down), (columns, right) = (_edges(length, side) for length in grey.shape)
+    corners = sums.take(rows, 0).take(columns, 2).astype(np.float64)  # (2, side + 1, 2, side + 1)
+    corners = corners[0] + (corners[1] - corners[0]) * down[:, None, None]
+    corners = corners[:, 0] + (corners[:, 1] - corners[:, 0]) * right
+    return np.diff(np.diff(corners, axis=0)) * (side * side / grey.size)
+
+
+@lru_cache(1024)  # 1 MB; photos' sizes repeat
+def _edges(length: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where cells begin and end: the pixel edges before and behind, int (2, side + 1), and how far between, 0 to 1."""
+    at = np.linspace(0, length, side + 1)
+    before = np.minimum(at.astype(int), length - 1)
+    return np.stack([before, before + 1]), at - before

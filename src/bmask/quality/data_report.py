@@ -92,15 +92,14 @@ def _told(sample: dict[str, list[Photo]], squares: dict[str, NDArray[np.uint8]])
     groups = np.array([photo.group for photo in photos])
     sizes = np.array([(p.width, p.height, p.width / p.height) for p in photos])
     found = cues(np.concatenate([squares[domain] for domain in DOMAINS]))
-    after = {
+    accuracies = told_apart({"size": sizes, **found}, masked, groups)
+    what = {
+        "size": "width and height of the files, before matching",
         "spectrum": "sharpness, noise, framing: power by spatial frequency",
         "compression": "traces of JPEG's blocks",
         "border": "frames, bars, padding: the outermost lines",
     }
-    return [
-        ("size", "width and height of the files, before matching", told_apart(sizes, masked, groups)),
-        *((name, what, told_apart(found[name], masked, groups)) for name, what in after.items()),
-    ]
+    return [(name, meaning, accuracies[name]) for name, meaning in what.items()]
 
 
 def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
@@ -160,7 +159,7 @@ def _lab(photo: NDArray[np.uint8]) -> list[float]:
     import cv2
 
     lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
-    light, red, yellow = lab.mean(0)
+    light, red, yellow = cv2.reduce(lab, 0, cv2.REDUCE_SUM)[0] / len(lab)  # lab.mean(0), in a fifth of its time
     return [light, lab[:, 0].std(), red, yellow]
 
 
