@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import numpy as np
 from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
 from bmask.data.dataset import DOMAINS, PARTS, VERSION, open_array
 from bmask.data.manifest import digest, write_manifest
-from bmask.data.parallel import parallel
+from bmask.data.parallel import in_chunks
 from bmask.data.parts import assign_parts
-from bmask.data.reading import inspect
 from bmask.data.sheets import contact_sheet
 from bmask.data.slices import assign_slices
 from bmask.data.sources import open_source
 from bmask.data.squares import read_squares, scratch_files, write_parts
 from bmask.data.truth import write_truth
+from bmask.data.workers import readers
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_bytes, write_json, write_text
 from bmask.params import Params
@@ -46,12 +47,14 @@ def ingest(params: Params, out: Path) -> None:
     """
     settings = params.ingest
     with open_source(params) as source, fresh_folder(Path(out)) as folder, Catalog() as catalog:
-        looked = parallel(inspect, source.entries)
-        catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
-        source.entries.clear()  # the catalog has them now
-        _check_refused(catalog, settings)
-        with scratch_files(folder, catalog.count(SOUND), settings.load_size) as files:
-            read_squares(catalog, files, settings)
+        with ExitStack() as scratch:
+            with readers(len(source.entries), settings) as reading:
+                looked = in_chunks(reading.look, source.entries)
+                catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
+                source.entries.clear()  # the catalog has them now
+                _check_refused(catalog, settings)
+                files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
+                read_squares(catalog, files, reading, settings)
             _check_refused(catalog, settings)
             refused = catalog.count() - catalog.count(SOUND)
             groups = assign_parts(catalog, files.fingerprints, settings)

@@ -215,9 +215,7 @@ def test_an_array_file_takes_its_room_at_the_beginning(tmp_path):
 
 
 def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(source, tmp_path, monkeypatch):
-    from bmask import ingest as stage
-
-    look = stage.inspect
+    look = workers.inspect
 
     def inspect(entry):
         photo = look(entry)
@@ -225,7 +223,7 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
             photo.entry = type(entry)(entry.domain, entry.name, str(Path(entry.path).with_name("gone")), entry.slices)
         return photo
 
-    monkeypatch.setattr(stage, "inspect", inspect)
+    monkeypatch.setattr(workers, "inspect", inspect)
     with pytest.raises(DataError, match=r"masked/07\.png is no file, or a link that leads nowhere"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")
 
@@ -246,14 +244,16 @@ def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
 KILLER = """
 import os, signal
 from bmask.data import photos, reading
-rule = reading.decode_image
 
-def decode_image(content, enough=0):
-    if b"kill me" in content:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return rule(content, enough)
+def deadly(rule, words):
+    def read(content, *more):
+        if words in content:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return rule(content, *more)
+    return read
 
-reading.decode_image = decode_image
+reading.stored_size = deadly(reading.stored_size, b"kill who looks")
+reading.decode_image = deadly(reading.decode_image, b"kill who reads")
 """
 
 
@@ -261,26 +261,30 @@ def test_a_photo_that_kills_its_decoder_is_refused_by_name_and_the_others_are_re
     source, tmp_path, worker_processes, monkeypatch
 ):
     copy = Path(shutil.copytree(source, tmp_path / "copy"))
-    with open(copy / "masked" / "12.jpg", "ab") as file:
-        file.write(b"kill me")
+    for name, words in (("12.jpg", b"kill who reads"), ("18.jpg", b"kill who looks")):
+        with open(copy / "masked" / name, "ab") as file:
+            file.write(words)
     (tmp_path / "site" / "sitecustomize.py").parent.mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)  # what each new interpreter runs first
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     ingest(settings(copy), tmp_path / "out")
     with open(tmp_path / "out" / "rejected.csv", newline="", encoding="utf-8") as file:
         reasons = {row["name"]: row["reason"] for row in csv.DictReader(file) if "set aside" not in row["reason"]}
-    assert reasons.pop("12.jpg") == "kills the process that decodes it (SIGSEGV)"
+    for name in ("12.jpg", "18.jpg"):
+        assert reasons.pop(name) == "kills the process that decodes it (SIGSEGV)"
     assert set(reasons) == {"broken.jpg"}
 
 
 def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, worker_processes):
     with scratch_files(tmp_path, 1, 40) as files:
         photo = Photo(Entry("masked", "large.jpg", str(source / "masked" / "large.jpg")), row=0, side=40)
-        with readers(1, files, settings(source).ingest) as read:
-            read([photo])
+        with readers(1, settings(source).ingest) as reading:
+            reading.open(files)
+            reading.read([photo])
             assert files.squares.read(0).any()
             assert files.fingerprints.read(0).any()
             with full_disk(100), pytest.raises(OSError, match="File too large"):
                 read_again = Photo(photo.entry, row=0, side=40)
-                with readers(1, files, settings(source).ingest) as read_within:
-                    read_within([read_again])
+                with readers(1, settings(source).ingest) as within:
+                    within.open(files)
+                    within.read([read_again])

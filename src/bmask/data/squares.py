@@ -13,7 +13,7 @@ from bmask.data.catalog import SOUND, USED, Catalog
 from bmask.data.fingerprints import FINGERPRINT
 from bmask.data.matching import assign_sides
 from bmask.data.parallel import in_chunks
-from bmask.data.workers import Scratch, readers
+from bmask.data.workers import Readers, Scratch
 from bmask.progress import bar
 from bmask.sections import Ingest
 
@@ -30,7 +30,7 @@ def scratch_files(folder: Path, count: int, side: int) -> Iterator[Scratch]:
     fingerprints.path.unlink()
 
 
-def read_squares(catalog: Catalog, files: Scratch, settings: Ingest) -> None:
+def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: Ingest) -> None:
     """Decodes every photo once, as a rule, and stores its square and fingerprint, or the reason why it is refused.
 
     The resolutions to match follow from the headers, before anything is decoded. Where pixels then turn out to be
@@ -41,10 +41,10 @@ def read_squares(catalog: Catalog, files: Scratch, settings: Ingest) -> None:
     """
     numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, name")
     catalog.assign("row", numbers, np.arange(len(numbers)))
-    with readers(len(numbers), files, settings) as read:
-        while len(changed := assign_sides(catalog, settings)):
-            done = bar(in_chunks(read, catalog.at(changed)), len(changed), "ingest: reading photos")
-            catalog.save(done, "width", "height", "side", "reason")
+    readers.open(files)
+    while len(changed := assign_sides(catalog, settings)):
+        done = bar(in_chunks(readers.read, catalog.at(changed)), len(changed), "ingest: reading photos")
+        catalog.save(done, "width", "height", "side", "reason")
 
 
 def write_parts(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
 from bmask.data.parallel import cores
-from bmask.data.reading import read_square
+from bmask.data.reading import inspect, read_square
 from bmask.data.sources import Entry
 from bmask.errors import DataError
 from bmask.sections import Ingest
@@ -37,73 +37,100 @@ class Scratch(NamedTuple):
     fingerprints: ArrayFile  # the bytes of a FINGERPRINT
 
 
+class Readers:
+    """Reads photos in this process. Its methods may be called from as many threads as there are cores."""
+
+    def __init__(self, settings: Ingest):
+        self._settings = settings
+
+    def look(self, entries: Sequence[Entry]) -> list[Photo]:
+        """What the files' headers say, or the reason why a file is refused."""
+        return [inspect(entry) for entry in entries]
+
+    def open(self, files: Scratch) -> None:
+        """Says where `read` stores squares and fingerprints."""
+        self._files = files
+
+    def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        """Fills in the photos' sizes or reasons, and stores squares and fingerprints at their rows."""
+        return [_read(photo, self._files, self._settings) for photo in photos]
+
+
 @contextlib.contextmanager
-def readers(count: int, files: Scratch, settings: Ingest) -> Iterator[Callable[[Sequence[Photo]], Sequence[Photo]]]:
-    """Yields what reads photos: fills in their sizes or reasons, and stores squares and fingerprints at their rows.
-
-    It may be called from as many threads as there are cores.
-
-    Args:
-        count: photos to come; many are worth processes of their own.
-    """
+def readers(count: int, settings: Ingest) -> Iterator[Readers]:
+    """Yields what reads photos: in processes of their own where `count`, the photos to come, is worth them."""
     if count <= FEW or cores() == 1:
-        yield lambda photos: [_read(photo, files, settings) for photo in photos]
+        yield Readers(settings)
         return
-    idle: queue.Queue[_Worker] = queue.Queue()
-    workers = [_Worker(files, settings) for _ in range(cores())]
-    for worker in workers:
-        idle.put(worker)
-
-    def ask(photos: Sequence[Photo]) -> Sequence[Photo]:
-        worker = idle.get()
-        try:
-            worker.read(photos)
-        except BaseException:
-            worker.restart()  # unread answers would be taken for those of other photos
-            raise
-        finally:
-            idle.put(worker)
-        return photos
-
+    workers = [_Worker(settings) for _ in range(cores())]
     try:
-        yield ask
+        yield _Processes(workers)
     finally:
         for worker in workers:
             worker.stop()
 
 
+class _Processes(Readers):
+    def __init__(self, workers: list[_Worker]):
+        self._workers = workers
+        self._idle: queue.Queue[_Worker] = queue.Queue()
+        for worker in workers:
+            self._idle.put(worker)
+
+    def look(self, entries: Sequence[Entry]) -> list[Photo]:
+        photos = [Photo(entry, slices=entry.slices, reason=entry.refused) for entry in entries]
+        self._ask([photo for photo in photos if not photo.reason], lambda photo: ["look", photo.entry.path], _looked)
+        return photos
+
+    def open(self, files: Scratch) -> None:
+        for worker in self._workers:
+            worker.tell(["open", *(str(file.path) for file in files)])
+
+    def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        self._ask(photos, lambda photo: ["read", photo.row, photo.side, photo.entry.path], _taken)
+        return photos
+
+    def _ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
+        worker = self._idle.get()
+        try:
+            worker.ask(photos, request, take)
+        except BaseException:
+            worker.restart()  # unread answers would be taken for those of other photos
+            raise
+        finally:
+            self._idle.put(worker)
+
+
 class _Worker:
-    def __init__(self, files: Scratch, settings: Ingest):
-        self._setup = {"files": [str(file.path) for file in files], "settings": settings.model_dump()}
+    def __init__(self, settings: Ingest):
+        self._told: list = [settings.model_dump()]
         self._start()
 
     def _start(self) -> None:
         command = [sys.executable, "-P", "-m", "bmask.data.workers"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._say([self._setup])
+        self._say(self._told)
 
     def _say(self, requests: list) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has died; reading its answer will tell
             self._process.stdin.write("".join(json.dumps(request) + "\n" for request in requests))
             self._process.stdin.flush()
 
-    def read(self, photos: Sequence[Photo]) -> None:
-        self._say([[photo.row, photo.side, photo.entry.path] for photo in photos])
+    def tell(self, what: list) -> None:
+        """Says what has no answer, and again to whoever takes its place."""
+        self._told.append(what)
+        self._say([what])
+
+    def ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
+        """Hands each photo's answer to `take`."""
+        self._say([request(photo) for photo in photos])
         for number, photo in enumerate(photos):
             answer = self._process.stdout.readline()
             if answer:
-                self._take(photo, *json.loads(answer))
+                take(photo, *json.loads(answer))
             else:  # it was at this photo, and the others wait
                 self._bury(photo)
-                return self.read(photos[number + 1 :])
-
-    def _take(self, photo: Photo, found: list | None, reason: str, error: list | None) -> None:
-        if error:
-            raise OSError(*error)
-        if found:
-            photo.width, photo.height = found
-        else:
-            photo.reason, photo.side = reason, 0
+                return self.ask(photos[number + 1 :], request, take)
 
     def _bury(self, photo: Photo) -> None:
         code = self._process.wait()
@@ -124,6 +151,19 @@ class _Worker:
             self._process.stdin.close()
 
 
+def _looked(photo: Photo, sha256: str, width: int, height: int, reason: str) -> None:
+    photo.sha256, photo.width, photo.height, photo.reason = sha256, width, height, reason
+
+
+def _taken(photo: Photo, found: list | None, reason: str, error: list | None) -> None:
+    if error:
+        raise OSError(*error)
+    if found:
+        photo.width, photo.height = found
+    else:
+        photo.reason, photo.side = reason, 0
+
+
 def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
     read = read_square(photo, settings)
     if read is not None:
@@ -135,19 +175,26 @@ def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
 
 def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked says when to end
-    setup = json.loads(sys.stdin.readline())
-    settings = Ingest.model_validate(setup["settings"])
+    settings = Ingest.model_validate(json.loads(sys.stdin.readline()))
     with contextlib.ExitStack() as stack:
-        files = Scratch(*(stack.enter_context(ArrayFile.existing(Path(path))) for path in setup["files"]))
         for line in sys.stdin:
-            row, side, path = json.loads(line)
-            photo, error = Photo(Entry("", "", path), row=row, side=side), None
-            try:
-                _read(photo, files, settings)
-            except OSError as problem:  # the disk of the squares; a photo's own is its reason
-                error = [problem.errno, problem.strerror]
-            found = None if photo.reason else [photo.width, photo.height]
-            print(json.dumps([found, photo.reason, error]), flush=True)
+            what, *rest = json.loads(line)
+            if what == "open":
+                files = Scratch(*(stack.enter_context(ArrayFile.existing(Path(path))) for path in rest))
+                continue
+            photo = Photo(Entry("", "", rest[-1]))
+            if what == "look":
+                photo = inspect(photo.entry)
+                answer: list = [photo.sha256, photo.width, photo.height, photo.reason]
+            else:
+                photo.row, photo.side, _ = rest
+                error = None
+                try:
+                    _read(photo, files, settings)
+                except OSError as problem:  # the disk of the squares; a photo's own is its reason
+                    error = [problem.errno, problem.strerror]
+                answer = [None if photo.reason else [photo.width, photo.height], photo.reason, error]
+            print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
