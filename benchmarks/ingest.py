@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SIDE = 72  # px, the embedded default of ingest.load_size
-PHASES = ("read_squares", "assign_parts", "write_parts", "assign_slices", "write_manifest", "digest", "data_report")
+PHASES = ("read_squares", "assign_parts", "write_parts", "write_manifest", "digest", "data_report")
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def ingest(params: Params, out: Path) -> None:
             groups = assign_parts(catalog, files.fingerprints, settings)
             write_parts(catalog, files.squares, folder)
         truth = write_truth(catalog, folder, settings)
-        assign_slices(catalog, folder, settings)
+        assign_slices(catalog)
         write_manifest(catalog.photos(order="domain, name"), folder)
 
         counts = catalog.counts("domain, part")

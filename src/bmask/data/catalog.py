@@ -71,6 +71,10 @@ class Catalog:
         rows = zip(_values(values), numbers.tolist(), strict=True)
         self._run_many(f'UPDATE photos SET "{field}" = ? WHERE number = ?', rows)
 
+    def copy(self, source: str, target: str, where: str) -> None:
+        """Stores one field's values in another one."""
+        self._run(f'UPDATE photos SET "{target}" = "{source}" WHERE {where}')
+
     def count(self, where: str = "1", of: str = "*") -> int:
         """How many photos there are; of GROUPS, how many groups."""
         return self._run(f"SELECT COUNT({of}) FROM photos WHERE {where}").fetchone()[0]

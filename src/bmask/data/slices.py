@@ -7,20 +7,13 @@ the side. They are guesses, good enough to compare rates; how often they are rig
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import USED, Catalog
-from bmask.data.manifest import Photo
-from bmask.data.parallel import parallel
-from bmask.data.photos import effective_side
-from bmask.sections import Ingest
 
 SIZE = 72  # px; at which the rules look, so that they mean the same at every load size
 Box = tuple[float, float, float, float]  # left, right, top, bottom
@@ -115,22 +108,11 @@ RULES = (
 )
 
 
-def assign_slices(catalog: Catalog, folder: Path, settings: Ingest) -> None:
-    """Labels the masked photos by RULES, if none of them has a label of its own. Their squares lie in `folder`."""
+def assign_slices(catalog: Catalog) -> None:
+    """Takes what RULES say of the masked photos for their labels, if none of them has a label of its own."""
     masked = f"domain = 'masked' AND {USED}"
-    fields = ("guessed",) if catalog.count(f"{masked} AND labels != ''") else ("guessed", "slices")
-    with ExitStack() as stack:  # not mapped: the pages of all photos would count as memory
-        arrays = {
-            part: stack.enter_context(ArrayFile.existing(folder / f"masked_{part}.npy"))
-            for part in catalog.counts("part", masked)
-        }
-
-        def labelled(photo: Photo) -> Photo:
-            side = effective_side(photo.width, photo.height, settings.fit)
-            photo.guessed = photo.slices = labels(arrays[photo.part].read(photo.index), side)
-            return photo
-
-        catalog.save(parallel(labelled, catalog.photos(masked, 'part, "index"')), *fields)
+    if not catalog.count(f"{masked} AND labels != ''"):
+        catalog.copy("guessed", "slices", masked)
 
 
 def labels(square: np.ndarray, side: int) -> tuple[str, ...]:

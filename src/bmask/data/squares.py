@@ -44,7 +44,7 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
     readers.open(files)
     while len(changed := assign_sides(catalog, settings)):
         done = bar(in_chunks(readers.read, catalog.at(changed)), len(changed), "ingest: reading photos")
-        catalog.save(done, "width", "height", "side", "reason")
+        catalog.save(done, "width", "height", "side", "guessed", "reason")
 
 
 def write_parts(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:

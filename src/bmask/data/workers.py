@@ -21,8 +21,10 @@ import numpy as np
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.manifest import Photo
-from bmask.data.parallel import cores
+from bmask.data.parallel import cores, one_thread_each
+from bmask.data.photos import effective_side
 from bmask.data.reading import inspect, read_square
+from bmask.data.slices import labels
 from bmask.data.sources import Entry
 from bmask.errors import DataError
 from bmask.sections import Ingest
@@ -52,7 +54,7 @@ class Readers:
         self._files = files
 
     def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
-        """Fills in the photos' sizes or reasons, and stores squares and fingerprints at their rows."""
+        """Fills in the photos' sizes and what the rules of slices.py say, or reasons; stores what `Scratch` holds."""
         return [_read(photo, self._files, self._settings) for photo in photos]
 
 
@@ -87,7 +89,7 @@ class _Processes(Readers):
             worker.tell(["open", *(str(file.path) for file in files)])
 
     def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
-        self._ask(photos, lambda photo: ["read", photo.row, photo.side, photo.entry.path], _taken)
+        self._ask(photos, lambda photo: ["read", photo.row, photo.side, photo.entry.domain, photo.entry.path], _taken)
         return photos
 
     def _ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
@@ -159,7 +161,8 @@ def _taken(photo: Photo, found: list | None, reason: str, error: list | None) ->
     if error:
         raise OSError(*error)
     if found:
-        photo.width, photo.height = found
+        photo.width, photo.height, *guessed = found
+        photo.guessed = tuple(guessed)
     else:
         photo.reason, photo.side = reason, 0
 
@@ -170,6 +173,8 @@ def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
         square, fingerprint = read
         files.squares.write(photo.row, square)
         files.fingerprints.write(photo.row, np.frombuffer(fingerprint.tobytes(), np.uint8))
+        if photo.entry.domain == "masked":
+            photo.guessed = labels(square, effective_side(photo.width, photo.height, settings.fit))
     return photo
 
 
@@ -177,23 +182,23 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked says when to end
     settings = Ingest.model_validate(json.loads(sys.stdin.readline()))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(one_thread_each())
         for line in sys.stdin:
             what, *rest = json.loads(line)
             if what == "open":
                 files = Scratch(*(stack.enter_context(ArrayFile.existing(Path(path))) for path in rest))
                 continue
-            photo = Photo(Entry("", "", rest[-1]))
             if what == "look":
-                photo = inspect(photo.entry)
+                photo = inspect(Entry("", "", *rest))
                 answer: list = [photo.sha256, photo.width, photo.height, photo.reason]
             else:
-                photo.row, photo.side, _ = rest
-                error = None
+                row, side, domain, path = rest
+                photo, error = Photo(Entry(domain, "", path), row=row, side=side), None
                 try:
                     _read(photo, files, settings)
                 except OSError as problem:  # the disk of the squares; a photo's own is its reason
                     error = [problem.errno, problem.strerror]
-                answer = [None if photo.reason else [photo.width, photo.height], photo.reason, error]
+                answer = [None if photo.reason else [photo.width, photo.height, *photo.guessed], photo.reason, error]
             print(json.dumps(answer), flush=True)
 
 
