@@ -10,6 +10,7 @@ plain loop checks nothing, hashes nothing and finds no duplicates: it is what th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -17,9 +18,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 SIDE = 72  # px, the embedded default of ingest.load_size
 PHASES = ("read_squares", "assign_parts", "write_parts", "write_manifest", "digest", "data_report")
@@ -128,16 +132,27 @@ def _ours(folder: Path, scratch: Path) -> dict:
 
 
 def _measured(action: Callable[[], None]) -> dict[str, float]:
+    peak, done = [0], threading.Event()
+    watch = threading.Thread(target=_watch, args=(peak, done))
+    watch.start()
     began = time.perf_counter()
     action()
     seconds = time.perf_counter() - began
-    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    workers = len(os.sched_getaffinity(0)) if others.ru_maxrss else 0
-    return {
-        "s": seconds,
-        "cpu_s": own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime,
-        "mb": (own.ru_maxrss + workers * others.ru_maxrss) / 1024,  # of the whole tree, as if all peaks came at once
-    }
+    done.set()
+    watch.join()
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {"s": seconds, "cpu_s": sum(own.ru_utime + own.ru_stime for own in usage), "mb": peak[0] / 2**20}
+
+
+def _watch(peak: list[int], done: threading.Event) -> None:
+    """The largest resident memory of this process and its children together, whose own records begin with its own."""
+    here = psutil.Process()
+    while not done.wait(0.1):
+        total = here.memory_info().rss
+        for child in here.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += child.memory_info().rss
+        peak[0] = max(peak[0], total)
 
 
 def _table(found: dict) -> str:
