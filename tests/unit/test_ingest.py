@@ -241,6 +241,14 @@ def test_too_many_refused_photos_stop_the_stage_and_leave_nothing_behind(copy, t
     assert Split.open(out).summary["rejected"] == 20
 
 
+def test_a_source_without_one_sound_photo_says_so(tmp_path):
+    for domain in DOMAINS:
+        (tmp_path / "source" / domain).mkdir(parents=True)
+        (tmp_path / "source" / domain / "bad.jpg").write_bytes(b"no")
+    with pytest.raises(DataError, match=r"none of 0 masked photos fell to train; add photos"):
+        ingest(settings(tmp_path / "source", max_rejected=1.0), tmp_path / "out")
+
+
 def test_names_may_be_of_any_script_and_even_of_no_encoding(copy, tmp_path):
     names = ["маска №1.png", "顔/写真.png", "naïve 😷.png", 'quote", comma.png']
     for number, name in enumerate(names):

@@ -147,7 +147,7 @@ def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
 
 
 def _cut(numbers: np.ndarray, length: int) -> list[np.ndarray]:
-    return np.split(numbers, range(length, len(numbers), length))
+    return np.split(numbers, range(length, len(numbers), length)) if len(numbers) else []
 
 
 def _correlated(views: np.ndarray, coarse: np.ndarray, rows: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, ...]:

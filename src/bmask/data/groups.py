@@ -71,8 +71,8 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> np.ndarray:
     names = np.array(["test", "validation", "train"])
     numbers = {name: number for number, name in enumerate(names.tolist())}
     own = np.array([numbers[part] for part in parts], np.uint8)
-    place = np.unique(np.asarray(groups), return_inverse=True)[1]
-    votes = np.zeros((place.max() + 1, len(names)), np.int32)
+    distinct, place = np.unique(np.asarray(groups), return_inverse=True)
+    votes = np.zeros((len(distinct), len(names)), np.int32)
     np.add.at(votes, (place, own), 1)
     chosen = votes.argmax(axis=1)  # takes the first at a tie
     return np.where(own == chosen[place], names[own], "")
