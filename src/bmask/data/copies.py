@@ -24,6 +24,7 @@ import numpy as np
 
 from bmask.data.hashing import Tables
 from bmask.data.parallel import cores, one_thread_each
+from bmask.progress import bar
 
 SIDE = 32  # px of a thumbnail; at 24 the third sieve lost one copy in ten
 COARSE = 0.87  # least correlation of a view, sieve 1
@@ -66,10 +67,12 @@ def find_copies(thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndar
         int (P, 2), numbers of photos; a pair may come twice, either way round.
     """
     found = [np.empty((0, 2), int)]
+    shelves, blocks = (_cut(np.arange(len(aspects)), length) for length in (SHELF, ROWS))
     with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
-        for shelf in _cut(np.arange(len(aspects)), SHELF):
+        for number, shelf in enumerate(shelves, start=1):
             find = _Shelf(thumbnails, aspects, shelf).copies
-            found += pool.map(find, _cut(np.arange(len(aspects)), ROWS))
+            which = f" ({number} of {len(shelves)})" if len(shelves) > 1 else ""
+            found += bar(pool.map(find, blocks), len(blocks), f"ingest: near-duplicates, by {ROWS} photos{which}")
     return np.concatenate(found)
 
 
