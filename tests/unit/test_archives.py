@@ -246,6 +246,15 @@ def test_a_tar_with_a_flipped_byte_gives_its_photos_or_a_refusal(tmp_path, mode)
             assert contents(listing) == photos or listing.refused
 
 
+@pytest.mark.parametrize("kind", [0, 15])
+def test_a_zstd_archive_may_begin_with_a_frame_to_be_skipped(tmp_path, kind):
+    """As what `pzstd` writes does (RFC 8878, 3.1.2)."""
+    path = tar([("masked/a.png", PHOTO)], tmp_path / "photos.tar.zst", "w:zst")
+    skipped = (0x184D2A50 + kind).to_bytes(4, "little") + (4).to_bytes(4, "little") + b"size"
+    path.write_bytes(skipped + path.read_bytes())
+    assert contents(unpack(path, tmp_path / "into", "photos")) == {"masked/a.png": PHOTO}
+
+
 def test_an_archive_whose_compression_cannot_be_undone_is_damaged_and_not_unknown(tmp_path):
     path = tmp_path / "photos.tar.zst"
     path.write_bytes(zstd.compress(os.urandom(5000))[:100])

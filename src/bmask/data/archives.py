@@ -45,6 +45,7 @@ COMPRESSED = {
     b"\xfd7zXZ\0": lzma.open,
     b"\x5d\0\0": lzma.open,
     b"\x28\xb5\x2f\xfd": zstd.open,  # refuses windows above 128 MB (zstd --long=28 and more)
+    **{bytes([0x50 + number]) + b"\x2a\x4d\x18": zstd.open for number in range(16)},  # to be skipped; pzstd begins so
 }
 LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 DAMAGE = (
