@@ -136,10 +136,12 @@ def _measured(action: Callable[[], None]) -> dict[str, float]:
     watch = threading.Thread(target=_watch, args=(peak, done))
     watch.start()
     began = time.perf_counter()
-    action()
-    seconds = time.perf_counter() - began
-    done.set()
-    watch.join()
+    try:
+        action()
+        seconds = time.perf_counter() - began
+    finally:
+        done.set()
+        watch.join()
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {"s": seconds, "cpu_s": sum(own.ru_utime + own.ru_stime for own in usage), "mb": peak[0] / 2**20}
 

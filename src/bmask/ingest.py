@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 
@@ -49,8 +49,8 @@ def ingest(params: Params, out: Path) -> None:
     with open_source(params) as source, fresh_folder(Path(out)) as folder, Catalog() as catalog:
         with ExitStack() as scratch:
             with readers(len(source.entries), settings) as reading:
-                looked = in_chunks(reading.look, source.entries)
-                catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
+                with closing(in_chunks(reading.look, source.entries)) as looked:  # before the readers, if this fails
+                    catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
                 source.entries.clear()  # the catalog has them now
                 _check_refused(catalog, settings)
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))

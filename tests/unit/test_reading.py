@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image, ImageOps
 
 from bmask.data import workers
 from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import Catalog
 from bmask.data.dataset import DOMAINS, Split
 from bmask.data.fingerprints import MIRROR, perceptual_hash
 from bmask.data.groups import part_of, settle
@@ -273,6 +276,48 @@ def test_a_photo_that_kills_its_decoder_is_refused_by_name_and_the_others_are_re
     for name in ("12.jpg", "18.jpg"):
         assert reasons.pop(name) == "kills the process that decodes it (SIGSEGV)"
     assert set(reasons) == {"broken.jpg"}
+
+
+def test_a_reader_that_is_killed_while_it_waits_costs_no_photo(source, tmp_path, worker_processes):
+    """As a system short of memory does."""
+    entries = [Entry("masked", name, str(source / "masked" / name)) for name in ("00.jpg", "01.png", "02.webp")]
+
+    def kill_all():
+        for worker in reading._workers:
+            worker._process.kill()
+            worker._process.wait()
+
+    with scratch_files(tmp_path, len(entries), 40) as files, readers(len(entries), settings(source).ingest) as reading:
+        kill_all()
+        photos = reading.look(entries)
+        kill_all()
+        reading.open(files)
+        for row, photo in enumerate(photos):
+            photo.row, photo.side = row, 40
+        assert not any(photo.reason for photo in reading.read(photos))
+        kill_all()
+        assert not any(photo.reason for photo in reading.read(photos))
+        assert all(files.squares.read(row).any() for row in range(len(entries)))
+
+
+@pytest.mark.parametrize("method", ["add", "save"])
+def test_when_rows_cannot_be_stored_no_reader_is_started_again(source, tmp_path, worker_processes, monkeypatch, method):
+    started, start = [], subprocess.Popen
+
+    def recorded(*args, **options):
+        started.append(start(*args, **options))
+        return started[-1]
+
+    def full(self, photos, *fields):
+        next(iter(photos))
+        raise OSError(errno.ENOSPC, "disk is full")
+
+    monkeypatch.setattr(workers.subprocess, "Popen", recorded)
+    monkeypatch.setattr(Catalog, method, full)
+    with pytest.raises(OSError, match="disk is full"):
+        ingest(settings(source), tmp_path / "out")
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
 
 
 def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, worker_processes):

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -77,16 +78,16 @@ class Catalog:
 
     def count(self, where: str = "1", of: str = "*") -> int:
         """How many photos there are; of GROUPS, how many groups."""
-        return self._run(f"SELECT COUNT({of}) FROM photos WHERE {where}").fetchone()[0]
+        return next(self._rows(f"SELECT COUNT({of}) FROM photos WHERE {where}"))[0]
 
     def counts(self, by: str, where: str = "1", of: str = "*") -> Counter:
         """As `count`, by a field or by several: {value or values: count}."""
-        rows = self._run(f"SELECT COUNT({of}), {by} FROM photos WHERE {where} GROUP BY {by}")
+        rows = self._rows(f"SELECT COUNT({of}), {by} FROM photos WHERE {where} GROUP BY {by}")
         return Counter({tuple(values) if len(values) > 1 else values[0]: count for count, *values in rows})
 
     def column(self, field: str, dtype: Any, where: str = "1", order: str = "number") -> np.ndarray:
         """One field, or what SQL makes of several, as an array (N,)."""
-        found = self._run(f"SELECT {field} FROM photos WHERE {where} ORDER BY {order}")
+        found = self._rows(f"SELECT {field} FROM photos WHERE {where} ORDER BY {order}")
         return np.fromiter((value for (value,) in found), dtype, self.count(where))
 
     def photos(self, where: str = "1", order: str = "number") -> Iterator[Photo]:
@@ -98,28 +99,34 @@ class Catalog:
         names = ", ".join(f'"{name}"' for name in ("number", *_ENTRY, *_FOUND))
         for block in np.split(numbers, range(BLOCK, len(numbers), BLOCK)):
             marks = ", ".join("?" * len(block))
-            rows = self._run(f"SELECT {names} FROM photos WHERE number IN ({marks})", block.tolist())
+            rows = self._rows(f"SELECT {names} FROM photos WHERE number IN ({marks})", block.tolist())
             found = {row[0]: row for row in rows}
             yield from (_photo(*found[number]) for number in block.tolist())
 
-    def _run(self, statement: str, values: Sequence = ()) -> sqlite3.Cursor:
-        try:
-            return self._base.execute(statement, values)
-        except sqlite3.Error as error:
-            raise _as_os_error(error) from error
+    def _run(self, statement: str) -> None:
+        with _as_os_error():
+            self._base.execute(statement)
+
+    def _rows(self, statement: str, values: Sequence = ()) -> Iterator[tuple]:
+        with _as_os_error():
+            yield from self._base.execute(statement, values)
 
     def _run_many(self, statement: str, rows: Iterable[Sequence]) -> None:
         rows = iter(rows)
         while block := list(islice(rows, BLOCK)):  # taken first: taking may read rows
-            try:
+            with _as_os_error():
                 self._base.executemany(statement, block)
-            except sqlite3.Error as error:
-                raise _as_os_error(error) from error
 
 
-def _as_os_error(error: sqlite3.Error) -> OSError:
-    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return OSError(errno.ENOSPC if full else errno.EIO, f"{error} (rows of the manifest, below TMPDIR)")
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """SQLite knows one way of a full disk by its name and calls the others an I/O error."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise OSError(errno.ENOSPC, str(error), "rows of the manifest (below TMPDIR)") from error
 
 
 def _of_entry(entry: Entry) -> tuple:

@@ -73,6 +73,7 @@ def find_copies(thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndar
             find = _Shelf(thumbnails, aspects, shelf).copies
             which = f" ({number} of {len(shelves)})" if len(shelves) > 1 else ""
             found += bar(pool.map(find, blocks), len(blocks), f"ingest: near-duplicates, by {ROWS} photos{which}")
+            del find  # and the shelf with it, before the next one is filled
     return np.concatenate(found)
 
 

@@ -86,12 +86,13 @@ def open_source(params: Params) -> Iterator[Source]:
         else:
             place = Path(settings.source)
         if isinstance(place, Path) and place.is_file():
-            packed = unpack(place, temporary / "unpacked", settings.source)
-            place = packed.unwrapped((settings.masked, settings.unmasked))
+            listing = unpack(place, temporary / "unpacked", settings.source)
+            place = listing.unwrapped((settings.masked, settings.unmasked))
         if isinstance(place, Path):
             entries = scan(place, settings.masked, settings.unmasked, settings.source)
         else:
             entries = enter(place, settings.masked, settings.unmasked, settings.source)
+        place = listing = None  # a path for each file, which the entries have
         yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
 
 

@@ -43,8 +43,9 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
     catalog.assign("row", numbers, np.arange(len(numbers)))
     readers.open(files)
     while len(changed := assign_sides(catalog, settings)):
-        done = bar(in_chunks(readers.read, catalog.at(changed)), len(changed), "ingest: reading photos")
-        catalog.save(done, "width", "height", "side", "guessed", "reason")
+        with contextlib.closing(in_chunks(readers.read, catalog.at(changed))) as read:
+            done = bar(read, len(changed), "ingest: reading photos")
+            catalog.save(done, "width", "height", "side", "guessed", "reason")
 
 
 def write_parts(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:

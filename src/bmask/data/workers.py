@@ -121,10 +121,12 @@ class _Worker:
     def tell(self, what: list) -> None:
         """Says what has no answer, and again to whoever takes its place."""
         self._told.append(what)
-        self._say([what])
+        self._say([what]) if self._process.poll() is None else self.restart()
 
     def ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
         """Hands each photo's answer to `take`."""
+        if self._process.poll() is not None:  # killed while it waited, which is no photo's fault
+            self.restart()
         self._say([request(photo) for photo in photos])
         for number, photo in enumerate(photos):
             answer = self._process.stdout.readline()
