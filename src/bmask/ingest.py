@@ -56,7 +56,6 @@ def ingest(params: Params, out: Path) -> None:
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
                 read_squares(catalog, files, reading, settings)
             _check_refused(catalog, settings)
-            refused = catalog.count() - catalog.count(SOUND)
             groups = assign_parts(catalog, files.fingerprints, settings)
             write_parts(catalog, files.squares, folder)
         truth = write_truth(catalog, folder, settings)
@@ -71,7 +70,7 @@ def ingest(params: Params, out: Path) -> None:
             **source.origin,
             "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
             "groups": groups,
-            "rejected": refused,
+            "rejected": catalog.count(REFUSED),
             "truth": truth,
             "version": VERSION,
         }

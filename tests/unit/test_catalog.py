@@ -76,7 +76,7 @@ def test_what_is_saved_replaces_the_fields_named_and_no_others(pairs, random):
         numbers = np.array([photo.number for photo in rows])
         assert list(catalog.at(numbers)) == after
         catalog.assign("row", numbers, np.arange(len(rows)))
-        catalog.assign("group", numbers, np.array([f"{number:04}" for number in numbers], "S4"))
+        catalog.assign("group", numbers, np.array([f"{number:04}" for number in numbers]))
         assert [photo.row for photo in catalog.at(numbers)] == list(range(len(rows)))
         assert all(photo.group == f"{photo.number:04}" for photo in catalog.photos())
 

@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 
 
+def blocks(array: np.ndarray, length: int) -> list[np.ndarray]:
+    """The array cut into pieces of this length, the last one shorter; none where it is empty."""
+    return np.split(array, range(length, len(array), length)) if len(array) else []
+
+
 class ArrayFile:
     """An .npy file of uint8 rows that any number of threads write and read by number.
 

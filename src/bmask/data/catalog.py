@@ -8,12 +8,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from bmask.data.arrays import blocks
 from bmask.data.manifest import Photo
+from bmask.data.parallel import batched
 from bmask.data.sources import Entry
 
 BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
@@ -69,7 +70,7 @@ class Catalog:
 
     def assign(self, field: str, numbers: np.ndarray, values: np.ndarray) -> None:
         """Stores a value, number or text, of each of the photos int (n,)."""
-        rows = zip(_values(values), numbers.tolist(), strict=True)
+        rows = zip(values.tolist(), numbers.tolist(), strict=True)
         self._run_many(f'UPDATE photos SET "{field}" = ? WHERE number = ?', rows)
 
     def copy(self, source: str, target: str, where: str) -> None:
@@ -88,7 +89,7 @@ class Catalog:
     def column(self, field: str, dtype: Any, where: str = "1", order: str = "number") -> np.ndarray:
         """One field, or what SQL makes of several, as an array (N,)."""
         found = self._rows(f"SELECT {field} FROM photos WHERE {where} ORDER BY {order}")
-        return np.fromiter((value for (value,) in found), dtype, self.count(where))
+        return np.fromiter((value for (value,) in found), dtype)
 
     def photos(self, where: str = "1", order: str = "number") -> Iterator[Photo]:
         """Copies of the rows; meanwhile others may be saved."""
@@ -97,7 +98,7 @@ class Catalog:
     def at(self, numbers: np.ndarray) -> Iterator[Photo]:
         """As `photos`, those with these numbers, int (n,), in their order."""
         names = ", ".join(f'"{name}"' for name in ("number", *_ENTRY, *_FOUND))
-        for block in np.split(numbers, range(BLOCK, len(numbers), BLOCK)):
+        for block in blocks(numbers, BLOCK):
             marks = ", ".join("?" * len(block))
             rows = self._rows(f"SELECT {names} FROM photos WHERE number IN ({marks})", block.tolist())
             found = {row[0]: row for row in rows}
@@ -112,8 +113,7 @@ class Catalog:
             yield from self._base.execute(statement, values)
 
     def _run_many(self, statement: str, rows: Iterable[Sequence]) -> None:
-        rows = iter(rows)
-        while block := list(islice(rows, BLOCK)):  # taken first: taking may read rows
+        for block in batched(rows, BLOCK):  # taken first: taking may read rows
             with _as_os_error():
                 self._base.executemany(statement, block)
 
@@ -130,8 +130,7 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _of_entry(entry: Entry) -> tuple:
-    paths = (os.fsencode(path) for path in (entry.path, entry.twin, entry.region))  # of any encoding or none
-    path, twin, region = paths
+    path, twin, region = map(os.fsencode, (entry.path, entry.twin, entry.region))  # of any encoding or none
     return entry.domain, entry.name, path, ";".join(entry.slices), twin, region
 
 
@@ -140,18 +139,15 @@ def _stored(photo: Photo, field: str) -> Any:
     return ";".join(value) if isinstance(value, tuple) else value
 
 
-def _values(values: np.ndarray) -> Iterable:
-    return (value.decode() for value in values.tolist()) if values.dtype.kind == "S" else values.tolist()
-
-
 def _photo(
     number: int, domain: str, name: str, path: bytes, labels: str, twin: bytes, region: bytes, *found: Any
 ) -> Photo:
-    entry = Entry(domain, name, os.fsdecode(path), _several(labels), os.fsdecode(twin), os.fsdecode(region))
+    entry = Entry(domain, name, os.fsdecode(path), several(labels), os.fsdecode(twin), os.fsdecode(region))
     fields = dict(zip(_FOUND, found, strict=True))
-    fields |= {"slices": _several(fields["slices"]), "guessed": _several(fields["guessed"])}
+    fields |= {"slices": several(fields["slices"]), "guessed": several(fields["guessed"])}
     return Photo(entry, number=number, **fields)
 
 
-def _several(text: str) -> tuple[str, ...]:
+def several(text: str) -> tuple[str, ...]:
+    """The labels that a field holds."""
     return tuple(text.split(";")) if text else ()

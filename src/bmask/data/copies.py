@@ -16,14 +16,14 @@ the two photos alone, never from what else is in the set.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import cv2
 import numpy as np
 
+from bmask.data.arrays import blocks
 from bmask.data.hashing import Tables
-from bmask.data.parallel import cores, one_thread_each
+from bmask.data.parallel import ahead, cores, one_thread_each
 from bmask.progress import bar
 
 SIDE = 32  # px of a thumbnail; at 24 the third sieve lost one copy in ten
@@ -67,12 +67,12 @@ def find_copies(thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndar
         int (P, 2), numbers of photos; a pair may come twice, either way round.
     """
     found = [np.empty((0, 2), int)]
-    shelves, blocks = (_cut(np.arange(len(aspects)), length) for length in (SHELF, ROWS))
-    with one_thread_each(), ThreadPoolExecutor(cores()) as pool:
+    shelves, rows = (blocks(np.arange(len(aspects)), length) for length in (SHELF, ROWS))
+    with one_thread_each():
         for number, shelf in enumerate(shelves, start=1):
             find = _Shelf(thumbnails, aspects, shelf).copies
             which = f" ({number} of {len(shelves)})" if len(shelves) > 1 else ""
-            found += bar(pool.map(find, blocks), len(blocks), f"ingest: near-duplicates, by {ROWS} photos{which}")
+            found += bar(ahead(find, rows, cores()), len(rows), f"ingest: near-duplicates, by {ROWS} photos{which}")
             del find  # and the shelf with it, before the next one is filled
     return np.concatenate(found)
 
@@ -83,7 +83,7 @@ class _Shelf:
     def __init__(self, thumbnails: Callable[[np.ndarray], np.ndarray], aspects: np.ndarray, photos: np.ndarray):
         self._thumbnails, self._aspects, self._start = thumbnails, aspects, photos[0]
         self._coarse = np.empty((len(photos), len(_LOW_WAVES)), np.float32)
-        for block in _cut(photos, ROWS):
+        for block in blocks(photos, ROWS):
             low = _unit(_spectra(thumbnails(block).astype(np.float32), _LOW_WAVES))
             self._coarse[block - self._start] = low
         # What is flat correlates with nothing, but would share all its buckets with all that is flat.
@@ -110,7 +110,7 @@ class _Shelf:
             others = rows != photos + self._start - block[0]
             i, v, j, mirrored = _correlated(views, self._coarse, rows[others], photos[others])
             j += self._start
-            for part in _cut(np.arange(len(i)), PAIRS):
+            for part in blocks(np.arange(len(i)), PAIRS):
                 chosen, place = np.unique(i[part] * len(VIEWS) + v[part], return_inverse=True)
                 pictures = np.empty((len(chosen), SIDE, SIDE), np.float32)
                 for picture, number in zip(pictures, chosen, strict=True):
@@ -148,10 +148,6 @@ def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
     a, b = (_details(picture.astype(np.float32)) for picture in (_warp(one, found), other))
     a, b = a - (a * weight).sum(), b - (b * weight).sum()
     return float((a * b * weight).sum() / np.sqrt((a * a * weight).sum() * (b * b * weight).sum() + 1e-3))
-
-
-def _cut(numbers: np.ndarray, length: int) -> list[np.ndarray]:
-    return np.split(numbers, range(length, len(numbers), length)) if len(numbers) else []
 
 
 def _correlated(views: np.ndarray, coarse: np.ndarray, rows: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, ...]:

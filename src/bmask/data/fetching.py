@@ -14,15 +14,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from bmask.data.listing import Listing, unusual
 from bmask.data.objects import WORKERS, Object, Prefix
+from bmask.data.parallel import ahead
 from bmask.data.photos import MAX_BYTES
 from bmask.errors import DataError
 from bmask.progress import bar, say
@@ -74,17 +73,9 @@ def _fetch(source: Place, objects: list[Object], folder: Path) -> dict[str, Path
     missing = [item for item in objects if not _is_whole(files[item.name], item)]
     if len(missing) < len(objects):
         say(f"{source.url}: {len(objects) - len(missing)} of {len(objects)} objects are here from an interrupted fetch")
-    waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(WORKERS)
-    try:
-        for item in bar(missing, what=f"fetching {source.url}"):
-            waiting.append(pool.submit(source.save, item, files[item.name]))
-            if len(waiting) >= 4 * WORKERS:  # enough to keep all at work
-                waiting.popleft().result()
-        while waiting:
-            waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(ahead(lambda item: source.save(item, files[item.name]), missing, WORKERS)) as saved:
+        for _ in bar(saved, len(missing), f"fetching {source.url}"):
+            pass
     return files
 
 

@@ -79,8 +79,8 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> np.ndarray:
 
 
 def group_names(groups: Sequence[int], contents: Sequence[str]) -> np.ndarray:
-    """A name for each photo's group, bytes (N,): the first twelve letters of the smallest sha256 in it."""
+    """A name for each photo's group, text (N,): the first twelve letters of the smallest sha256 in it."""
     groups, contents = np.asarray(groups), np.asarray(contents, "S12")
     order = np.lexsort((contents, groups))
     firsts = order[np.diff(groups[order], prepend=groups[order[:1]] - 1) != 0]  # of each group, in the groups' order
-    return contents[firsts][np.searchsorted(groups[firsts], groups)]
+    return contents[firsts].astype(str)[np.searchsorted(groups[firsts], groups)]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-TABLES = 48  # of pairs that pass all sieves 3 of 885 real ones and none of 591 planted ones share no bucket
-BITS = 11  # signs of each half; with one more, 4 and 3 are lost, and half as many strangers met
+TABLES = 48  # of pairs that pass all sieves 5 of 884 real ones and none of 591 planted ones share no bucket
+BITS = 11  # signs of each half; with one more, 6 and 3 are lost, and half as many strangers met
 SOME = 1 << 11  # vectors that are hashed at a time
 AT_ONCE = 1 << 18  # neighbours that are held at a time: a thousand copies of a picture are neighbours in all tables
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from bmask.data.catalog import SOUND, Catalog
 from bmask.data.dataset import DOMAINS
-from bmask.data.photos import frame, middle, recompress, resample, resample_image
+from bmask.data.photos import effective_side, frame, middle, recompress, resample, resample_image
 from bmask.sections import Ingest
 
 
@@ -24,8 +24,8 @@ def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:
         {domain: catalog.column(field, np.int64, wanted[domain], "row") for domain in DOMAINS}
         for field in ("number", "side", "width", "height")
     )
-    shorter_or_longer = np.minimum if settings.fit == "crop" else np.maximum  # as effective_side
-    sides = {domain: shorter_or_longer(width[domain], height[domain]).astype(float) for domain in DOMAINS}
+    sizes = {domain: zip(width[domain].tolist(), height[domain].tolist(), strict=True) for domain in DOMAINS}
+    sides = {d: np.array([effective_side(*size, settings.fit) for size in sizes[d]], float) for d in DOMAINS}
     if settings.match_resolution and all(map(len, sides.values())):
         sides = matched_sides(sides)
     changed = []

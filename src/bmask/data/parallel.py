@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TypeVar
+
+import cv2
+from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 CHUNK = 16  # photos a task: handing over one at a time costs as much as reading a header
-AHEAD = 4  # chunks a core that wait for it, or for the one before them
+AHEAD = 4  # tasks a thread that wait for it, or for the one before them
 
 
 def cores() -> int:
@@ -32,17 +35,31 @@ def parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T]) -> Iterator[R]:
     """As `parallel`, with a function that takes and gives several items."""
-    items, waiting = iter(items), deque()
-    pool = ThreadPoolExecutor(cores())
+    with closing(ahead(function, batched(items, CHUNK), cores())) as results:
+        for some in results:
+            yield from some
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """As `parallel`, one item a task: Executor.map with the `buffersize` of Python 3.14."""
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
     try:
-        while chunk := list(islice(items, CHUNK)):
-            waiting.append(pool.submit(function, chunk))
-            if len(waiting) > AHEAD * cores():
-                yield from waiting.popleft().result()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """As itertools.batched of Python 3.12, with lists."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 @contextmanager
@@ -51,9 +68,6 @@ def one_thread_each() -> Iterator[None]:
 
     BLAS with two threads under two of ours spent twice the time of the cores, waiting.
     """
-    import cv2
-    from threadpoolctl import threadpool_limits
-
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

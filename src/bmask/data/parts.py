@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bmask.data.arrays import ArrayFile
+from bmask.data.arrays import ArrayFile, blocks
 from bmask.data.catalog import SOUND, Catalog
 from bmask.data.dataset import DOMAINS, PARTS
 from bmask.data.fingerprints import FINGERPRINT
@@ -34,7 +34,7 @@ def assign_parts(catalog: Catalog, fingerprints: ArrayFile, settings: Ingest) ->
     def fingerprints_of(places: np.ndarray) -> np.ndarray:
         return fingerprints.read_rows(rows[places]).view(FINGERPRINT)[:, 0]
 
-    for block in np.split(np.arange(len(rows)), range(BLOCK, len(rows), BLOCK)):
+    for block in blocks(np.arange(len(rows)), BLOCK):
         read = fingerprints_of(block)
         hashes[block], aspects[block] = read["hash"], read["aspect"]
     groups = find_groups(hashes, aspects, lambda places: fingerprints_of(places)["thumbnail"], settings.near_duplicates)

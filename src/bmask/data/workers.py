@@ -121,7 +121,10 @@ class _Worker:
     def tell(self, what: list) -> None:
         """Says what has no answer, and again to whoever takes its place."""
         self._told.append(what)
-        self._say([what]) if self._process.poll() is None else self.restart()
+        if self._process.poll() is None:
+            self._say([what])
+        else:
+            self.restart()
 
     def ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
         """Hands each photo's answer to `take`."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmask.data.arrays import ArrayFile
-from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog
+from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog, several
 from bmask.data.dataset import DOMAINS, PARTS, open_array, resize
 from bmask.data.manifest import Photo
 from bmask.data.slices import RULES
@@ -167,7 +167,7 @@ def _labels(catalog: Catalog) -> list[tuple[str, dict[str, int]]]:
     """(label, {part: photos}) of the masked photos, as evaluation will report them."""
     counts: Counter[tuple[str, str]] = Counter()
     for (labels, part), photos in catalog.counts("slices, part", USED).items():
-        counts.update({(label, part): photos for label in _several(labels)})
+        counts.update({(label, part): photos for label in several(labels)})
     return [(label, {part: counts[label, part] for part in PARTS}) for label in sorted({label for label, _ in counts})]
 
 
@@ -176,16 +176,12 @@ def _rules(catalog: Catalog) -> list[dict[str, Any]]:
     rows = [{"rule": rule, "photos": 0, "true": 0, "right": 0} for rule in RULES]
     for (guessed, labels), photos in catalog.counts("guessed, labels", f"{USED} AND domain = 'masked'").items():
         for row in rows:
-            says = row["rule"].label in _several(guessed)
-            true = not set(row["rule"].truth).isdisjoint(_several(labels))
+            says = row["rule"].label in several(guessed)
+            true = not set(row["rule"].truth).isdisjoint(several(labels))
             row["photos"] += photos * says
             row["true"] += photos * true
             row["right"] += photos * (says and true)
     return rows
-
-
-def _several(labels: str) -> list[str]:
-    return labels.split(";") if labels else []
 
 
 def _sheets(folder: Path) -> list[tuple[str, list[str]]]:

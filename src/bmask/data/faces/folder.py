@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from bmask.data.faces.masks import KINDS
 from bmask.data.faces.picture import CASES, Face, draw_face
-from bmask.data.parallel import one_thread_each
+from bmask.data.parallel import ahead, one_thread_each
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_text
 from bmask.progress import bar
@@ -84,8 +83,8 @@ class _Plan:
 
 def _drawn(plan: _Plan, tasks: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Two threads, as OpenCV and large arrays work without the interpreter's lock; more threads gain nothing."""
-    with one_thread_each(), ThreadPoolExecutor(2) as pool:
-        yield from pool.map(plan, tasks)
+    with one_thread_each():
+        yield from ahead(plan, tasks, 2)
 
 
 def _write(path: Path, image: np.ndarray) -> None:
