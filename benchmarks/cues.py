@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bmask.data.dataset import DOMAINS, Split
-from bmask.ingest import ingest
+from bmask.data.records import DOMAINS
+from bmask.data.report.cues import cues, told_apart
+from bmask.data.split.dataset import Split
 from bmask.params import parse_params
-from bmask.quality.cues import cues, told_apart
+from bmask.stages.ingest import ingest
 
 TREATMENTS = {
     "as they are": {"match_resolution": False},

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
-from bmask.gan.systems import build_system
+from bmask.gan.registry import build_system
 from bmask.training.batches import Batches
 from bmask.training.distributed import World
 from bmask.training.engine import Engine

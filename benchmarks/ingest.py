@@ -110,7 +110,7 @@ def _plain(folder: Path, scratch: Path) -> dict:
 
 
 def _ours(folder: Path, scratch: Path) -> dict:
-    import bmask.ingest as stage
+    import bmask.stages.ingest as stage
     from bmask.params import parse_params
 
     phases: dict[str, float] = {}

@@ -17,12 +17,12 @@ import numpy as np
 from keypoints import find_pairs
 from planted import changes
 
-from bmask.data.faces import KINDS, draw_face
-from bmask.data.fingerprints import fingerprint
-from bmask.data.groups import find_groups, part_of, settle
-from bmask.data.photos import decode
+from bmask.data.duplicates.fingerprints import fingerprint
+from bmask.data.duplicates.groups import find_groups, part_of, settle
+from bmask.data.reading.decoding import decode
 from bmask.errors import DataError
-from bmask.sections import Ingest
+from bmask.params.sections import Ingest
+from bmask.synthetic import KINDS, draw_face
 
 LIMIT = Ingest().near_duplicates
 LONGEST = 256  # px of the shorter side that is kept in memory

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bmask.gan.networks import InstanceNorm
 from bmask.gan.options import AttentionGANOptions, SystemOptions
-from bmask.gan.systems import build_system
+from bmask.gan.registry import build_system
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.options import AttentionGANOptions, SystemOptions
-from bmask.gan.systems import build_system
+from bmask.gan.registry import build_system
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.options import LoopOptions

@@ -16,7 +16,7 @@ from pairing import pair, seconds, table
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.gan.systems import build_system
+from bmask.gan.registry import build_system
 from bmask.training.batches import Batches
 from bmask.training.distributed import World
 from bmask.training.engine import Engine

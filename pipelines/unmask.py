@@ -22,7 +22,7 @@ from components.register.component import register as register_task  # noqa: E40
 from components.train.component import train as train_task  # noqa: E402
 
 from bmask.params import Params, load_params  # noqa: E402
-from bmask.sections import Cluster  # noqa: E402
+from bmask.params.sections import Cluster  # noqa: E402
 
 SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL", "AWS_REGION")
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")

@@ -96,8 +96,8 @@ def augment_folder(workplace) -> Path:
 @pytest.fixture(scope="session")
 def drawn_set(tmp_path_factory) -> Path:
     """A folder with 200 masked and 200 unmasked drawn faces and their truth; many of them hard cases."""
-    from bmask.data.faces import draw_set
-    from bmask.sections import Faces
+    from bmask.params.sections import Faces
+    from bmask.synthetic import draw_set
 
     folder = tmp_path_factory.mktemp("drawn") / "faces"
     draw_set(folder, Faces(masked=200, unmasked=200, size=96, hard=0.3, seed=1905))
@@ -115,8 +115,8 @@ def few_faces(drawn_set, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def embedded(drawn_set, tmp_path_factory) -> Path:
     """What ingest makes of `drawn_set`."""
-    from bmask.ingest import ingest
     from bmask.params import parse_params
+    from bmask.stages.ingest import ingest
 
     out = tmp_path_factory.mktemp("embedded") / "ingest"
     ingest(parse_params({"ingest": {"source": str(drawn_set)}}), out)

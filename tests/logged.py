@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from bmask.params import Params
-from bmask.runs import find_run
-from bmask.train import train
+from bmask.stages.train import train
+from bmask.tracking.runs import find_run
 
 
 def train_here(params: Params, model: str = "unmasker") -> Path:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bmask.data.dataset import to_tensor
+from bmask.data.split.dataset import to_tensor
 from bmask.gan.translation import Translation
 from bmask.training.loop import train
 from bmask.training.options import LoopOptions

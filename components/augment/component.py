@@ -17,8 +17,8 @@ def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str
     """
     from pathlib import Path
 
-    from bmask.augment import augment as stage
     from bmask.kubeflow.inside import params_of, result
+    from bmask.stages.augment import augment as stage
 
     stage(params_of(augment=augment), Path(split.path), Path(augmented.path))
     augmented.metadata["digest"] = result(augmented.path, "summary.json")["digest"]

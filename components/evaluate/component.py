@@ -42,8 +42,8 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from bmask.evaluate import evaluate as stage
     from bmask.kubeflow.inside import log_numbers, params_of, training_folder
+    from bmask.stages.evaluate import evaluate as stage
 
     out = Path(evaluation.path)
     params = params_of(

@@ -29,8 +29,8 @@ def ingest(
     import shutil
     from pathlib import Path
 
-    from bmask.ingest import ingest as stage
     from bmask.kubeflow.inside import log_numbers, params_of, result
+    from bmask.stages.ingest import ingest as stage
 
     stage(params_of(ingest=ingest, s3=s3), Path(split.path))
     summary = result(split.path, "summary.json")

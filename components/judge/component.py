@@ -27,8 +27,8 @@ def judge(
     """
     from pathlib import Path
 
-    from bmask.judge import judge as stage
     from bmask.kubeflow.inside import log_numbers, params_of
+    from bmask.stages.judge import judge as stage
 
     found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(split.path), Path(trained.path))
     log_numbers(checks, found)

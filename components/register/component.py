@@ -45,7 +45,7 @@ def register(
     from pathlib import Path
 
     from bmask.kubeflow.inside import params_of, training_folder
-    from bmask.register import register as stage
+    from bmask.stages.register import register as stage
 
     folders = (Path(judge.path), Path(evaluation.path), Path(decision.path))
     params = params_of(

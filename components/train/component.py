@@ -34,7 +34,7 @@ def train(
     from pathlib import Path
 
     from bmask.kubeflow.inside import last_losses, log_numbers, on_gpus, params_of, result
-    from bmask.train import train as stage
+    from bmask.stages.train import train as stage
 
     params = params_of([model], ingest=ingest, train=on_gpus(train, gpus), s3=s3)
     stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))

@@ -36,8 +36,8 @@ RESULTS, PARAMS = Path("results"), Path("params.yaml")
 @app.command(rich_help_panel=STAGES)
 def ingest(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     """Check, group, split and store the photos of `ingest.source`; write results/ingest and print the counts."""
-    from bmask.ingest import ingest
     from bmask.params import load_params
+    from bmask.stages.ingest import ingest
 
     ingest(load_params(params), results / "ingest")
 
@@ -45,8 +45,8 @@ def ingest(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 @app.command(rich_help_panel=STAGES)
 def augment(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     """Make the training arrays: every training photo and its altered copies; write results/augment."""
-    from bmask.augment import augment
     from bmask.params import load_params
+    from bmask.stages.augment import augment
 
     augment(load_params(params), results / "ingest", results / "augment")
 
@@ -61,8 +61,8 @@ def train(
     ] = False,
 ) -> None:
     """Train one model; write results/train/MODEL and an MLflow run. A killed training goes on where it was."""
-    from bmask import train as stage
     from bmask.params import load_params
+    from bmask.stages import train as stage
 
     folders = (results / "ingest", results / "augment")
     if dry_run:
@@ -74,8 +74,8 @@ def train(
 @app.command(rich_help_panel=STAGES)
 def judge(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     """Train the classifier that scores all systems and hold it to its own checks; write results/judge."""
-    from bmask.judge import judge
     from bmask.params import load_params
+    from bmask.stages.judge import judge
 
     judge(load_params(params), results / "ingest", results / "judge")
 
@@ -83,8 +83,8 @@ def judge(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 @app.command(rich_help_panel=STAGES)
 def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     """Score all models and baselines on the test photos; write metrics, leaderboard and report to results/evaluate."""
-    from bmask.evaluate import evaluate
     from bmask.params import load_params
+    from bmask.stages.evaluate import evaluate
 
     evaluate(load_params(params), results / "ingest", results / "train", results / "judge", results / "evaluate")
 
@@ -93,7 +93,7 @@ def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     """Bring MLflow in line with the results and promote the best generator if it passes the gate. Safe to repeat."""
     from bmask.params import load_params
-    from bmask.register import register
+    from bmask.stages.register import register
 
     folders = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
     register(load_params(params), *folders, results / "register")
@@ -113,8 +113,8 @@ def unmask(
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.serving.files import unmask_files
-    from bmask.serving.resolve import resolve
     from bmask.serving.unmasker import Unmasker
+    from bmask.tracking.resolving import resolve
 
     left_out = unmask_files(source, target, Unmasker(resolve(model), floor), attention=attention)
     raise typer.Exit(3 if left_out else 0)
@@ -126,7 +126,7 @@ def log(
     results: Results = RESULTS,
 ) -> None:
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
-    from bmask.tracking import ensure_logged
+    from bmask.tracking.logs import ensure_logged
 
     trained = results / "train"
     folders = [trained / model] if model else sorted(path.parent for path in trained.glob("[!.]*/run.json"))
@@ -143,8 +143,8 @@ def draw(
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
 ) -> None:
     """Draw the embedded set: faces with and without masks, the truth beside them."""
-    from bmask.data.faces import draw_set
-    from bmask.sections import Faces
+    from bmask.params.sections import Faces
+    from bmask.synthetic import draw_set
 
     draw_set(folder, Faces(masked=masked, unmasked=unmasked, size=size, seed=seed))
 
@@ -159,8 +159,8 @@ def champion(context: typer.Context, params: ParamsFile = PARAMS) -> None:
 @champion_app.command("show")
 def champion_show(params: ParamsFile = PARAMS) -> None:
     """Show the versions, their scores and who is champion."""
-    from bmask.champion import show
     from bmask.params import load_params
+    from bmask.tracking.registry import show
 
     typer.echo(show(load_params(params).register_.name))
 
@@ -170,8 +170,8 @@ def champion_set(
     version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS
 ) -> None:
     """Make a version the champion, whatever the gate said."""
-    from bmask.champion import set_champion
     from bmask.params import load_params
+    from bmask.tracking.registry import set_champion
 
     typer.echo(set_champion(version, load_params(params).register_.name))
 
@@ -179,8 +179,8 @@ def champion_set(
 @champion_app.command("rollback")
 def champion_rollback(params: ParamsFile = PARAMS) -> None:
     """Give the alias back to the champion before this one."""
-    from bmask.champion import rollback
     from bmask.params import load_params
+    from bmask.tracking.registry import rollback
 
     typer.echo(rollback(load_params(params).register_.name))
 

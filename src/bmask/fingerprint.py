@@ -12,7 +12,7 @@ import torch
 
 from bmask.gan.device import pick_device, pick_precision
 from bmask.params import Params
-from bmask.sections import Model
+from bmask.params.sections import Model
 
 SCHEDULE = ("epochs", "constant_epochs")  # left out: a longer training may go on from a shorter one's checkpoint
 NO_BITS = {"generator_file.py"}  # in gan/; writes what a training has made
@@ -55,6 +55,6 @@ def _hash(tree: Any) -> str:
 def _code() -> str:
     """Digest of the sources that a training's bits depend on: a change there is another training."""
     package = Path(__file__).parent
-    found = [*package.glob("gan/*.py"), *package.glob("training/*.py")]
+    found = [*package.glob("gan/**/*.py"), *package.glob("training/*.py")]
     sources = sorted(path for path in found if path.name not in NO_BITS)
     return _hash({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in sources})[:12]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bmask.data import fetching, objects, revisions
-from bmask.data.fetching import fetched
-from bmask.data.listing import Listing
-from bmask.data.revisions import fetched_revision
+from bmask.data.sources import fetching, objects, revisions
+from bmask.data.sources.fetching import fetched
+from bmask.data.sources.listing import Listing
+from bmask.data.sources.revisions import fetched_revision
 from bmask.errors import DataError
 from bmask.params import Params
 from repository import Repository
@@ -90,7 +90,7 @@ def test_what_an_interrupted_run_has_fetched_is_not_asked_for_again(s3, asked, k
 
 KILLED = """
 import sys
-from bmask.data.fetching import fetched
+from bmask.data.sources.fetching import fetched
 from bmask.params import Params
 with fetched(sys.argv[1], Params().s3, "ingest.source"):
     pass

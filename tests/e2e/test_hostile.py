@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bmask.data.dataset import Split
-from bmask.data.listing import printable
-from bmask.data.photos import decode_with_size
-from bmask.data.reading import inspect
-from bmask.data.sources import scan
+from bmask.data.reading.decoding import decode_with_size
+from bmask.data.reading.photo import inspect
+from bmask.data.sources.listing import printable
+from bmask.data.sources.opening import scan
+from bmask.data.split.dataset import Split
 from bmask.errors import DataError
 from hostile import HEIGHT, WIDTH, Case, corpus, picture, sound, write
 

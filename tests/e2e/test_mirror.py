@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bmask.data import objects
-from bmask.data.objects import Prefix
+from bmask.data.sources import objects
+from bmask.data.sources.objects import Prefix
 from bmask.errors import DataError
-from bmask.mirror import CheckpointMirror, open_checkpoints
+from bmask.observers.checkpoint_sync import CheckpointMirror, open_checkpoints
 from bmask.params import Params
-from bmask.train import train
+from bmask.stages.train import train
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
 from s3 import READER, free_ports, s3_server
 from tiny import tiny_params
@@ -36,7 +36,7 @@ def trained(params: Params, out: str) -> Path:
 
 DIES = """
 import os, signal, sys
-from bmask.mirror import CheckpointMirror
+from bmask.observers.checkpoint_sync import CheckpointMirror
 from test_mirror import settings, trained
 count, saved = 0, CheckpointMirror.saved
 

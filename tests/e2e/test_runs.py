@@ -19,9 +19,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from bmask.runs import open_run, pipeline_run, settle_pipeline
-from bmask.store import TrackingError, connect
-from bmask.tracking import ensure_logged
+from bmask.tracking.logs import ensure_logged
+from bmask.tracking.runs import open_run, pipeline_run, settle_pipeline
+from bmask.tracking.store import TrackingError, connect
 from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here
 from servers import serving
 from tiny import tiny_params
@@ -129,7 +129,7 @@ TRAINING = """
 import sys, time
 from pathlib import Path
 import mlflow, mlflow.data.meta_dataset
-from bmask import runs, store
+from bmask.tracking import runs, store
 name = sys.argv[1]
 Path(name).touch()
 while not Path("go").exists():
@@ -317,7 +317,7 @@ SENDING = """
 import json, os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from bmask.tracking import Tracker
+from bmask.tracking.logs import Tracker
 send = MlflowClient.log_batch
 def send_and_die(self, run_id, metrics=(), **others):
     send(self, run_id, metrics=metrics, **others)

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bmask.data import objects
-from bmask.data.dataset import Split
-from bmask.data.fetching import fetched
-from bmask.data.revisions import fetched_revision, pin_revision
+from bmask.data.sources import objects
+from bmask.data.sources.fetching import fetched
+from bmask.data.sources.revisions import fetched_revision, pin_revision
+from bmask.data.split.dataset import Split
 from bmask.errors import DataError
-from bmask.ingest import ingest
 from bmask.params import Params, parse_params
+from bmask.stages.ingest import ingest
 from repository import Repository
 from s3 import OWNER, READER, free_ports
 
@@ -330,7 +330,7 @@ def plain(photos, tmp_path_factory) -> Repository:
 
 WITHOUT_GIT = """
 import shutil, sys
-from bmask.ingest import ingest
+from bmask.stages.ingest import ingest
 from bmask.params import parse_params
 assert shutil.which("git") is None
 ingest(parse_params({"ingest": {"source": "faces", "repository": sys.argv[1], "revision": sys.argv[2], "load_size": 20,

@@ -19,11 +19,12 @@ from mlflow import MlflowClient
 
 from bmask.errors import DataError, ParamsError, TrainingError
 from bmask.files import read_json, write_json
+from bmask.gan.generator_file import FILE as GENERATOR
 from bmask.gan.generator_file import load_generator
-from bmask.runs import find_run, git_sha
-from bmask.store import TrackingError, connect
-from bmask.tracking import ensure_logged, log_scores
-from bmask.train import GENERATOR, MASK_GENERATOR, dry_run
+from bmask.stages.train import MASK_GENERATOR, dry_run
+from bmask.tracking.logs import ensure_logged, log_scores
+from bmask.tracking.runs import find_run, git_sha
+from bmask.tracking.store import TrackingError, connect
 from bmask.training import checkpoint
 from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here
 from servers import free_port
@@ -419,7 +420,7 @@ def test_a_store_that_is_down_is_named_without_its_password(no_store):
 
 
 def test_a_store_that_fails_for_a_while_is_caught_up_with(store, workplace, capsys):
-    from bmask.tracking import Tracker
+    from bmask.tracking.logs import Tracker
 
     folder = train_here(tiny_params())
     about = json.loads((folder / "run.json").read_text()) | {"fingerprint": "another"}
@@ -502,7 +503,7 @@ def test_a_dry_run_for_several_processes_measures_the_share_of_one(workplace):
 
 
 def test_the_fixtures_have_the_shape_that_the_stages_write(split_folder):
-    from bmask.data.dataset import Split
+    from bmask.data.split.dataset import Split
 
     split = Split.open(split_folder)
     assert split.photos("masked", "train").shape[1:] == (LOAD, LOAD, 3)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bmask.data.dataset import to_tensor
-from bmask.gan.systems import build_system
+from bmask.data.split.dataset import to_tensor
+from bmask.gan.registry import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches

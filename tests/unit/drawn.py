@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bmask.data.dataset import PARTS, Split
+from bmask.data.records import PARTS
+from bmask.data.split.dataset import Split
 
 COUNTS = {"train": 40, "validation": 16, "test": 14}
 LABELS = ("cap", "skin", "")

@@ -20,9 +20,9 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data import archives
-from bmask.data.archives import unpack
-from bmask.data.listing import Listing
+from bmask.data.sources import archives
+from bmask.data.sources.archives import unpack
+from bmask.data.sources.listing import Listing
 from bmask.errors import DataError
 from tiny import full_disk
 
@@ -347,7 +347,7 @@ def bomb_of_lies(path: Path) -> Path:
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from bmask.data.archives import unpack
+from bmask.data.sources.archives import unpack
 from bmask.errors import DataError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from bmask.augment import augment, policy, vary_once
-from bmask.data.dataset import DOMAINS
+from bmask.data.records import DOMAINS
 from bmask.errors import DataError
 from bmask.files import read_json, write_json, write_text
 from bmask.params import Params, parse_params
-from bmask.sections import Augment
+from bmask.params.sections import Augment
+from bmask.stages.augment import augment, policy, vary_once
 
 SIZE = 32
 

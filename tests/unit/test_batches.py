@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmask.data.dataset import to_photos, to_tensor
+from bmask.data.split.dataset import to_photos, to_tensor
 from bmask.training.batches import Batches
 
 pytestmark = pytest.mark.usefixtures("one_thread")

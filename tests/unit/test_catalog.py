@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from bmask.data import catalog as module
 from bmask.data.catalog import SOUND, Catalog
-from bmask.data.manifest import Photo
-from bmask.data.sources import Entry
+from bmask.data.records import Entry, Photo
 from tiny import full_disk
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bmask import champion
 from bmask.errors import DataError
-from bmask.tracking import connect
+from bmask.tracking import registry as champion
+from bmask.tracking.logs import connect
 
 
 @pytest.fixture(scope="module")

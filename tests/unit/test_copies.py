@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bmask.data import copies, hashing
-from bmask.data.copies import COARSE, SIDE, VIEWS, find_copies, thumbnail
-from bmask.data.hashing import Tables
+from bmask.data.duplicates import alignment as copies
+from bmask.data.duplicates import hashing
+from bmask.data.duplicates.alignment import COARSE, SIDE, VIEWS, find_copies, thumbnail
+from bmask.data.duplicates.hashing import Tables
 
 PICTURES = 150
 PLANTS = (

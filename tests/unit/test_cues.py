@@ -13,13 +13,14 @@ from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
-from bmask.data.dataset import DOMAINS, PARTS, Split
-from bmask.data.faces import draw_set
-from bmask.data.photos import recompress
-from bmask.ingest import ingest
+from bmask.data.reading.framing import recompress
+from bmask.data.records import DOMAINS, PARTS
+from bmask.data.report.cues import BANDS, CUES, FOLDS, TREES, UPPER, cues, told_apart
+from bmask.data.split.dataset import Split
 from bmask.params import parse_params
-from bmask.quality.cues import BANDS, CUES, FOLDS, TREES, UPPER, cues, told_apart
-from bmask.sections import Faces
+from bmask.params.sections import Faces
+from bmask.stages.ingest import ingest
+from bmask.synthetic import draw_set
 
 CHANCE = 0.6  # of two hundred photos; a guess stays below with three standard deviations to spare
 

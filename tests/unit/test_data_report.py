@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.dataset import DOMAINS, PARTS, Split
-from bmask.data.slices import RULES
-from bmask.ingest import ingest
+from bmask.data.records import DOMAINS, PARTS
+from bmask.data.report import report as data_report
+from bmask.data.split.dataset import Split
+from bmask.data.split.slices import RULES
+from bmask.html.charts import histogram
 from bmask.params import parse_params
-from bmask.quality import data_report
-from bmask.quality.charts import histogram
+from bmask.stages.ingest import ingest
 
 
 def run(source: Path, out: Path, **options) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bmask.data.dataset import Split, resize, to_photos, to_tensor
+from bmask.data.split.dataset import Split, resize, to_photos, to_tensor
 from bmask.errors import DataError
 from bmask.files import write_json, write_text
 

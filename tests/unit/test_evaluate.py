@@ -10,15 +10,15 @@ import pytest
 import torch
 from drawn import write_split
 
-from bmask import params
 from bmask.errors import DataError
-from bmask.evaluate import evaluate
 from bmask.files import write_json
 from bmask.gan.generator_file import save_generator
 from bmask.gan.networks import build_generator
 from bmask.gan.options import AttentionGANOptions
+from bmask.params import parse_params
 from bmask.quality.judge import Judge, save_judge
 from bmask.quality.scores import Scores
+from bmask.stages.evaluate import evaluate
 
 NETWORK = {"system": "attentiongan", "scheme": 2, "filters": 4, "blocks": 1, "masks": 3}
 TREE = {
@@ -48,7 +48,7 @@ def folders(tmp_path_factory):
 
 def run(root, out, **sections):
     tree = {**TREE, **sections}
-    return evaluate(params.parse_params(tree), root / "ingest", root / "train", root / "judge", out)
+    return evaluate(parse_params(tree), root / "ingest", root / "train", root / "judge", out)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_same_inputs_give_the_same_files(folders, done):
 
 def test_private_photos_show_up_in_no_file(folders, tmp_path):
     write_split(tmp_path / "ingest", private=True)
-    tree = params.parse_params(TREE)
+    tree = parse_params(TREE)
     evaluate(tree, tmp_path / "ingest", folders / "train", folders / "judge", tmp_path / "out")
     assert not (tmp_path / "out" / "before_after.png").exists()
     page = (tmp_path / "out" / "report.html").read_text()
@@ -114,7 +114,7 @@ def test_private_photos_show_up_in_no_file(folders, tmp_path):
 def test_a_generator_of_other_photos_is_refused(folders, tmp_path):
     other = write_split(tmp_path / "ingest", seed=1)
     save_judge(tmp_path / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": other.digest})
-    tree = params.parse_params(TREE)
+    tree = parse_params(TREE)
     with pytest.raises(DataError, match="tiny was trained on other photos"):
         evaluate(tree, tmp_path / "ingest", folders / "train", tmp_path / "judge", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmask.data.faces import CASES, KINDS, draw_face, draw_set
-from bmask.data.faces.canvas import Canvas, Pose, ellipse, mirrored, rounded
-from bmask.data.faces.traits import STYLES, TONES, sample_person
 from bmask.errors import DataError
-from bmask.sections import Faces
+from bmask.params.sections import Faces
+from bmask.synthetic import CASES, KINDS, draw_face, draw_set
+from bmask.synthetic.canvas import Canvas, Pose, ellipse, mirrored, rounded
+from bmask.synthetic.traits import STYLES, TONES, sample_person
 
 SMALL = Faces(masked=50, unmasked=40, size=32, hard=0.5, seed=3)
 
@@ -233,7 +233,7 @@ def test_a_set_that_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("bmask.data.faces.folder.write_text", stop)
+    monkeypatch.setattr("bmask.synthetic.folder.write_text", stop)
     with pytest.raises(OSError, match="disk full"):
         draw_set(tmp_path / "set", Faces(masked=1, unmasked=1, size=32))
     assert not list(tmp_path.iterdir())

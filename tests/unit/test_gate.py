@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bmask import params
+from bmask.params import sections
 from bmask.quality.gate import decide, floors, pick
 from bmask.quality.scores import Scores
 
-REGISTER = params.Register(min_unmask_rate=0.5, min_upper_ssim=0.8, primary="kid", confidence=0.9)
-EVALUATE = params.Evaluate(bootstrap=200)
+REGISTER = sections.Register(min_unmask_rate=0.5, min_upper_ssim=0.8, primary="kid", confidence=0.9)
+EVALUATE = sections.Evaluate(bootstrap=200)
 
 
 def made(rate: float = 0.9, ssim: float = 0.95, shift: float = 0.3, n: int = 100) -> Scores:
@@ -70,7 +70,7 @@ def test_reasons_are_sentences_with_the_numbers():
 
 
 def test_any_score_of_a_photo_can_be_the_primary():
-    register = params.Register(primary="unmask_rate", min_unmask_rate=0)
+    register = sections.Register(primary="unmask_rate", min_unmask_rate=0)
     assert decide(made(rate=0.95), made(rate=0.6), register, EVALUATE).promote
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.fft import dctn
 
-from bmask.data import groups as grouping
-from bmask.data.copies import SIDE
-from bmask.data.faces import draw_face
-from bmask.data.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
-from bmask.data.groups import group_names, part_of, settle
-from bmask.data.thumbnails import area_average
+from bmask.data.duplicates import groups as grouping
+from bmask.data.duplicates.alignment import SIDE
+from bmask.data.duplicates.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
+from bmask.data.duplicates.groups import group_names, part_of, settle
+from bmask.data.duplicates.thumbnails import area_average
+from bmask.synthetic import draw_face
 
 THRESHOLD = 4
 SEEDS = st.integers(0, 10_000)

@@ -17,12 +17,13 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import ks_2samp
 
-from bmask.data.dataset import DOMAINS, PARTS, Split
-from bmask.data.matching import matched_sides
-from bmask.data.sources import scan
+from bmask.data.reading.matching import matched_sides
+from bmask.data.records import DOMAINS, PARTS
+from bmask.data.sources.opening import scan
+from bmask.data.split.dataset import Split
 from bmask.errors import DataError, ParamsError
-from bmask.ingest import ingest
 from bmask.params import Params, parse_params
+from bmask.stages.ingest import ingest
 
 SIZE = 24
 COUNT = 70  # of each domain

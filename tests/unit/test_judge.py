@@ -9,12 +9,12 @@ import pytest
 import torch
 from drawn import write_split
 
-from bmask import params
 from bmask.errors import DataError, TrainingError
-from bmask.judge import judge
+from bmask.params import parse_params, sections
 from bmask.quality.counterfeits import CHECKS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
 from bmask.quality.judge import Judge, load_judge, save_judge
 from bmask.quality.judging import check_judge, train_judge
+from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "epochs": 12, "batch_size": 16, "lr": 4e-3}
 
@@ -27,14 +27,14 @@ def split(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(split):
-    options = params.Judge(**SMALL)
+    options = sections.Judge(**SMALL)
     return train_judge(split.photos("masked", "train"), split.photos("unmasked", "train"), 32, options)
 
 
 def test_a_trained_judge_tells_the_domains_apart_and_sees_through_counterfeits(split, trained):
     photos = [split.photos(domain, "validation") for domain in ("masked", "unmasked")]
     groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")
-    checks = check_judge(trained, *photos, groups, params.Judge(**SMALL))
+    checks = check_judge(trained, *photos, groups, sections.Judge(**SMALL))
     assert checks["accuracy"] >= 0.9 and checks["pasted"] >= 0.75 and checks["fooled"] <= 0.2, checks
     assert checks["kinds"]["pasted plain"]["photos"] == 16
 
@@ -43,29 +43,29 @@ def test_near_duplicates_count_once_in_the_checks(split, trained):
     masked, unmasked = split.photos("masked", "validation"), split.photos("unmasked", "validation")
     wrong = np.concatenate([unmasked[:1], *[masked[:1]] * 9])  # one face, and one mask nine times over
     own, alone = np.array(["face", *["mask"] * 9]), np.array([str(i) for i in range(16)])
-    checks = check_judge(trained, masked, wrong, (alone, own), params.Judge(**SMALL))
+    checks = check_judge(trained, masked, wrong, (alone, own), sections.Judge(**SMALL))
     assert checks["kinds"]["unmasked"] == {"share": 0.5, "photos": 10, "groups": 2}
 
 
 @pytest.mark.parametrize("steps", [1, 5, 6])
 def test_few_photos_make_few_steps_and_a_judge_all_the_same(split, steps):
     masked, unmasked = (split.photos(domain, "train")[:2] for domain in ("masked", "unmasked"))
-    options = params.Judge(**{**SMALL, "epochs": steps, "batch_size": 8})
+    options = sections.Judge(**{**SMALL, "epochs": steps, "batch_size": 8})
     judge = train_judge(masked, unmasked, 32, options)
     assert all(value.isfinite().all() for value in judge.state_dict().values())
-    untrained = train_judge(masked, unmasked, 32, params.Judge(**{**options.model_dump(), "lr": 1e-12}))
+    untrained = train_judge(masked, unmasked, 32, sections.Judge(**{**options.model_dump(), "lr": 1e-12}))
     assert any((a != b).any() for a, b in zip(judge.parameters(), untrained.parameters(), strict=True))
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_random_state_alone(split):
     masked, unmasked = split.photos("masked", "train"), split.photos("unmasked", "train")
-    options = params.Judge(**{**SMALL, "epochs": 1})
+    options = sections.Judge(**{**SMALL, "epochs": 1})
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first, second = (train_judge(masked, unmasked, 32, options).state_dict() for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train_judge(masked, unmasked, 32, params.Judge(**{**SMALL, "epochs": 1, "seed": 4})).state_dict()
+    other = train_judge(masked, unmasked, 32, sections.Judge(**{**SMALL, "epochs": 1, "seed": 4})).state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_no_judge_is_refused(tmp_path, content):
 def test_the_stage_refuses_a_judge_that_fails_its_checks_and_leaves_no_results(tmp_path, split):
     tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**SMALL, "epochs": 1, "lr": 1e-6}}
     with pytest.raises(TrainingError, match=r"judge\.min_accuracy.*judge\.epochs"):
-        judge(params.parse_params(tree), split.folder, tmp_path / "judge")
+        judge(parse_params(tree), split.folder, tmp_path / "judge")
     assert not (tmp_path / "judge").exists()
     assert not json.loads((tmp_path / "judge-failed-checks.json").read_text())["passed"]
 
@@ -113,7 +113,7 @@ def test_the_stage_refuses_a_judge_that_fails_its_checks_and_leaves_no_results(t
 def test_the_stage_writes_judge_and_checks(tmp_path, split):
     open_gate = {"min_accuracy": 0, "min_pasted": 0, "max_fooled": 1}
     tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**SMALL, "epochs": 1, **open_gate}}
-    returned = judge(params.parse_params(tree), split.folder, tmp_path / "judge")
+    returned = judge(parse_params(tree), split.folder, tmp_path / "judge")
     written = json.loads((tmp_path / "judge" / "checks.json").read_text())
     assert written["accuracy"] == returned["accuracy"] and written["data_digest"] == split.digest
     assert isinstance(load_judge(tmp_path / "judge" / "judge.safetensors")[0], Judge)

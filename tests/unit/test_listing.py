@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.listing import Listing, printable, unusual
-from bmask.data.sources import enter
+from bmask.data.sources.listing import Listing, printable, unusual
+from bmask.data.sources.opening import enter
 from bmask.errors import DataError, ParamsError
 
 HERE = Path(__file__)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from bmask.data.parallel import AHEAD, CHUNK, cores, in_chunks, one_thread_each, parallel
+from bmask.parallel import AHEAD, CHUNK, cores, in_chunks, one_thread_each, parallel
 
 
 @given(st.lists(st.integers(), max_size=100))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from bmask.data.photos import GREY, MIN_SIDE, decode, decode_with_size, frame, recompress, resample
+from bmask.data.reading.decoding import GREY, MIN_SIDE, decode, decode_with_size
+from bmask.data.reading.framing import frame, recompress, resample
 from bmask.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata, damaged here on purpose

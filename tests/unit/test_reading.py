@@ -16,20 +16,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from bmask.data import workers
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import Catalog
-from bmask.data.dataset import DOMAINS, Split
-from bmask.data.fingerprints import MIRROR, perceptual_hash
-from bmask.data.groups import part_of, settle
-from bmask.data.manifest import Photo
-from bmask.data.matching import matched_sides
-from bmask.data.sources import Entry
-from bmask.data.squares import scratch_files
-from bmask.data.workers import readers
+from bmask.data.duplicates.fingerprints import MIRROR, perceptual_hash
+from bmask.data.duplicates.groups import part_of, settle
+from bmask.data.reading import workers
+from bmask.data.reading.matching import matched_sides
+from bmask.data.reading.squares import scratch_files
+from bmask.data.reading.workers import readers
+from bmask.data.records import DOMAINS, Entry, Photo
+from bmask.data.split.dataset import Split
 from bmask.errors import DataError
-from bmask.ingest import ingest
 from bmask.params import Params, parse_params
+from bmask.stages.ingest import ingest
 from tiny import full_disk
 
 COUNT = 50  # of each domain
@@ -246,7 +245,7 @@ def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
 
 KILLER = """
 import os, signal
-from bmask.data import photos, reading
+from bmask.data.reading import decoding as photos, photo as reading
 
 def deadly(rule, words):
     def read(content, *more):

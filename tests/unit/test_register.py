@@ -17,11 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bmask import champion
-from bmask.data.dataset import Split
+from bmask.data.split.dataset import Split
 from bmask.errors import DataError
 from bmask.files import write_json
-from bmask.gan.generator_file import load_generator, save_generator
+from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.gan.networks import build_generator
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
 from bmask.params import Params, parse_params
@@ -29,11 +28,12 @@ from bmask.quality.judge import Judge, save_judge
 from bmask.quality.leaderboard import Entry, metrics
 from bmask.quality.render import render, translator
 from bmask.quality.scores import intervals, measure, reference
-from bmask.register import register
-from bmask.runs import find_run
-from bmask.serving.resolve import FILE, resolve
 from bmask.serving.unmasker import Unmasker
-from bmask.tracking import EVALUATED, connect
+from bmask.stages.register import register
+from bmask.tracking import registry as champion
+from bmask.tracking.logs import EVALUATED, connect
+from bmask.tracking.resolving import resolve
+from bmask.tracking.runs import find_run
 
 SIZE, NAME = 24, "bmask-unmasker"
 REPAINTS = CycleGANOptions(filters=8, blocks=1)

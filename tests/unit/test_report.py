@@ -8,8 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from bmask import params
-from bmask.quality import charts
+from bmask.html import charts
+from bmask.params import Params
 from bmask.quality.leaderboard import COLUMNS, Entry, best, metrics, slice_rates
 from bmask.quality.report import hardest_photos, headline
 from bmask.quality.scores import Interval, Scores
@@ -36,9 +36,9 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 def test_the_headline_is_what_the_gate_would_choose():
     entries = [made("loud", 0.95, 0.9), made("real", 0.9, 0.2), made("timid", 0.2, 0.0), made("paste", 1, 0, False)]
-    assert headline(entries, params.Params()).name == "real"
-    assert headline([made("weak", 0.2, 0.1), made("weaker", 0.1, 0)], params.Params()).name == "weak"
-    assert headline([made("paste", 0.5, 0, False)], params.Params()).name == "paste"
+    assert headline(entries, Params()).name == "real"
+    assert headline([made("weak", 0.2, 0.1), made("weaker", 0.1, 0)], Params()).name == "weak"
+    assert headline([made("paste", 0.5, 0, False)], Params()).name == "paste"
 
 
 def test_the_best_of_a_column_is_a_trained_system_and_lower_wins_where_lower_is_better():

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.dataset import PARTS, Split
-from bmask.data.slices import CROWN, FACE, MASK, RULES, SIZE, Look, labels
-from bmask.ingest import ingest
+from bmask.data.records import PARTS
+from bmask.data.split.dataset import Split
+from bmask.data.split.slices import CROWN, FACE, MASK, RULES, SIZE, Look, labels
 from bmask.params import parse_params
+from bmask.stages.ingest import ingest
 
 RIGHT = {  # least precision and recall on the faces of `embedded`, three in ten of which are hard cases
     "skin_coloured_mask": (0.6, 0.6),

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bmask.data.dataset import to_tensor
+from bmask.data.split.dataset import to_tensor
+from bmask.gan.registry import build_system
 from bmask.gan.system import System, judge_both, translate_both
-from bmask.gan.systems import build_system
 from bmask.gan.translation import Translation
 from tiny import SIZE, SYSTEMS, pictures
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageCms
 from bmask.errors import DataError
 from bmask.serving import model
 from bmask.serving.files import plan, unmask_files
-from bmask.serving.resolve import ARTIFACT, resolve
 from bmask.serving.unmasker import Unmasker
+from bmask.tracking.resolving import ARTIFACT, resolve
 from tiny import write_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,14 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from bmask.data.photos import MAX_PIXELS, frame, resample
+from bmask.data.reading.decoding import MAX_PIXELS
+from bmask.data.reading.framing import frame, resample
 from bmask.errors import DataError
 from bmask.gan.generator_file import save_generator
 from bmask.gan.networks import build_generator
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
 from bmask.serving import model
-from bmask.serving.resolve import ARTIFACT
 from bmask.serving.unmasker import Unmasker
+from bmask.tracking.resolving import ARTIFACT
 
 SIZE = 32
 SYSTEMS = {

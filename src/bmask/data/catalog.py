@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from bmask.data.arrays import blocks
-from bmask.data.manifest import Photo
-from bmask.data.parallel import batched
-from bmask.data.sources import Entry
+from bmask.data.records import Entry, Photo
+from bmask.parallel import batched
 
 BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
 CACHE = 8192  # KB

@@ -13,6 +13,7 @@ from bmask.errors import DataError
 from bmask.gan.networks import build_generator, options_from_dict
 
 FORMAT = "bmask-generator-1"
+FILE = "generator.safetensors"  # its usual name; MLflow keeps it
 
 
 def save_generator(path: Path, generator: nn.Module, about: dict) -> None:

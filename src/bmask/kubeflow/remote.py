@@ -66,7 +66,7 @@ def image_of_commit(params: Params, allow_dirty: bool = False) -> str:
 
     Raises PipelineError when the working folder differs from the commit, unless `allow_dirty`.
     """
-    from bmask.runs import git_sha
+    from bmask.tracking.runs import git_sha
 
     sha = git_sha()
     if sha == "unknown":
@@ -83,7 +83,7 @@ def pinned(params: Params) -> Params:
     """`ingest.revision` as a full commit: a branch would hit the cache when it has moved. Raises DataError."""
     if not params.ingest.repository:
         return params
-    from bmask.data.sources import pin_revision
+    from bmask.data.sources.opening import pin_revision
 
     commit = pin_revision(params.ingest.repository, params.ingest.revision)
     return params.model_copy(update={"ingest": params.ingest.model_copy(update={"revision": commit})})

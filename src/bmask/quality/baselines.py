@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bmask.quality.render import Attention, Photos, Translate
 
 if TYPE_CHECKING:
-    from bmask.data.dataset import Split
+    from bmask.data.split.dataset import Split
 
 CENTRE = (0.5, 0.72)  # x, y, share of the side
 HALF_AXES = (0.34, 0.24)

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bmask import params
-from bmask.quality.scores import (
-    LOWER_IS_BETTER,
-    Scores,
-    paired_bootstrap,
-    photo_interval,
-    primary_name,
-    primary_value,
-)
+from bmask.params import sections
+from bmask.quality.scores import LOWER_IS_BETTER, Scores, paired_bootstrap, photo_interval, primary_name, primary_value
 
 
 class Decision(NamedTuple):
@@ -20,7 +13,7 @@ class Decision(NamedTuple):
     reasons: tuple[str, ...]  # sentences with the numbers behind the decision
 
 
-def floors(scores: Scores, register: params.Register, evaluate: params.Evaluate) -> Decision:
+def floors(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
     """Whether the lower ends of the intervals of unmask rate and upper-face SSIM clear their floors."""
     clears, reasons = True, []
     for name, what in (("unmask_rate", "unmask rate"), ("upper_ssim", "upper-face SSIM")):
@@ -36,7 +29,7 @@ def floors(scores: Scores, register: params.Register, evaluate: params.Evaluate)
 
 
 def decide(
-    challenger: Scores, champion: Scores | None, register: params.Register, evaluate: params.Evaluate
+    challenger: Scores, champion: Scores | None, register: sections.Register, evaluate: sections.Evaluate
 ) -> Decision:
     """Whether the challenger becomes champion. Both are scored on the same photos of today by the same judge.
 
@@ -65,7 +58,7 @@ def decide(
     return Decision(share >= register.confidence, reasons)
 
 
-def pick(candidates: dict[str, Scores], register: params.Register, evaluate: params.Evaluate) -> str | None:
+def pick(candidates: dict[str, Scores], register: sections.Register, evaluate: sections.Evaluate) -> str | None:
     """The best in the primary score among those over both floors; None where none is."""
     over = [name for name, scores in candidates.items() if floors(scores, register, evaluate).promote]
     return max(over, key=lambda name: primary_value(candidates[name], register.primary), default=None)

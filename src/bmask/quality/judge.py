@@ -62,7 +62,7 @@ class Judge(nn.Module):
 
     @torch.inference_mode()
     def _each(self, photos: NDArray[np.uint8], function) -> NDArray:
-        from bmask.data.dataset import resize, to_tensor
+        from bmask.data.split.dataset import resize, to_tensor
 
         self.eval()
         batches = [resize(photos[i : i + BATCH], self.size) for i in range(0, len(photos), BATCH)]

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from bmask import params
 from bmask.errors import TrainingError
+from bmask.params import sections
 from bmask.progress import bar
 from bmask.quality.counterfeits import CHECKS, MOUTHLESS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
 from bmask.quality.judge import Judge
@@ -20,7 +20,7 @@ Photos = NDArray[np.uint8]
 SMOOTHING = 0.05  # of the labels: a judge that is never sure leaves room between a good and a perfect face
 
 
-def train_judge(masked: Photos, unmasked: Photos, size: int, options: params.Judge) -> Judge:
+def train_judge(masked: Photos, unmasked: Photos, size: int, options: sections.Judge) -> Judge:
     """Trains on uint8 photos (N, size, size, 3). The same photos, options and thread count give the same bits on a CPU.
 
     Half of each batch is labelled unmasked: unmasked photos, some with another's lower face. The other half is masked:
@@ -80,7 +80,7 @@ def check_judge(
     masked: Photos,
     unmasked: Photos,
     groups: tuple[NDArray[np.str_], NDArray[np.str_]],
-    options: params.Judge,
+    options: sections.Judge,
 ) -> dict[str, Any]:
     """Measures the judge on photos it has not seen, real and counterfeit, uint8 (N, S, S, 3).
 

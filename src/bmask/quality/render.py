@@ -14,7 +14,7 @@ from bmask.progress import bar
 if TYPE_CHECKING:
     from torch import nn
 
-    from bmask.data.dataset import Split
+    from bmask.data.split.dataset import Split
 
 BATCH = 64
 
@@ -34,7 +34,7 @@ class Rendered(NamedTuple):
 
 def translator(generator: nn.Module, device: str = "cpu") -> Translate:
     """A generator as a function of uint8 pictures. The generator is moved to the device."""
-    from bmask.data.dataset import to_tensor
+    from bmask.data.split.dataset import to_tensor
     from bmask.gan.inference import translate as run
 
     generator = generator.to(device).eval()
@@ -52,7 +52,7 @@ def render(translate: Translate, split: Split, part: str, size: int, floor: floa
 
     Raises DataError when the part has fewer than two masked or unmasked photos.
     """
-    from bmask.data.dataset import resize
+    from bmask.data.split.dataset import resize
     from bmask.serving.compositing import composite
 
     for domain in ("masked", "unmasked"):

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmask.files import write_bytes
+from bmask.html import charts
+from bmask.html.page import as_yaml, page
 from bmask.params import Params
-from bmask.quality import charts
 from bmask.quality.gate import pick
 from bmask.quality.leaderboard import COLUMNS, Entry, best, shown_columns, slice_rates
-from bmask.quality.page import as_yaml, page
 from bmask.quality.scores import Interval, primary_name
 
 if TYPE_CHECKING:
-    from bmask.data.dataset import Split
+    from bmask.data.split.dataset import Split
     from bmask.quality.judge import Judge
 
 STRIP = 8  # photos in before_after.png
@@ -31,7 +31,7 @@ def report(
     left out when the split is private."""
     leader = headline(entries, params)
     return page(
-        "report.html",
+        "quality/report.html",
         leader=leader,
         over_floors=_over_floors(entries, params) is not None,
         params=params,
@@ -135,7 +135,7 @@ def _row(index: int, note: str, entries: list[Entry], twins: NDArray[np.uint8] |
 
 
 def _twins(split: Split, part: str, names: NDArray, size: int) -> NDArray[np.uint8] | None:
-    from bmask.data.dataset import resize
+    from bmask.data.split.dataset import resize
 
     truth = split.truth(part)
     return None if truth is None else resize(truth[0], size)

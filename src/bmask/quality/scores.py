@@ -31,7 +31,7 @@ from bmask.quality.features import Extract, extractor
 from bmask.quality.render import Rendered, Translate, render, resize_regions
 
 if TYPE_CHECKING:
-    from bmask.data.dataset import Split
+    from bmask.data.split.dataset import Split
     from bmask.quality.judge import Judge
 
 LOWER_IS_BETTER = {"kid", "frechet", "judge_kid", "judge_frechet", "upper_mae", "region_mae", "outside_mae"}
@@ -94,7 +94,7 @@ _ARRAYS = ("names", "groups", "slices", "features", "real", "real_groups")
 
 def reference(split: Split, part: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
     """Features of the part's real unmasked photos at `size` px."""
-    from bmask.data.dataset import resize
+    from bmask.data.split.dataset import resize
 
     prefix, extract = extractor(judge, device)
     features = extract(resize(split.photos("unmasked", part), size))
@@ -120,7 +120,7 @@ def score(
 
 def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Reference) -> Scores:
     """Scores of the rendered pictures of the part's masked photos."""
-    from bmask.data.dataset import resize
+    from bmask.data.split.dataset import resize
 
     inputs, images, attention = rendered
     size = images.shape[1]

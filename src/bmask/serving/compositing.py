@@ -22,8 +22,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bmask.data.photos import frame as crop
-from bmask.data.photos import resample
+from bmask.data.reading.framing import frame as crop
+from bmask.data.reading.framing import resample
 
 
 def middle_square(height: int, width: int) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from bmask.data.listing import is_clutter
+from bmask.data.sources.listing import is_clutter
 from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.progress import bar, say

@@ -19,8 +19,8 @@ import numpy as np
 import bmask
 from bmask.errors import DataError
 from bmask.files import write_json
+from bmask.gan.generator_file import FILE
 from bmask.serving.pictures import encode
-from bmask.serving.resolve import FILE
 from bmask.serving.unmasker import FLOOR, SETTINGS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from bmask.data.photos import FORMATS, decode
+from bmask.data.reading.decoding import FORMATS, decode
 from bmask.errors import DataError
 from bmask.serving.unmasker import Result
 

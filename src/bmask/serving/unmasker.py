@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bmask.data.photos import frame as pad
+from bmask.data.reading.framing import frame as pad
 from bmask.files import read_json
 from bmask.serving.compositing import composite, frame, opacity
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.inference import translate
 from bmask.gan.options import SystemOptions
-from bmask.gan.systems import build_system
+from bmask.gan.registry import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Batches

@@ -1,0 +1,61 @@
+"""From a photo to a square: never squashed, resampled without aliasing, compressed alike."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+def frame(photo: np.ndarray, fit: str) -> np.ndarray:
+    """uint8 (H, W, ...) -> square (S, S, ...), never squashed.
+
+    `crop` takes the middle square. `pad` keeps the whole photo; the border continues its edges, blurred: black bars
+    would be the loudest thing in the picture, and a mirrored border would show half a second face.
+    """
+    height, width = photo.shape[:2]
+    side = effective_side(width, height, fit)
+    if fit == "crop":
+        top, left = (height - side) // 2, (width - side) // 2
+        return photo[top : top + side, left : left + side]
+    top, left = (side - height) // 2, (side - width) // 2
+    border = (top, side - height - top, left, side - width - left)
+    square = cv2.copyMakeBorder(np.ascontiguousarray(photo), *border, cv2.BORDER_REPLICATE)
+    reach = (side // 8 | 1,) * 2
+    square = cv2.blur(cv2.blur(square, reach), reach)  # twice a box: nearly a Gaussian, at a cost free of its size
+    square[top : top + height, left : left + width] = photo
+    return square
+
+
+def middle(photo: Image.Image) -> Image.Image:
+    """The square that `frame` crops."""
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.crop((left, top, left + side, top + side))
+
+
+def effective_side(width: int, height: int, fit: str) -> int:
+    """Side of the square that `frame` gives, px: the resolution that a photo brings along."""
+    return min(width, height) if fit == "crop" else max(width, height)
+
+
+def resample(square: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (S, S, 3) -> uint8 (side, side, 3): Lanczos, its support widened when shrinking so that nothing aliases.
+
+    Down to three times the side it averages whole pixels first, which costs less and can hardly be told apart.
+    """
+    return square if square.shape[0] == side else np.asarray(resample_image(Image.fromarray(square), side))
+
+
+def resample_image(square: Image.Image, side: int) -> Image.Image:
+    """As `resample`."""
+    return square.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def recompress(square: np.ndarray, quality: int) -> np.ndarray:
+    """uint8 (S, S, 3) through a JPEG file of this quality (1 to 100) with halved colour resolution."""
+    buffer = io.BytesIO()
+    Image.fromarray(square).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,0 +1,145 @@
+"""Where photos come from: a folder with two domain folders or an archive of one, on this disk, in S3, in a repository;
+or drawn."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+
+from bmask.data.records import Entry
+from bmask.data.sources.archives import unpack
+from bmask.data.sources.fetching import fetched
+from bmask.data.sources.listing import Listing, is_clutter, list_folder, printable
+from bmask.data.sources.objects import SCHEME
+from bmask.data.sources.revisions import fetched_revision
+from bmask.errors import DataError, ParamsError
+from bmask.params import Params
+
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files, and where they come from: source, repository and the full commit, the last two empty elsewhere."""
+
+    entries: list[Entry]
+    origin: dict[str, str]
+
+
+@contextmanager
+def open_source(params: Params) -> Iterator[Source]:
+    """Yields the files of both domains, sorted by domain and name; they may vanish when the block ends.
+
+    What is not on this disk is fetched, and what is packed is unpacked, to a temporary folder (TMPDIR). The same files
+    give the same entries from wherever they come. What a source cannot give is an entry with the reason.
+
+    Raises:
+        DataError: a folder is missing, a domain is empty, or the photos cannot be fetched or unpacked.
+        ParamsError: both domains are the same folder, or one lies in the other.
+    """
+    settings, commit = params.ingest, ""
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bmask-photos-")))
+        place: Path | Listing = temporary / "photos"
+        if settings.repository:
+            at = fetched_revision(settings.repository, settings.revision, settings.source, params.s3)
+            commit, place = stack.enter_context(at)
+        elif settings.source.startswith(SCHEME):
+            place = stack.enter_context(fetched(settings.source, params.s3, "ingest.source"))
+        elif settings.source == "embedded":
+            from bmask.synthetic import draw_set
+
+            draw_set(place, settings.faces, settings.masked, settings.unmasked)
+        else:
+            place = Path(settings.source)
+        if isinstance(place, Path) and place.is_file():
+            listing = unpack(place, temporary / "unpacked", settings.source)
+            place = listing.unwrapped((settings.masked, settings.unmasked))
+        if isinstance(place, Path):
+            entries = scan(place, settings.masked, settings.unmasked, settings.source)
+        else:
+            entries = enter(place, settings.masked, settings.unmasked, settings.source)
+        place = listing = None  # a path for each file, which the entries have
+        yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
+
+
+def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked", called: str = "") -> list[Entry]:
+    """The files below `folder/masked` and `folder/unmasked`, as `enter` gives them. Sub folders are searched.
+
+    `called` is the folder's name in errors, for one that is temporary.
+    """
+    called = called or str(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"ingest.source: there is no folder or archive {called}; name one that holds the two domain folders"
+        )
+    _check_apart((folder / masked).resolve(), (folder / unmasked).resolve(), masked, unmasked)
+    return enter(list_folder(folder, (masked, unmasked, TRUTH)), masked, unmasked, called)
+
+
+def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Entry]:
+    """The entries of a listing, sorted by domain and name, with the truth in its folder `truth` where there is one.
+
+    Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
+    Hidden files and the clutter of file managers are left out.
+    """
+    _check_apart(PurePosixPath(masked), PurePosixPath(unmasked), masked, unmasked)
+    truth = TRUTH in listing.tops()
+    labels = _labels(listing.files.get(f"{TRUTH}/slices.csv"))
+    entries, strays = [], dict.fromkeys(listing.refused)
+    for role, domain in (("masked", masked), ("unmasked", unmasked)):
+        mine, start = [], domain.rstrip("/") + "/"
+        for name, path in listing.files.items():
+            if below := _below(start, name):
+                mine.append(Entry(role, printable(below), str(path)))
+                if role == "masked" and truth:
+                    twin, region = f"{TRUTH}/twin/{below}", PurePosixPath(TRUTH, "region", below).with_suffix(".png")
+                    paths = [str(listing.files.get(str(name), Path(called, name))) for name in (twin, region)]
+                    slices = labels.get(unicodedata.normalize("NFC", mine[-1].name), ())
+                    mine[-1] = replace(mine[-1], slices=slices, twin=paths[0], region=paths[1])
+        for name, reason in listing.refused:
+            if below := _below(start, name):
+                mine.append(Entry(role, printable(below), "", refused=reason))
+                strays.pop((name, reason), None)
+        if not mine:
+            _nothing(listing, role, domain, called)
+        entries += sorted(mine, key=lambda entry: entry.name)
+    strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
+    return entries + [Entry("", printable(name), "", refused=reason) for name, reason in strays]
+
+
+def _below(start: str, name: str) -> str:
+    """The name without its start; empty for what lies elsewhere and for clutter."""
+    below = name.removeprefix(start) if name.startswith(start) else ""
+    return "" if any(map(is_clutter, below.split("/"))) else below
+
+
+def _check_apart(a: PurePath, b: PurePath, masked: str, unmasked: str) -> None:
+    if a.is_relative_to(b) or b.is_relative_to(a):
+        raise ParamsError(f"ingest.masked and ingest.unmasked: {masked!r} and {unmasked!r} share photos; separate them")
+
+
+def _nothing(listing: Listing, role: str, domain: str, called: str) -> None:
+    tops = listing.tops()
+    if domain in tops:
+        raise DataError(f"{called}/{domain} is empty; put the {role} photos there or set ingest.{role}")
+    there = ", ".join(sorted(map(printable, tops))) or "none"
+    raise DataError(f"{called} has no folder {domain} (folders there: {there}); set ingest.{role}")
+
+
+def _labels(path: Path | None) -> dict[str, tuple[str, ...]]:
+    if path is None or not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if not {"name", "slices"} <= set(rows.fieldnames or ()):
+            raise DataError(f"{path} needs the columns name and slices (labels joined by ;); it has {rows.fieldnames}")
+        return {
+            unicodedata.normalize("NFC", row["name"]): tuple(sorted(filter(None, (row["slices"] or "").split(";"))))
+            for row in rows
+        }

@@ -1,0 +1,139 @@
+"""The split as the other stages read it, and the one way between stored photos and tensors."""
+
+from __future__ import annotations
+
+import csv
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bmask.data.records import DOMAINS, PARTS
+from bmask.errors import DataError
+from bmask.files import read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1  # of the folder's layout; raised when a reader of the old one would go wrong
+
+
+class Split:
+    """A folder written by ingest. Pixels stay on disk and are mapped; nothing is decoded again.
+
+    Args:
+        folder: results of ingest: `{domain}_{part}.npy`, `manifest.csv`, `summary.json`, truth where there is some.
+
+    Raises:
+        DataError: the folder is no split, was written by another version, or a file of it is missing.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        try:
+            self.summary: dict[str, Any] = read_json(self.folder / "summary.json")
+        except (FileNotFoundError, NotADirectoryError):
+            raise DataError(f"{self.folder} holds no split (no summary.json); run ingest first") from None
+        except ValueError as error:
+            raise DataError(f"{self.folder}/summary.json is damaged ({error}); run ingest again") from None
+        if self.summary.get("version") != VERSION:
+            raise DataError(f"{self.folder} has layout {self.summary.get('version')}, not {VERSION}; run ingest again")
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Split:
+        return cls(folder)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything a training or an evaluation can see; equal digests mean equal splits."""
+        return self.summary["digest"]
+
+    @property
+    def private(self) -> bool:
+        """True: no picture out of this split may reach MLflow, a report or a contact sheet."""
+        return self.summary["private"]
+
+    @property
+    def load_size(self) -> int:
+        """Side of the stored squares, px."""
+        return self.summary["load_size"]
+
+    def photos(self, domain: str, part: str) -> np.ndarray:
+        """uint8 (N, S, S, 3), RGB, mapped read-only."""
+        return open_array(self.folder / f"{domain}_{part}.npy")
+
+    def names(self, domain: str, part: str) -> list[str]:
+        """The photos' names below their domain folder, in the order of `photos`."""
+        return [row["name"] for row in self._rows(domain, part)]
+
+    def hashes(self, domain: str, part: str) -> list[str]:
+        """sha256 of the photos' files, in the order of `photos`."""
+        return [row["sha256"] for row in self._rows(domain, part)]
+
+    def groups(self, domain: str, part: str) -> np.ndarray:
+        """str (N,): photos of one group show the same picture, so they count once in a bootstrap."""
+        return np.array([row["group"] for row in self._rows(domain, part)])
+
+    def slices(self, part: str) -> list[set[str]]:
+        """The labels of each masked photo, empty where there are none."""
+        return [set(filter(None, row["slices"].split(";"))) for row in self._rows("masked", part)]
+
+    def truth(self, part: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Unmasked twins uint8 (N, S, S, 3) and mask regions uint8 (N, S, S), 0 or 255, of the masked photos.
+
+        None where the source has no truth, and for the training part: truth is for evaluation only.
+        """
+        if not self.summary["truth"] or part == "train":
+            return None
+        return tuple(open_array(self.folder / f"truth_{part}_{what}.npy") for what in ("twin", "region"))
+
+    def _rows(self, domain: str, part: str) -> list[dict[str, str]]:
+        if domain not in DOMAINS or part not in PARTS:
+            raise DataError(f"there is no {domain}/{part}; domains are {DOMAINS}, parts {PARTS}")
+        rows = [row for row in self._manifest if row["domain"] == domain and row["part"] == part]
+        return sorted(rows, key=lambda row: int(row["index"]))
+
+    @cached_property
+    def _manifest(self) -> list[dict[str, str]]:
+        try:
+            with open(self.folder / "manifest.csv", newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file))
+        except FileNotFoundError:
+            raise DataError(f"{self.folder} has no manifest.csv; run ingest again") from None
+
+
+def open_array(path: Path) -> np.ndarray:
+    """Maps a stored array read-only. Raises DataError when it is missing or damaged."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; run the stage that writes {path.parent.name} again") from None
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is damaged ({error}); run the stage that writes it again") from None
+
+
+def to_tensor(photos: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, 3) in 0..255 -> float32 (N, 3, H, W) in [-1, 1], contiguous."""
+    import torch
+
+    tensor = torch.from_numpy(np.array(photos, order="C"))  # a copy: mapped photos are read-only
+    return tensor.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1.0)
+
+
+def to_photos(tensor: Tensor) -> np.ndarray:
+    """float (N, 3, H, W) in [-1, 1] -> uint8 (N, H, W, 3), rounded half up and clamped; undoes `to_tensor` exactly."""
+    pixels = tensor.detach().float().add(1.0).mul_(127.5).add_(0.5).floor_().clamp_(0, 255)
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).byte().cpu().numpy())
+
+
+def resize(photos: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (N, S, S, 3) -> uint8 (N, size, size, 3): area averages when shrinking, bicubic when enlarging."""
+    if photos.shape[1:3] == (size, size):
+        return np.asarray(photos)
+    method = cv2.INTER_AREA if size < photos.shape[1] else cv2.INTER_CUBIC
+    resized = np.empty((len(photos), size, size, 3), np.uint8)
+    for index, photo in enumerate(photos):
+        resized[index] = cv2.resize(np.ascontiguousarray(photo), (size, size), interpolation=method)
+    return resized

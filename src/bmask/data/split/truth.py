@@ -1,0 +1,57 @@
+"""Truth of the masked photos, for evaluation only: the picture without the mask, and where the mask is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bmask.data.arrays import ArrayFile
+from bmask.data.catalog import USED, Catalog
+from bmask.data.reading.decoding import decode_image
+from bmask.data.reading.matching import region_square, square
+from bmask.data.records import Photo
+from bmask.errors import DataError
+from bmask.parallel import parallel
+from bmask.params.sections import Ingest
+from bmask.progress import bar
+
+PARTS = ("validation", "test")
+
+
+def write_truth(catalog: Catalog, folder: Path, settings: Ingest) -> bool:
+    """Writes `truth_{part}_{twin,region}.npy`, a row for each masked photo of the part. Returns whether there is truth.
+
+    Raises:
+        DataError: a picture is missing or damaged, or its size is not that of its photo.
+    """
+    if not catalog.count(f"{USED} AND length(twin)"):
+        return False
+    for part in PARTS:
+        wanted = f"domain = 'masked' AND part = '{part}'"
+        count = catalog.count(wanted)
+        shape = (count, settings.load_size, settings.load_size)
+        with (
+            ArrayFile(folder / f"truth_{part}_twin.npy", (*shape, 3)) as twins,
+            ArrayFile(folder / f"truth_{part}_region.npy", shape) as regions,
+        ):
+
+            def write(photo: Photo, twins: ArrayFile = twins, regions: ArrayFile = regions) -> None:
+                twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo.side, settings))
+                regions.write(photo.index, region_square(np.asarray(_decode(photo.entry.region, photo)), settings))
+
+            for _ in bar(parallel(write, catalog.photos(wanted)), count, f"ingest: reading truth of {part}"):
+                pass
+    return True
+
+
+def _decode(path: str, photo: Photo) -> Image.Image:
+    try:
+        pixels, size = decode_image(Path(path))
+    except DataError as error:
+        raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
+    if size != (photo.width, photo.height):
+        sizes = f"{size[0]}x{size[1]} px, the photo {photo.width}x{photo.height}"
+        raise DataError(f"{path}: truth of {photo.entry.name} is {sizes}; save both at one size")
+    return pixels

@@ -1,0 +1,91 @@
+"""Checkpoints in object storage, for trainings whose disk does not last: a retried task goes on where it was.
+
+`train.checkpoints: s3://bucket/prefix` keeps prefix/MODEL-FINGERPRINT/ like the folder of that name on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from bmask.data.sources.objects import SCHEME, Prefix
+from bmask.errors import DataError
+from bmask.gan.translation import Translation
+from bmask.params import Params
+from bmask.progress import say
+from bmask.training.checkpoint import LATEST, PREVIOUS
+
+FOLDER = Path("checkpoints")  # the working copy
+ABOUT = "fingerprint.json"
+
+
+def open_checkpoints(
+    params: Params, name: str, fingerprint: dict, private: bool
+) -> tuple[Path, list[CheckpointMirror]]:
+    """The folder `name` of a training's checkpoints, with what the storage has of it, and who keeps the storage so.
+
+    Raises DataError when the storage cannot be read and written: a training would silently start over.
+    """
+    place = params.train.checkpoints
+    if not place.startswith(SCHEME):
+        return Path(place) / name, []
+    storage = Prefix(f"{place.rstrip('/')}/{name}", params.s3, "train.checkpoints")
+    mirror = CheckpointMirror(FOLDER / name, storage)
+    mirror.fetch(fingerprint, private)
+    return mirror.folder, [mirror]
+
+
+class CheckpointMirror:
+    """Observer of the training loop that sends the folder's files to the storage after each checkpoint.
+
+    An object appears whole or not at all, so an upload that is cut off leaves the checkpoint before it. A storage that
+    fails is named and the training goes on; the next checkpoint takes along what is missing.
+    """
+
+    def __init__(self, folder: Path, storage: Prefix):
+        self.folder, self.storage = folder, storage
+        self.sent: dict[str, tuple[int, int]] = {}  # size and time of change of what the storage has
+
+    def fetch(self, fingerprint: dict, private: bool) -> None:
+        """Brings what this disk lacks, and shows that the storage may be written. Pictures of a private set go."""
+        self.storage.put(ABOUT, json.dumps(fingerprint, indent=2, sort_keys=True).encode())
+        for name in self.storage.names():
+            path = self.folder / name
+            if private and name.startswith("samples/"):
+                self.storage.remove(name)
+            elif name != ABOUT and not path.exists():
+                self.storage.fetch(name, self.folder)
+                self.sent[name] = _stamp(path)
+        if LATEST in self.sent:
+            say(f"checkpoints fetched from {self.storage.url}")
+
+    def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None: ...
+
+    def losses(self, row: dict) -> None: ...
+
+    def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None: ...
+
+    def saved(self) -> None:
+        try:
+            self._send()
+        except DataError as error:
+            say(f"the checkpoint is on this disk alone ({error}); the next one tries again")
+
+    def _send(self) -> None:
+        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        names = {path.relative_to(self.folder).as_posix(): _stamp(path) for path in files}
+        for name in sorted(names, key=lambda name: (name == LATEST, name)):  # the latest last: it leads to the others
+            if self.sent.get(name) == names[name]:
+                continue
+            if name == PREVIOUS and self.sent.get(LATEST) == names[name]:
+                self.storage.copy(LATEST, PREVIOUS)  # was renamed here; there is no need to send it twice
+            else:
+                self.storage.send(self.folder / name, name)
+            self.sent[name] = names[name]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,44 @@
+"""Pictures of the same photos through time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from bmask.data.sheets import contact_sheet
+from bmask.data.split.dataset import to_photos
+from bmask.files import write_bytes
+from bmask.gan.translation import Translation
+
+
+class SampleSheets:
+    """Pictures of the same photos through time: photo, translation, attention mask; one PNG per epoch shown."""
+
+    def __init__(self, folder: Path, private: bool):
+        self.folder, self.private = folder, private
+
+    def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
+        if self.private:
+            shutil.rmtree(self.folder, ignore_errors=True)  # from before the photos were called private
+
+    def losses(self, row: dict) -> None: ...
+
+    def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None:
+        if self.private:
+            return
+        rows, labels = [to_photos(inputs), to_photos(translated.image)], ["photo", "translated"]
+        if translated.attention is not None:
+            attention = translated.attention.float().cpu().numpy()[:, 0]
+            rows.append(np.round(attention * 255).astype(np.uint8))
+            labels.append("attention")
+        write_bytes(self.folder / f"epoch-{epoch:04d}.png", contact_sheet(rows, labels))
+
+    def saved(self) -> None: ...
+
+    def sheets(self, every: int, epochs: int) -> list[Path]:
+        """The sheets of this schedule; a longer training before may have left more."""
+        shown = [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
+        return [path for epoch in shown if (path := self.folder / f"epoch-{epoch:04d}.png").exists()]

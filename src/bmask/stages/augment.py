@@ -1,0 +1,113 @@
+"""Stage 2: training photos -> training arrays with varied copies, which a photo's neighbours do not change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from bmask.data.records import DOMAINS
+from bmask.data.sheets import contact_sheet
+from bmask.data.split.dataset import Split, open_array
+from bmask.files import fresh_folder, write_bytes, write_json
+from bmask.params import Params
+from bmask.params.sections import Augment
+from bmask.progress import bar, say
+
+if TYPE_CHECKING:
+    from albumentations import Compose
+
+COLOURS = ("brightness", "contrast", "saturation")
+ON_SHEET = 6  # photos of each domain
+COPIES_ON_SHEET = 8
+
+
+def augment(params: Params, split_folder: Path, out: Path) -> None:
+    """Writes `{domain}_train.npy`, uint8 (copies, N, S, S, 3), with copy 0 the photo itself, in the split's order.
+
+    Also `summary.json` and, unless the split is private, `contact_sheet.png`: a photo and its copies in each row.
+    A copy depends on the photo's file, the copy's number and the parameters, not on the photo's place, so a photo that
+    is added changes no other photo's copies.
+
+    Raises:
+        DataError: there is no usable split in `split_folder`.
+    """
+    settings, split = params.augment, Split.open(split_folder)
+    vary = policy(settings, split.load_size)
+    total = hashlib.sha256()
+    with fresh_folder(Path(out)) as folder:
+        rows, labels, counts = [], [], {}
+        for domain in DOMAINS:
+            photos, contents = split.photos(domain, "train"), split.hashes(domain, "train")
+            path = folder / f"{domain}_train.npy"
+            copies = np.lib.format.open_memmap(path, "w+", np.uint8, (settings.copies, *photos.shape))
+            for index in bar(range(len(photos)), len(photos), f"augment: {domain} photos"):
+                copies[0, index] = photos[index]
+                for copy in range(1, settings.copies):
+                    copies[copy, index] = vary_once(vary, photos[index], contents[index], copy, settings.seed)
+            copies.flush()
+            for copy in open_array(path):
+                total.update(copy.tobytes())
+            counts[domain] = len(photos)
+            rows += [list(copies[:COPIES_ON_SHEET, index]) for index in range(min(ON_SHEET, len(photos)))]
+            labels += [f"{domain}: before, after"] * (len(rows) - len(labels))
+        write_json(
+            folder / "summary.json",
+            {
+                "digest": total.hexdigest(),
+                "copies": settings.copies,
+                "counts": counts,
+                "load_size": split.load_size,
+                "private": split.private,
+                "split_digest": split.digest,
+                "policy": settings.model_dump(),
+            },
+        )
+        if not split.private:
+            write_bytes(folder / "contact_sheet.png", contact_sheet(rows, labels))
+        photos = " + ".join(map(str, counts.values()))
+        say(f"augment: {settings.copies} arrays of {photos} photos, the first as they are, digest {total.hexdigest()}")
+
+
+def policy(settings: Augment, size: int) -> Compose:
+    """The albumentations policy: turn and zoom, random resized crop back to `size`, mild colour.
+
+    Nothing in it may look like a mask, so there is no cut-out and no blur; borders are reflected for the same reason.
+    Crops keep the shape 1:1, since faces are never squashed. The left-right flip belongs to the training loop.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its newest version on import
+    import albumentations
+
+    around_one = {name: (1 - getattr(settings, name), 1 + getattr(settings, name)) for name in COLOURS}
+    return albumentations.Compose(
+        [
+            albumentations.Affine(
+                scale=(1 - settings.scale, 1 + settings.scale),
+                rotate=(-settings.rotate, settings.rotate),
+                keep_ratio=True,
+                interpolation=cv2.INTER_CUBIC,
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=1,
+            ),
+            albumentations.RandomResizedCrop(
+                (size, size), scale=(settings.crop, 1), ratio=(1, 1), interpolation=cv2.INTER_CUBIC, p=1
+            ),
+            albumentations.ColorJitter(**around_one, hue=(-settings.hue, settings.hue), p=1),
+        ]
+    )
+
+
+def vary_once(vary: Compose, photo: np.ndarray, content: str, copy: int, seed: int) -> np.ndarray:
+    """Copy number `copy` of one photo, uint8 (S, S, 3); `content` is the sha256 of the photo's file.
+
+    Every transform draws from a seed of its own: Compose would give all of them the same one, and a photo that is
+    turned far to the left would always be bright.
+    """
+    for number, transform in enumerate(vary.transforms):
+        key = f"{seed} {content} {copy} {number}".encode()
+        transform.set_random_seed(int.from_bytes(hashlib.sha256(key).digest()[:4], "big"))
+    return vary(image=np.ascontiguousarray(photo))["image"]

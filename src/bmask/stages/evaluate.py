@@ -1,0 +1,96 @@
+"""The stage that puts all trained systems and the baselines on one leaderboard: same photos, same judge, same seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bmask.errors import DataError
+from bmask.files import fresh_folder, read_json, write_json, write_text
+from bmask.params import Params
+from bmask.progress import say
+
+if TYPE_CHECKING:
+    from bmask.data.split.dataset import Split
+    from bmask.quality.judge import Judge
+    from bmask.quality.leaderboard import Entry
+    from bmask.quality.scores import Reference
+
+PART = "test"
+
+
+def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, out: Path) -> dict:
+    """Scores params.models and params.evaluate.baselines on the test photos and writes into `out`:
+
+    metrics.json (flat numbers for DVC), leaderboard.csv, scores.csv (a row per system and photo), scores/<system>.npz
+    (what the gate needs), report.html (self-contained) and before_after.png of the best system. Pictures of people are
+    left out when the split is private. Returns the metrics.
+
+    Raises:
+        DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
+    """
+    import torch
+
+    from bmask.data.split.dataset import Split
+    from bmask.gan.device import pick_device
+    from bmask.quality.judge import load_judge
+    from bmask.quality.leaderboard import metrics, write_leaderboard, write_photo_scores
+    from bmask.quality.report import before_after, report
+    from bmask.quality.scores import reference
+
+    if not params.models and not params.evaluate.baselines:
+        raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
+    if params.train.threads:
+        torch.set_num_threads(params.train.threads)
+    split = Split.open(split_folder)
+    judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
+    _same_photos(about, split, Path(judge_folder))
+    device = str(pick_device(params.train.device))
+    real = reference(split, PART, judge, params.train.image_size, device)
+    entries = [_entry(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
+    entries += [_entry(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]
+    with fresh_folder(out) as folder:
+        found = metrics(entries)
+        write_json(folder / "metrics.json", found)
+        write_leaderboard(folder / "leaderboard.csv", entries)
+        write_photo_scores(folder / "scores.csv", entries)
+        for entry in entries:
+            entry.scores.save(folder / "scores" / f"{entry.name}.npz")
+        checks = read_json(Path(judge_folder) / "checks.json")
+        write_text(folder / "report.html", report(params, split, PART, entries, judge, checks, Path(train_folder)))
+        if not split.private:
+            before_after(folder / "before_after.png", params, split, PART, entries)
+    for entry in entries:
+        rate = entry.found["unmask_rate"]
+        say(f"{entry.name}: unmask rate {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})")
+    return found
+
+
+def _entry(
+    params: Params, split: Split, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
+) -> Entry:
+    """Scores one trained model, or the baseline of that name when there is no `train_folder`."""
+    from bmask.quality.baselines import baseline
+    from bmask.quality.leaderboard import Entry
+    from bmask.quality.render import render, translator
+    from bmask.quality.scores import intervals, measure
+
+    size = params.train.image_size
+    if train_folder is None:
+        translate = baseline(name, split, size)
+    else:
+        from bmask.gan.generator_file import load_generator
+
+        generator, about = load_generator(train_folder / name / "generator.safetensors")
+        _same_photos(about, split, train_folder / name)
+        translate = translator(generator, device)
+    rendered = render(translate, split, PART, size, params.evaluate.attention_floor, what=name)
+    scores = measure(rendered, split, PART, judge, real)
+    found = intervals(scores, params.evaluate.bootstrap, params.evaluate.seed)
+    return Entry(name, train_folder is not None, rendered, scores, found)
+
+
+def _same_photos(about: dict, split: Split, folder: Path) -> None:
+    """What was trained on another split may have seen today's test photos."""
+    if about.get("data_digest") != split.digest:
+        raise DataError(f"{folder} was trained on other photos than {split.folder} holds; run that stage again")

@@ -1,0 +1,119 @@
+"""Stage 1: photo folders -> a split of decoded, matched squares that leaks nothing from training into test."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
+from bmask.data.reading.squares import read_squares, scratch_files, write_parts
+from bmask.data.reading.workers import readers
+from bmask.data.records import DOMAINS, PARTS
+from bmask.data.report.report import data_report
+from bmask.data.sheets import contact_sheet
+from bmask.data.sources.opening import open_source
+from bmask.data.split.assignment import assign_parts
+from bmask.data.split.dataset import VERSION, open_array
+from bmask.data.split.manifest import digest, write_manifest
+from bmask.data.split.slices import assign_slices
+from bmask.data.split.truth import write_truth
+from bmask.errors import DataError
+from bmask.files import fresh_folder, write_bytes, write_json, write_text
+from bmask.parallel import in_chunks
+from bmask.params import Params
+from bmask.params.sections import Ingest
+from bmask.progress import bar, say
+
+ON_SHEET = 12  # photos of each domain and part
+
+
+def ingest(params: Params, out: Path) -> None:
+    """Reads the photos of `params.ingest.source` and writes the split that all other stages read.
+
+    All headers are read first, since the resolutions that both domains can keep follow from all photos' sizes; then
+    each photo is decoded once, into a file of squares, and the squares are sorted into the parts when the
+    near-duplicates are known. Memory holds a photo a core and, of each photo, some numbers: the rows lie
+    in the catalog, and near-duplicates are looked for among a limited number of photos at a time.
+
+    Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
+    `rejected.csv`, `summary.json`, `report.html` and, unless private, `contact_sheet.png`. The split depends on the
+    photos' contents alone; names and the order of files change nothing but the names in the manifest.
+
+    Raises:
+        DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a part left empty,
+            or truth that does not fit.
+    """
+    settings = params.ingest
+    with open_source(params) as source, fresh_folder(Path(out)) as folder, Catalog() as catalog:
+        with ExitStack() as scratch:
+            with readers(len(source.entries), settings) as reading:
+                with closing(in_chunks(reading.look, source.entries)) as looked:  # before the readers, if this fails
+                    catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
+                source.entries.clear()  # the catalog has them now
+                _check_refused(catalog, settings)
+                files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
+                read_squares(catalog, files, reading, settings)
+            _check_refused(catalog, settings)
+            groups = assign_parts(catalog, files.fingerprints, settings)
+            write_parts(catalog, files.squares, folder)
+        truth = write_truth(catalog, folder, settings)
+        assign_slices(catalog)
+        write_manifest(catalog.photos(order="domain, name"), folder)
+
+        counts = catalog.counts("domain, part")
+        summary = {
+            "digest": digest(catalog.photos(USED, 'domain, part, "index"'), folder),
+            "load_size": settings.load_size,
+            "private": settings.private,
+            **source.origin,
+            "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
+            "groups": groups,
+            "rejected": catalog.count(REFUSED),
+            "truth": truth,
+            "version": VERSION,
+        }
+        write_json(folder / "summary.json", summary)
+        if not settings.private:
+            write_bytes(folder / "contact_sheet.png", _sheet(folder))
+        write_text(folder / "report.html", data_report(settings, folder, catalog, summary))
+        _report(catalog, summary)
+
+
+def _check_refused(catalog: Catalog, settings: Ingest) -> None:
+    found = catalog.count()
+    refused = found - catalog.count(SOUND)
+    if refused > settings.max_rejected * found:
+        few = islice(catalog.photos(f"NOT {SOUND}"), 4)
+        first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in few]
+        named = "; ".join(first + ["..."] * (refused > len(first)))
+        raise DataError(
+            f"{refused} of {found} photos are refused, more than the share ingest.max_rejected "
+            f"{settings.max_rejected:g} ({named}); remove or mend them, or raise ingest.max_rejected"
+        )
+
+
+def _sheet(folder: Path) -> bytes:
+    keys = [(domain, part) for domain in DOMAINS for part in PARTS]
+    rows = [list(open_array(folder / f"{domain}_{part}.npy")[:ON_SHEET]) for domain, part in keys]
+    return contact_sheet(rows, [f"{domain} {part}" for domain, part in keys])
+
+
+def _report(catalog: Catalog, summary: dict) -> None:
+    columns = "{:9}{:>7}{:>9}{:>7}{:>8}{:>7}{:>12}{:>6}   {}"
+    say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "kept resolution, px (10, 50, 90 %)"))
+    found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
+    for domain in DOMAINS:
+        kept = catalog.column("side", np.int64, f"domain = '{domain}' AND side > 0")
+        sides = " / ".join(f"{s:.0f}" for s in np.percentile(kept, [10, 50, 90]))
+        counts, groups = summary["counts"][domain].values(), summary["groups"][domain]
+        say(columns.format(domain, found[domain], refused[domain], aside[domain], groups, *counts, sides))
+    if summary["rejected"]:
+        say(f"refused {summary['rejected']} of {catalog.count()}; rejected.csv says which and why")
+    groups = summary["groups"]
+    say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
+    say(f"digest {summary['digest']}")
+    if groups["largest"] > max(20, 0.02 * catalog.count()):
+        say("if the largest group is not one picture, lower ingest.near_duplicates")

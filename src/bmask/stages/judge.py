@@ -1,0 +1,56 @@
+"""The stage that trains the judge, once per split, and refuses one that fails its own checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bmask.errors import DataError
+from bmask.files import fresh_folder, write_json
+from bmask.params import Params
+from bmask.progress import say
+
+
+def judge(params: Params, split_folder: Path, out: Path) -> dict:
+    """Trains the judge on the training photos and checks it on the validation photos.
+
+    Writes judge.safetensors and checks.json into `out` and returns the checks. Neither file holds a picture.
+
+    Raises:
+        DataError: a part of the split has no photos.
+        TrainingError: the judge fails a check of params.judge.
+    """
+    import torch
+
+    from bmask.data.split.dataset import Split, resize
+    from bmask.quality.judge import LARGEST, save_judge
+    from bmask.quality.judging import check_judge, require_passed, train_judge
+
+    split = Split.open(split_folder)
+    size = min(params.train.image_size, LARGEST)
+    photos: dict[tuple[str, str], np.ndarray] = {}
+    for part in ("train", "validation"):
+        for domain in ("masked", "unmasked"):
+            stored = split.photos(domain, part)
+            if not len(stored):
+                raise DataError(f"{split_folder} has no {domain} photos in its {part} part; the judge needs them")
+            photos[domain, part] = resize(stored, size)
+    if params.train.threads:
+        torch.set_num_threads(params.train.threads)
+    trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
+    unseen = [photos[domain, "validation"] for domain in ("masked", "unmasked")]
+    groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")
+    checks = check_judge(trained, *unseen, groups, params.judge)
+    with fresh_folder(out) as folder:
+        save_judge(folder / "judge.safetensors", trained, {"data_digest": split.digest})
+        write_json(folder / "checks.json", {**checks, "data_digest": split.digest, "size": size})
+        failed = Path(out).with_name(
+            f"{Path(out).name}-failed-checks.json"
+        )  # beside `out`, which a failure leaves alone
+        failed.unlink(missing_ok=True)
+        if not checks["passed"]:
+            write_json(failed, checks)
+            require_passed(checks, str(failed))
+    say(f"judge: accuracy {checks['accuracy']:.3f}, pasted {checks['pasted']:.3f}, fooled {checks['fooled']:.3f}")
+    return checks

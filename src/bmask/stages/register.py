@@ -1,0 +1,292 @@
+"""The last stage: the best training becomes a version in MLflow's registry, and champion if the gate lets it.
+
+It runs every time, also when nothing changed: the tracking store is no output of the pipeline, so this is where store
+and outputs are brought in line, be the outputs from a cache or the store new. What was decided once about an evaluation
+is not decided again, so a champion that was set or rolled back by hand stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bmask.errors import DataError
+from bmask.files import fresh_folder, read_json, write_json
+from bmask.gan.generator_file import FILE
+from bmask.params import Params
+from bmask.progress import say
+from bmask.tracking import logs as tracking
+from bmask.tracking import registry as registry
+from bmask.tracking import runs, store
+from bmask.tracking.resolving import resolve
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from bmask.quality.scores import Scores
+    from bmask.serving.unmasker import Unmasker
+
+PART = "test"
+DECISION = "bmask.decision"  # tag of the registered model: the last decision as JSON
+FLOOR = "attention_floor"  # tag of versions, as model.FLOOR_TAG of LoggedModels
+LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the stages before left."""
+
+    split_folder: Path
+    train_folder: Path
+    judge_folder: Path
+    evaluate_folder: Path
+    runs: dict[str, dict]  # run.json of each training
+    metrics: dict[str, dict[str, float]]
+    data_digest: str
+
+    @staticmethod
+    def read(models: Iterable[str], split: Path, train: Path, judge: Path, evaluate: Path) -> Outputs:
+        """Raises DataError when something is missing."""
+        runs = {name: _read(train / name / "run.json") for name in models}
+        metrics = _read(evaluate / "metrics.json")
+        for name in runs:
+            if name not in metrics:
+                raise DataError(f"{evaluate}/metrics.json has no {name}; run evaluate again")
+        return Outputs(split, train, judge, evaluate, runs, metrics, _read(split / "summary.json")["digest"])
+
+    def values(self, model: str) -> dict[str, float]:
+        """The model's scores without the ends of their intervals, which would crowd tables and charts."""
+        return {key: value for key, value in self.metrics[model].items() if not key.endswith(("_low", "_high"))}
+
+    def scores_file(self, model: str) -> Path:
+        return self.evaluate_folder / "scores" / f"{model}.npz"
+
+
+def register(
+    params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
+) -> dict[str, Any]:
+    """Logs what is not logged yet, registers the best training and decides who is champion.
+
+    The best is the first in `register.primary` among the trainings over the floors, or among all where none is over
+    them. It becomes a version, one for each training and attention floor. The gate compares it with the present
+    champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`.
+
+    Writes and returns decision.json: model, version, promoted, reasons, the present champion, scores and digests.
+
+    Raises:
+        DataError: no models, or outputs of a stage before are missing. TrackingError: the store does not answer.
+    """
+    if not params.models:
+        raise DataError("models is empty in the params, so there is nothing to register; name a training there")
+    folders = (Path(folder) for folder in (split_folder, train_folder, judge_folder, evaluate_folder))
+    outputs = Outputs.read(params.models, *folders)
+    evaluation = _digest(params, outputs)
+    name = params.register_.name
+
+    client = store.connect()
+    private = _read(outputs.split_folder / "summary.json")["private"]
+    floor = params.evaluate.attention_floor
+    logged = [_log(client, outputs, model, evaluation, floor, private) for model in outputs.runs]
+    decision = _decided(client, name, evaluation)
+    if decision is None:
+        decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
+        client.set_registered_model_tag(name, DECISION, json.dumps(decision, ensure_ascii=False))
+        verdict = "champion" if decision["promoted"] else "challenger"
+        say(f"register: {decision['model']} is version {decision['version']} of {name} and its {verdict}")
+        for reason in decision["reasons"]:
+            say(f"  {reason}")
+    else:
+        say(f"register: nothing new since version {decision['version']} of {name} was decided on")
+    present = registry.champion(client, name)
+    model = decision["model"]
+    decision |= {
+        "name": name,
+        "champion": present.number if present else None,
+        "fingerprint": outputs.runs[model]["fingerprint"],
+        "data_digest": outputs.data_digest,
+        "scores": outputs.metrics[model],
+    }
+    named = _named(outputs, model)
+    tracking.log_pipeline(logged, decision, named, outputs.split_folder, outputs.evaluate_folder, private)
+    with fresh_folder(out) as folder:
+        write_json(folder / "decision.json", decision)
+    return decision
+
+
+def _read(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run the stage that writes {path.parent} first") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); run the stage that writes it again") from None
+
+
+def _digest(params: Params, outputs: Outputs) -> str:
+    """Of everything a decision rests on, except who is champion."""
+    parts: dict[str, Any] = {
+        "register": params.register_.model_dump(),
+        "evaluate": params.evaluate.model_dump(include={"attention_floor", "bootstrap", "seed"}),
+        "data": outputs.data_digest,
+    }
+    for model, about in outputs.runs.items():
+        path = outputs.scores_file(model)
+        if not path.is_file():
+            raise DataError(f"{path} is missing; run evaluate again")
+        parts[model] = [about["fingerprint"], hashlib.sha256(path.read_bytes()).hexdigest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float, private: bool) -> str:
+    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model, and
+    the report of the photos to the run.
+
+    Returns the run's id.
+    """
+    run = tracking.ensure_logged(outputs.train_folder / model, floor)
+    if run.data.tags.get(tracking.EVALUATED) == evaluation:
+        return run.info.run_id
+    model_id = run.data.tags[tracking.MODEL_ID]
+    tracking.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
+    tracking.log_data_report(run.info.run_id, outputs.split_folder, private)
+    client.set_tag(run.info.run_id, tracking.EVALUATED, evaluation)
+    return run.info.run_id
+
+
+def _named(outputs: Outputs, model: str) -> dict[str, float]:
+    """The model's scores under their names in MLflow."""
+    return {f"test/{key}": value for key, value in outputs.values(model).items()}
+
+
+def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any] | None:
+    """The registry's last decision, if it was about this evaluation and its version still exists."""
+    model = registry.registered_model(client, name)
+    decision = json.loads(model.tags.get(DECISION, "{}")) if model else {}
+    if decision.get("evaluation") != evaluation:
+        return None
+    there = any(version.number == decision["version"] for version in registry.versions(client, name))
+    return decision if there else None
+
+
+def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str, Any]:
+    """Registers the best training and passes it through the gate: {model, version, promoted, reasons}."""
+    from bmask.quality.gate import floors, pick
+    from bmask.quality.scores import Scores, primary_value
+
+    scores = {model: Scores.load(outputs.scores_file(model)) for model in outputs.runs}
+    rules, primary, name = (params.register_, params.evaluate), params.register_.primary, params.register_.name
+    best = pick(scores, *rules) or max(scores, key=lambda model: primary_value(scores[model], primary))
+    present = registry.champion(client, name)
+    version = _version(client, params, outputs, best)
+    if present is not None and present.number == version.number:
+        promoted, reasons = True, (*floors(scores[best], *rules).reasons, "It is the champion already.")
+    else:
+        promoted, reasons = _compare(params, outputs, best, scores, present)
+        if promoted and registry.ROLLED_BACK in version.tags:
+            promoted = False
+            reasons = (*reasons, f"It was rolled back by hand; `bmask champion set {version.number}` brings it back.")
+        if promoted:
+            registry.promote(client, name, version.number)
+        else:
+            client.set_registered_model_alias(name, registry.CHALLENGER, str(version.number))
+    reasons = tuple(reason[:LONGEST] for reason in reasons)
+    client.update_model_version(name, str(version.number), description="\n\n".join(reasons))
+    return {"model": best, "version": version.number, "promoted": promoted, "reasons": list(reasons)}
+
+
+def _version(client: MlflowClient, params: Params, outputs: Outputs, model: str) -> registry.Version:
+    """The version of this training with this attention floor, created where it does not exist."""
+    name, about = params.register_.name, outputs.runs[model]
+    identity = {"fingerprint": about["fingerprint"], FLOOR: f"{params.evaluate.attention_floor:g}"}
+    scores = {registry.SCORE + key: f"{value:g}" for key, value in outputs.values(model).items()}
+
+    def find() -> registry.Version | None:
+        return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
+
+    version = find()
+    if version is None:
+        run = runs.find_run(about["fingerprint"])
+        model_id = _model_with_floor(client, run, outputs.train_folder / model, about, params.evaluate.attention_floor)
+        if registry.registered_model(client, name) is None:
+            client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
+        origin = {"model": model, "data_digest": about["data_digest"], "git_sha": run.data.tags.get("git_sha", "-")}
+        tags = {**identity, **origin, **scores}
+        client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags=tags, model_id=model_id)
+        return find()
+    for key, value in scores.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(name, str(version.number), key, value)
+    return version
+
+
+def _model_with_floor(client: MlflowClient, run: Run, folder: Path, about: dict, floor: float) -> str:
+    """The training's LoggedModel; logged once more where it would serve with another attention floor than evaluated."""
+    from bmask.serving.model import log_generator
+
+    logged = client.get_logged_model(run.data.tags[tracking.MODEL_ID])
+    if logged.tags.get(FLOOR) == f"{floor:g}":
+        return logged.model_id
+    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR}
+    with runs.active(run):
+        info = log_generator(folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, floor=floor)
+    return info.model_id
+
+
+def _compare(
+    params: Params, outputs: Outputs, best: str, scores: dict[str, Scores], present: registry.Version | None
+) -> tuple[bool, tuple[str, ...]]:
+    """What the gate says of the best training against the present champion."""
+    from bmask.quality.gate import decide
+    from bmask.serving.unmasker import Unmasker
+
+    rules, floor = (params.register_, params.evaluate), params.evaluate.attention_floor
+    if present is None:
+        return decide(scores[best], None, *rules)
+    for model, about in outputs.runs.items():
+        identity = {"fingerprint": about["fingerprint"], FLOOR: f"{floor:g}"}
+        if identity.items() <= present.tags.items():
+            return decide(scores[best], scores[model], *rules)
+    device = _device(params)
+    try:
+        file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
+        champion = Unmasker(file, float(present.tags.get(FLOOR, floor)), device)
+    except Exception as error:  # damaged files and networks of other versions fail in many ways
+        return False, (
+            f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",
+            "`bmask champion set VERSION` makes another version champion by hand.",
+        )
+    say(f"register: scoring the champion, version {present.number}, on today's test photos")
+    rival, own = _score(champion, params, outputs), scores[best]
+    if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
+        own = _score(Unmasker(outputs.train_folder / best / FILE, floor, device), params, outputs)
+    return decide(own, rival, *rules)
+
+
+def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
+    """Scores a model on today's test photos as it serves, whatever the size of its own squares."""
+    import numpy as np
+
+    from bmask.data.split.dataset import Split
+    from bmask.quality.judge import load_judge
+    from bmask.quality.scores import score
+
+    def translate(photos: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.stack([result.image for result in unmasker.unmask(list(photos))]), None
+
+    judge, _ = load_judge(outputs.judge_folder / "judge.safetensors")
+    return score(translate, Split.open(outputs.split_folder), PART, judge, params.train.image_size, unmasker.floor)
+
+
+def _device(params: Params) -> str:
+    import torch
+
+    from bmask.gan.device import pick_device
+
+    if params.train.threads:
+        torch.set_num_threads(params.train.threads)
+    return str(pick_device(params.train.device))

@@ -1,0 +1,195 @@
+"""MLflow: which run a training is, what it says about itself, and which run it hangs under.
+
+A training is found again by its fingerprint, a tag. On Kubeflow all runs of one pipeline run hang under one parent: the
+pipeline run's own, made here, or, where Kubeflow's MLflow plugin is on, the one that the plugin made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bmask.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+FINGERPRINT, TRAINING_RUN = "bmask.fingerprint", "bmask.training_run"
+KIND, PIPELINE = "bmask.kind", "pipeline"  # tells a pipeline run's parent from its children
+PIPELINE_RUN, PARENT = "kfp_run_id", "mlflow.parentRunId"
+
+
+def find_run(fingerprint: str) -> Run | None:
+    """The run of the training with this fingerprint in any experiment, the newest if there are several."""
+    import mlflow
+
+    clause = f"tags.`{FINGERPRINT}` = '{fingerprint}'"
+    found = mlflow.search_runs(filter_string=clause, output_format="list", max_results=1, search_all_experiments=True)
+    return found[0] if found else None
+
+
+def open_run(about: dict, adopt: bool = False) -> Run:
+    """The run of this training: the one with its fingerprint, wherever it hangs, or a new one with params and data.
+
+    With `adopt`, which is for the task that trains, the run that MLFLOW_RUN_ID names becomes the training's. Where it
+    is another training's, or the training is known under another run, that run points at the training's with a tag.
+    """
+    import mlflow
+
+    client, given = mlflow.MlflowClient(), os.environ.get(store.GIVEN)
+    run = find_run(about["fingerprint"]) or _new_run(client, about, adopt)
+    if not (run.inputs and run.inputs.dataset_inputs):  # new, or killed before it had said what it is
+        with active(run):
+            mlflow.log_params(_flat(about["params"]))
+            mlflow.log_input(_dataset(about["data_digest"]), context="training")
+        run = client.get_run(run.info.run_id)
+    if given and adopt and given != run.info.run_id:
+        _tag(client, given, {TRAINING_RUN: run.info.run_id} | _pipeline_tag())
+    return run
+
+
+def activate(run: Run, **options: Any) -> None:
+    """Makes a run MLflow's active one. It would refuse a run outside of the experiment that was set last."""
+    import mlflow
+
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)
+    mlflow.start_run(run_id=run.info.run_id, **options)
+
+
+def end(status: str) -> None:
+    """Ends the active run. MLflow forgets MLFLOW_RUN_ID with it, which the next training here still needs."""
+    import mlflow
+
+    given = os.environ.get(store.GIVEN)
+    try:
+        mlflow.end_run(status)
+    finally:
+        if given:
+            os.environ[store.GIVEN] = given
+
+
+@contextlib.contextmanager
+def active(run: Run) -> Iterator[None]:
+    """Inside, the run is MLflow's active one."""
+    activate(run)
+    try:
+        yield
+    except BaseException:
+        end("FAILED")
+        raise
+    end("FINISHED")
+
+
+def pipeline_run(client: MlflowClient) -> Run | None:
+    """The parent of this pipeline run's runs, made where there is none.
+
+    None outside of Kubeflow, and where its own plugin made the runs (MLFLOW_RUN_ID is set).
+    """
+    pipeline = os.environ.get("KFP_RUN_ID")
+    if not pipeline or os.environ.get(store.GIVEN):
+        return None
+    if parents := _parents(client, pipeline):
+        return parents[0]
+    tags = {KIND: PIPELINE, PIPELINE_RUN: pipeline, "git_sha": git_sha()}
+    own = _create(client, _experiment(client), f"pipeline {pipeline[:8]}", tags)
+    first = (_parents(client, pipeline) or [own])[0]
+    if first.info.run_id != own.info.run_id:  # trainings start side by side: another was faster
+        client.delete_run(own.info.run_id)
+    return first
+
+
+def settle_pipeline(client: MlflowClient) -> Run | None:
+    """The parent as `pipeline_run` gives it, after the trainings are done: two that could not see each other are made
+    one. That happens where a create request takes longer than all that the other did, or clocks differ."""
+    parent = pipeline_run(client)
+    if parent is None:
+        return None
+    for other in _parents(client, parent.data.tags[PIPELINE_RUN]):
+        if other.info.run_id != parent.info.run_id:
+            for child in client.search_runs([other.info.experiment_id], f"tags.{PARENT} = '{other.info.run_id}'"):
+                client.set_tag(child.info.run_id, PARENT, parent.info.run_id)
+            client.delete_run(other.info.run_id)
+    return parent
+
+
+def git_sha() -> str:
+    """The commit of the working folder, `-dirty` when tracked files differ from it.
+
+    Outside of git it is BMASK_GIT_SHA, which the image holds, else `unknown`.
+    """
+    try:
+        describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("BMASK_GIT_SHA") or "unknown"
+
+
+def _new_run(client: MlflowClient, about: dict, adopt: bool) -> Run:
+    """The run that MLFLOW_RUN_ID names, if it may be adopted; else a new one, under it or the pipeline run's parent."""
+    given = os.environ.get(store.GIVEN)
+    parent = client.get_run(given) if given else pipeline_run(client)
+    tags = {FINGERPRINT: about["fingerprint"], "bmask.model": about["model"], "data_digest": about["data_digest"]}
+    tags |= {"git_sha": git_sha()} | _pipeline_tag()
+    if about.get("data_revision"):
+        tags["data_revision"] = about["data_revision"]
+    if given and adopt and _is_free(parent, about):
+        _tag(client, given, tags)
+        return client.get_run(given)
+    if parent is None:
+        return _create(client, _experiment(client), about["model"], tags)
+    return _create(client, parent.info.experiment_id, about["model"], tags | {PARENT: parent.info.run_id})
+
+
+def _is_free(run: Run, about: dict) -> bool:
+    """False for another training's run, and for one whose params say otherwise: MLflow never changes a param."""
+    params = _flat(about["params"])
+    agree = (str(params.get(key, value)) == value for key, value in run.data.params.items())
+    return FINGERPRINT not in run.data.tags and all(agree)
+
+
+def _parents(client: MlflowClient, pipeline: str) -> list[Run]:
+    """The parents of a pipeline run, in an order on which all processes agree."""
+    clause = f"tags.`{KIND}` = '{PIPELINE}' and tags.{PIPELINE_RUN} = '{pipeline}'"
+    found = client.search_runs([_experiment(client)], clause)
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _experiment(client: MlflowClient) -> str:
+    return client.get_experiment_by_name(store.experiment_name()).experiment_id
+
+
+def _create(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> Run:
+    """A new run that is not the active one: `mlflow.start_run` would take the one that MLFLOW_RUN_ID names."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return client.create_run(experiment, tags=resolve_tags(tags), run_name=name)
+
+
+def _tag(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _pipeline_tag() -> dict[str, str]:
+    pipeline = os.environ.get("KFP_RUN_ID")
+    return {PIPELINE_RUN: pipeline} if pipeline else {}
+
+
+def _dataset(digest: str) -> Any:
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    # The digest column takes 36 characters; the whole is in the run's tag.
+    return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
