@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
 from bmask.gan.registry import build_system
-from bmask.training.batches import Batches
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
+from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import OutOfMemory
@@ -59,7 +60,7 @@ def same_as_the_cpu() -> str:
             engine = Engine(build_system(options), chosen, torch.device(device), "fp32", World())
             draws = torch.Generator().manual_seed(1)
             batch = [(torch.rand(4, 3, 64, 64, generator=draws) * 2 - 1).to(device) for _ in "ab"]
-            rows.append([engine.step(*batch, 0, step) for step in range(3)])
+            rows.append([engine.step(dict(zip("ab", batch, strict=True)), 0, step) for step in range(3)])
         for one, other in zip(*rows, strict=True):
             for name, value in one.items():
                 if not name.startswith(("gradient", "saturated")):
@@ -96,10 +97,10 @@ def nothing_waits_for_the_device() -> str:
     device = torch.device("cuda")
     engine = Engine(build_system(SYSTEMS["scheme 2"]), OPTIONS, device, "bf16", World())
     photos = np.random.default_rng(1).integers(0, 256, (1, 16, 72, 72, 3), np.uint8)
-    batches = [Batches(photos, 64, 4, 1, domain, device) for domain in "ab"]
+    feed = Feed({"unpaired": 1}, {domain: torch.from_numpy(photos).to(device) for domain in "ab"}, 64, 4, 1)
     for step in range(40):  # from the 20th on the pool is full
         torch.cuda.set_sync_debug_mode("error" if step >= 20 else "default")
-        engine.step(*(each.at(step) for each in batches), 0, step)
+        engine.step(feed.at(step), 0, step)
     torch.cuda.set_sync_debug_mode("default")
     return "20 steps without a synchronisation"
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bmask.gan.networks import InstanceNorm
-from bmask.gan.options import AttentionGANOptions, SystemOptions
+from bmask.gan.blocks import InstanceNorm
+from bmask.gan.options import SystemOptions
 from bmask.gan.registry import build_system
+from bmask.gan.systems.attentiongan import AttentionGANOptions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import argparse
 
 import torch
 
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
+from bmask.gan.options import SystemOptions
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 
 
 def add_sizes(parser: argparse.ArgumentParser, runs: int) -> None:

@@ -23,8 +23,9 @@ from plain import PlainStep, Switches
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.gan.options import AttentionGANOptions, SystemOptions
+from bmask.gan.options import SystemOptions
 from bmask.gan.registry import build_system
+from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.options import LoopOptions
@@ -102,7 +103,7 @@ def _ours(args: argparse.Namespace, options: SystemOptions, device: str) -> Call
     chosen = LoopOptions(batch_size=args.batch, lr=LR, precision=args.precision, compile=args.compile)
     engine = Engine(build_system(options), chosen, where, pick_precision(args.precision, where), World())
     batch, count = _batch(args, device), iter(range(10**9))
-    return lambda: engine.step(*batch, 0, next(count))
+    return lambda: engine.step(dict(zip("ab", batch, strict=True)), 0, next(count))
 
 
 def _batch(args: argparse.Namespace, device: str) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from pairing import pair, table
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.gan.networks import build_generator
+from bmask.gan.registry import build_generator
 from bmask.serving.unmasker import Unmasker
 
 

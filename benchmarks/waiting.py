@@ -17,7 +17,7 @@ from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.registry import build_system
-from bmask.training.batches import Batches
+from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.options import LoopOptions
@@ -34,18 +34,19 @@ def main() -> None:
     device = pick_device(args.device)
     draws, load = np.random.default_rng(1), args.size * 286 // 256
     photos = {d: draws.integers(0, 256, (2, PHOTOS, load, load, 3), np.uint8) for d in "ab"}
-    batches = {d: Batches(p, args.size, args.batch, 1, d, device) for d, p in photos.items()}
+    arrays = {d: torch.from_numpy(p).to(device) for d, p in photos.items()}
+    feed = Feed({"unpaired": 1}, arrays, args.size, args.batch, 1)
     options = LoopOptions(batch_size=args.batch, precision=args.precision)
     precision = pick_precision(args.precision, device)
     engine = Engine(build_system(system(args)), options, device, precision, World())
-    fixed, count = [batches[d].at(0) for d in "ab"], iter(range(10**9))
+    fixed, count = feed.at(0), iter(range(10**9))
 
     def fresh() -> None:
         step = next(count)
-        engine.step(batches["a"].at(step), batches["b"].at(step), 0, step)
+        engine.step(feed.at(step), 0, step)
 
-    found = pair(fresh, lambda: engine.step(*fixed, 0, next(count)), args.steps, str(device), warmup=2)
-    data = sorted(seconds(lambda: [batches[d].at(next(count)) for d in "ab"], str(device)) for _ in range(20))[10]
+    found = pair(fresh, lambda: engine.step(fixed, 0, next(count)), args.steps, str(device), warmup=2)
+    data = sorted(seconds(lambda: feed.at(next(count)), str(device)) for _ in range(20))[10]
     step_s = found.summary()["s_per_step"]
     row = {
         "system": args.system,

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from bmask.files import write_json
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions, SystemOptions
+from bmask.gan.options import SystemOptions
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params
 
 SIZE, LOAD = 16, 18  # px of the crops and of the stored photos
@@ -107,8 +109,8 @@ def write_generator(folder: Path) -> Path:
     """An untrained generator for 32 px whose weights are large enough to change what it is shown."""
     import torch
 
+    from bmask.gan.blocks import build_generator
     from bmask.gan.generator_file import save_generator
-    from bmask.gan.networks import build_generator
 
     options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
     torch.manual_seed(1)

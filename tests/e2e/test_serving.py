@@ -160,7 +160,7 @@ def test_the_model_brings_its_own_code(environment, tmp_path):
     program = (
         "import mlflow, sys\n"
         f"mlflow.pyfunc.load_model('models:/{NAME}@champion')\n"
-        "print(sys.modules['bmask'].__file__, sys.modules['bmask.gan.networks'].__file__)\n"
+        "print(sys.modules['bmask'].__file__, sys.modules['bmask.gan.blocks'].__file__)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from bmask.data.split.dataset import to_tensor
+from bmask.gan.draws import Draws
 from bmask.gan.registry import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
-from bmask.training.batches import Batches
+from bmask.training.batches import Feed
 from bmask.training.checkpoint import LATEST, PREVIOUS
 from bmask.training.health import Diverged
 from bmask.training.loop import Trained, train
@@ -84,7 +85,7 @@ def run(
 ) -> Trained:
     options = dataclasses.replace(OPTIONS, **changes)
     recipe = dataclasses.replace(SYSTEMS[system], **(network or {}))
-    return train(recipe, photos(), shown(), options, folder, FINGERPRINT, [watch] if watch else [], warm)
+    return train(recipe, photos(), shown(), options, folder, FINGERPRINT, [watch] if watch else [], warm or {})
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +121,15 @@ def test_the_loop_trains_as_a_plain_reading_of_the_papers_does(system, tmp_path)
     adam = {"betas": (0.5, 0.999), "fused": True}
     generators = torch.optim.Adam(plain.generators.parameters(), lr=1.0, **adam)
     discriminators = torch.optim.Adam(plain.discriminators.parameters(), lr=1.0, **adam)
-    device = torch.device("cpu")
-    batches = {d: Batches(p, SIZE, 4, OPTIONS.seed, d, device) for d, p in photos().items()}
+    feed = Feed({"unpaired": 1}, {d: torch.from_numpy(p) for d, p in photos().items()}, SIZE, 4, OPTIONS.seed)
     pools = {domain: ImagePool(4, OPTIONS.seed, domain) for domain in "ab"}
     average = {name: value.clone() for name, value in plain.generators.state_dict().items()}
     for step in range(3 * STEPS):
         epoch = step // STEPS
         for optimizer in (generators, discriminators):
             optimizer.param_groups[0]["lr"] = 2e-3 * [1, 1, 0.5][epoch]
-        a, b = batches["a"].at(step), batches["b"].at(step)
-        made = plain.generator_losses(a, b)
+        batch = feed.at(step)
+        made = plain.generator_losses(batch, Draws(OPTIONS.seed, "plain", step))
         weights = plain.weights(epoch)
         total = sum(weights[name.split("_")[0]] * loss for name, loss in made.losses.items())
         gradients = torch.autograd.grad(total, list(plain.generators.parameters()))
@@ -137,7 +137,7 @@ def test_the_loop_trains_as_a_plain_reading_of_the_papers_does(system, tmp_path)
             parameter.grad = gradient
         generators.step()
         fakes = {domain: pools[domain].swap(fake.detach(), step) for domain, fake in made.fakes.items()}
-        judged = plain.discriminator_losses(a, b, fakes)
+        judged = plain.discriminator_losses(batch, fakes, Draws(OPTIONS.seed, "plain", step))
         gradients = torch.autograd.grad(sum(judged.values()), list(plain.discriminators.parameters()))
         for parameter, gradient in zip(plain.discriminators.parameters(), gradients, strict=True):
             parameter.grad = gradient
@@ -441,7 +441,7 @@ def test_the_checkpoint_holds_the_whole_training(tmp_path):
     found = checkpoint.read(tmp_path / LATEST)
     assert {"system", "average", "optimizers", "pools", "history", "fingerprint", "epoch", "step"} <= set(found)
     assert found["pools"]["a"].shape == (4, 4, SIZE, SIZE)  # guided: [attention, image]
-    assert {name for moment in found["optimizers"]["generators"] for name in moment} == {
+    assert {name for moment in found["optimizers"]["generators"].values() for name in moment} == {
         "step",
         "exp_avg",
         "exp_avg_sq",

@@ -34,15 +34,16 @@ def test_a_batch_in_parts_gives_the_losses_and_gradients_of_the_whole(system, pa
     """To 1e-5. One step: from then on Adam has made steps of full length even where a gradient is but rounding."""
     photos = torch.rand(2, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(8)) * 2 - 1
     whole, apart = engine(system), engine(system, accumulate=parts)
-    losses, others = whole.step(*photos, 0, 0), apart.step(*photos, 0, 0)
+    batch = dict(zip("ab", photos, strict=True))
+    losses, others = whole.step(batch, 0, 0), apart.step(batch, 0, 0)
     assert set(losses) == set(others)
     for name, value in losses.items():
         torch.testing.assert_close(others[name], value, rtol=1e-5, atol=1e-7, msg=name)
     for name, rows in whole.state()["optimizers"].items():
-        first = [row["exp_avg"] for row in rows]  # half the gradient
+        first = [row["exp_avg"] for row in rows.values()]  # half the gradient
         largest = max(moment.abs().max().item() for moment in first)
         assert largest > 0
-        for one, other in zip(first, apart.state()["optimizers"][name], strict=True):
+        for one, other in zip(first, apart.state()["optimizers"][name].values(), strict=True):
             torch.testing.assert_close(other["exp_avg"], one, rtol=1e-4, atol=1e-5 * largest)
 
 

@@ -13,8 +13,8 @@ from drawn import write_split
 from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.gan.generator_file import save_generator
-from bmask.gan.networks import build_generator
-from bmask.gan.options import AttentionGANOptions
+from bmask.gan.registry import build_generator
+from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.params import parse_params
 from bmask.quality.judge import Judge, save_judge
 from bmask.quality.scores import Scores

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bmask.errors import DataError
 from bmask.gan.generator_file import load_generator, read_about, save_generator
-from bmask.gan.networks import build_generator
+from bmask.gan.registry import build_generator
 from tiny import SYSTEMS, full_disk
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -151,7 +151,7 @@ for package in (bmask.gan, bmask.training):
 import tempfile
 from pathlib import Path
 import numpy as np, torch
-from bmask.gan.options import AttentionGANOptions
+from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.training.loop import LoopOptions, train
 photos = {d: np.random.default_rng(0).integers(0, 255, (1, 4, 16, 16, 3), dtype=np.uint8) for d in "ab"}
 system = AttentionGANOptions(filters=2, blocks=1, discriminator_filters=2, discriminator_layers=2, masks=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from bmask.gan import networks
-from bmask.gan.networks import build_discriminator, build_generator, initialise, options_from_dict, options_to_dict
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.blocks import InstanceNorm, PatchDiscriminator, ResidualBlock, initialise
+from bmask.gan.registry import build_generator, read_options
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,6 +25,10 @@ TINY = {
     "scheme1": AttentionGANOptions(scheme=1, filters=2, blocks=1),
     "scheme2": AttentionGANOptions(scheme=2, filters=2, blocks=1, masks=4),
 }
+
+
+def build_discriminator(options, channels: int = 3) -> PatchDiscriminator:
+    return initialise(PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers))
 
 
 def count(network: nn.Module) -> int:
@@ -86,13 +93,13 @@ def test_a_discriminator_has_as_many_parameters_as_published_and_a_guided_one_se
 @pytest.mark.parametrize("blocks", [6, 9])
 @pytest.mark.parametrize("name", TINY)
 def test_the_number_of_residual_blocks_is_an_option(name, blocks):
-    options = options_from_dict({**options_to_dict(TINY[name]), "blocks": blocks})
-    found = [module for module in build_generator(options).modules() if isinstance(module, networks.ResidualBlock)]
+    options = read_options({**asdict(TINY[name]), "blocks": blocks})
+    found = [module for module in build_generator(options).modules() if isinstance(module, ResidualBlock)]
     assert len(found) == blocks
 
 
 def test_a_residual_block_whose_convolutions_are_zero_passes_its_input_on():
-    block = networks.ResidualBlock(4)
+    block = ResidualBlock(4)
     for parameter in block.parameters():
         nn.init.zeros_(parameter)
     x = noise(2, 4, 6, 6)
@@ -120,7 +127,7 @@ def test_the_wide_convolutions_of_a_generator_are_reflect_padded(name):
 
 def test_a_discriminator_normalises_all_but_its_first_and_last_layer_and_leaks_a_fifth():
     kinds = [type(module) for module in build_discriminator(TINY["cyclegan"]).body]
-    norm, leaky = networks.InstanceNorm, nn.LeakyReLU
+    norm, leaky = InstanceNorm, nn.LeakyReLU
     assert kinds == [nn.Conv2d, leaky, *[nn.Conv2d, norm, leaky] * 3, nn.Conv2d]
     slopes = {m.negative_slope for m in build_discriminator(TINY["cyclegan"]).modules() if isinstance(m, leaky)}
     assert slopes == {0.2}
@@ -188,7 +195,7 @@ def test_one_score_sees_a_square_of_pixels_and_no_more(layers, field):
     torch.manual_seed(0)
     network = build_discriminator(CycleGANOptions(discriminator_filters=2, discriminator_layers=layers)).double()
     for index, module in enumerate(network.body):
-        if isinstance(module, networks.InstanceNorm):  # its statistics join all pixels, which is not the patch
+        if isinstance(module, InstanceNorm):  # its statistics join all pixels, which is not the patch
             network.body[index] = nn.Identity()
     x = noise(1, 3, 256, 256).double().requires_grad_()
     scores = network(x)
@@ -207,7 +214,7 @@ def test_one_score_sees_a_square_of_pixels_and_no_more(layers, field):
 @pytest.mark.parametrize("system", [CYCLEGAN, SCHEME_1, SCHEME_2], ids=["CycleGAN", "scheme 1", "scheme 2"])
 def test_weights_start_from_a_normal_distribution_of_a_fiftieth_and_biases_from_0(build, system):
     torch.manual_seed(3)
-    network = build(options_from_dict({**options_to_dict(system), "blocks": 1}))
+    network = build(read_options({**asdict(system), "blocks": 1}))
     weights = torch.cat([p.detach().flatten() for n, p in network.named_parameters() if n.endswith("weight")]).numpy()
     assert weights.std() == pytest.approx(0.02, rel=0.005)
     assert stats.kstest(weights[:: len(weights) // 5000], stats.norm(0, 0.02).cdf).pvalue > 1e-3
@@ -271,8 +278,8 @@ def instance_norm(x: np.ndarray) -> np.ndarray:
 
 def test_instance_norm_takes_each_plane_of_each_sample_alone():
     x = noise(3, 4, 5, 7) * 3 + 1
-    np.testing.assert_allclose(networks.InstanceNorm()(x).numpy(), instance_norm(x.double().numpy()), atol=2e-6)
-    assert not list(networks.InstanceNorm().parameters())
+    np.testing.assert_allclose(InstanceNorm()(x).numpy(), instance_norm(x.double().numpy()), atol=2e-6)
+    assert not list(InstanceNorm().parameters())
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -280,7 +287,7 @@ def test_instance_norm_takes_each_plane_of_each_sample_alone():
 def test_instance_norm_keeps_exact_statistics_under_bf16(mean, spread, layout):
     x = (noise(2, 3, 64, 64) * spread + mean).bfloat16().contiguous(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16):
-        out = networks.InstanceNorm()(x)
+        out = InstanceNorm()(x)
     exact = instance_norm(x.double().numpy())
     error = np.abs(out.double().numpy() - exact)
     # bf16 has 8 bits, so rounding the result alone costs half of 2^-7; statistics in bf16 would cost whole units here.
@@ -289,7 +296,7 @@ def test_instance_norm_keeps_exact_statistics_under_bf16(mean, spread, layout):
 
 def test_gradients_pass_instance_norm_as_finite_differences_say():
     x = noise(1, 2, 3, 4).double().requires_grad_()
-    assert torch.autograd.gradcheck(networks.InstanceNorm(), (x,))
+    assert torch.autograd.gradcheck(InstanceNorm(), (x,))
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -357,14 +364,14 @@ def test_options_survive_a_trip_through_plain_values(filters, blocks, scheme, we
         CycleGANOptions(filters=filters, blocks=blocks, w_cycle=weight),
         AttentionGANOptions(filters=filters, blocks=blocks, scheme=scheme, w_tv=weight, guided=guided),
     ):
-        assert options_from_dict(options_to_dict(options)) == options
+        assert read_options(asdict(options)) == options
 
 
 def test_options_with_an_unknown_key_or_system_are_refused():
     with pytest.raises(TypeError, match="colour"):
-        options_from_dict({"system": "cyclegan", "colour": 3})
-    with pytest.raises(ValueError, match=r"dualgan.*cyclegan, attentiongan"):
-        options_from_dict({"system": "dualgan"})
+        read_options({"system": "cyclegan", "colour": 3})
+    with pytest.raises(ValueError, match=r"dualgan.*attentiongan, cyclegan"):
+        read_options({"system": "dualgan"})
 
 
 def test_initialise_returns_the_network_that_it_was_given():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bmask.errors import ParamsError
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, load_params, parse_params
 
 ROOT = Path(__file__).parents[2]
@@ -117,8 +118,8 @@ def test_numbers_in_yamls_scientific_notation_are_numbers():
         ({"ingest": {"colour": 1}}, "ingest.colour"),
         ({"ingest": {"faces": {"colour": 1}}}, "ingest.faces.colour"),
         ({"models": {"m": {"network": {"system": "cyclegan"}, "colour": 1}}}, "models.m.colour"),
-        (network(system="cyclegan", colour=1), "models.m.network.cyclegan.colour"),
-        (network(system="cyclegan", w_tv=1), "models.m.network.cyclegan.w_tv"),
+        (network(system="cyclegan", colour=1), "models.m.network.colour"),
+        (network(system="cyclegan", w_tv=1), "models.m.network.w_tv"),
         ({"register_": {}}, "register_"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -140,9 +141,9 @@ def test_an_unknown_key_is_refused_with_its_place(tree, place):
         ({"ingest": {"private": "perhaps"}}, "ingest.private", "perhaps"),
         ({"evaluate": {"baselines": ["identity", "magic"]}}, "evaluate.baselines.1", "magic"),
         (network(system="dualgan"), "models.m.network", "dualgan"),
-        (network(filters=8), "models.m.network", "filters"),
-        (network(system="attentiongan", scheme=3), "models.m.network.attentiongan.scheme", "3"),
-        (network(system="attentiongan", masks="ten"), "models.m.network.attentiongan.masks", "ten"),
+        (network(filters=8), "models.m.network", "`system` names one of attentiongan, cyclegan"),
+        (network(system="attentiongan", scheme=3), "models.m.network.scheme", "3"),
+        (network(system="attentiongan", masks="ten"), "models.m.network.masks", "ten"),
         ({"models": {"m": {}}}, "models.m.network", "{}"),
         ({"models": {"My Model": {"network": {"system": "cyclegan"}}}}, "models.My Model", "My Model"),
         ([1], "top level", "[1]"),
@@ -177,7 +178,7 @@ IMPOSSIBLE = [
     ({"s3": {"endpoint": "localhost:9000"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
     ({"s3": {"endpoint": "http://"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
     ({"s3": {"checksums": "never"}}, "s3.checksums"),
-    ({"train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
+    ({**network(system="cyclegan"), "train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
     ({"register": {"confidence": 1.0}}, "register.confidence"),
     ({"evaluate": {"attention_floor": 1.0}}, "evaluate.attention_floor"),
     *[
@@ -193,7 +194,7 @@ IMPOSSIBLE = [
         ]
     ],
     *[
-        (network(system="cyclegan", **options), "models.m.network.cyclegan")
+        (network(system="cyclegan", **options), "models.m.network")
         for options in [
             {"filters": 0},
             {"blocks": -1},
@@ -203,7 +204,7 @@ IMPOSSIBLE = [
         ]
     ],
     *[
-        (network(system="attentiongan", **options), "models.m.network.attentiongan")
+        (network(system="attentiongan", **options), "models.m.network")
         for options in [
             {"masks": 1},
             {"w_tv": -0.1},

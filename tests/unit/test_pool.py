@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bmask.gan.draws import generator_for
 from bmask.training.pool import ImagePool
-from bmask.training.seeds import generator_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

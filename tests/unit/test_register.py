@@ -21,8 +21,9 @@ from bmask.data.split.dataset import Split
 from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE, load_generator, save_generator
-from bmask.gan.networks import build_generator
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.registry import build_generator
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params
 from bmask.quality.judge import Judge, save_judge
 from bmask.quality.leaderboard import Entry, metrics

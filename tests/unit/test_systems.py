@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bmask.data.split.dataset import to_tensor
+from bmask.gan.draws import Draws
 from bmask.gan.registry import build_system
 from bmask.gan.system import System, judge_both, translate_both
 from bmask.gan.translation import Translation
@@ -19,6 +20,7 @@ from tiny import SIZE, SYSTEMS, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+DRAWS = Draws(1, "test", 0)  # none of these three draws
 ATTENTIVE = ("scheme1", "scheme2")
 # fp32 sums in another order: a few units of 6e-8 per layer, of values near 1.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -107,7 +109,7 @@ def expected_losses(system: System, a: Tensor, b: Tensor) -> dict[str, float]:
 def test_a_system_has_exactly_the_losses_of_its_paper_and_each_has_its_value(name, a, b):
     system = built(name)
     with torch.no_grad():
-        step, expected = system.generator_losses(a, b), expected_losses(system, a, b)
+        step, expected = system.generator_losses({"a": a, "b": b}, DRAWS), expected_losses(system, a, b)
     assert set(step.losses) == set(expected)
     for loss, value in expected.items():
         assert step.losses[loss].item() == pytest.approx(value, rel=2e-4, abs=1e-5), loss
@@ -117,7 +119,7 @@ def test_a_system_has_exactly_the_losses_of_its_paper_and_each_has_its_value(nam
 def test_attention_is_measured_in_both_directions(name, a, b):
     system = built(name)
     with torch.no_grad():
-        measured = system.generator_losses(a, b).statistics
+        measured = system.generator_losses({"a": a, "b": b}, DRAWS).statistics
         attentions = {
             "ab": plain(system.generators["ab"](a).attention),
             "ba": plain(system.generators["ba"](b).attention),
@@ -134,7 +136,7 @@ def test_attention_is_measured_in_both_directions(name, a, b):
 def test_the_discriminators_are_given_the_fakes_of_their_domain(name, a, b):
     system = built(name)
     with torch.no_grad():
-        fakes = system.generator_losses(a, b).fakes
+        fakes = system.generator_losses({"a": a, "b": b}, DRAWS).fakes
         out = {"b": system.generators["ab"](a), "a": system.generators["ba"](b)}
     assert set(fakes) == {"a", "b"}
     for domain, translated in out.items():
@@ -147,7 +149,7 @@ def test_the_discriminators_are_given_the_fakes_of_their_domain(name, a, b):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_generator_weight_is_trained_by_the_total(name, a, b):
     system = built(name)
-    system.total(system.generator_losses(a, b).losses, epoch=0).backward()
+    system.total(system.generator_losses({"a": a, "b": b}, DRAWS).losses, epoch=0).backward()
     for parameter_name, parameter in system.generators.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
@@ -162,7 +164,7 @@ def test_the_guided_loss_reaches_the_attention_itself(name, a, b):
     pair = torch.cat([attention, a], dim=1)
     (system.discriminators["guided_b"](pair) - 1).square().mean().backward()
     assert attention.grad.abs().max() > 0
-    step = system.generator_losses(a, b)
+    step = system.generator_losses({"a": a, "b": b}, DRAWS)
     step.losses["agan_ab"].backward()
     last = system.generators["ab"].attention[-1] if name == "scheme2" else system.generators["ab"].decoder[-1]
     assert last.weight.grad.abs().max() > 0
@@ -219,7 +221,7 @@ def test_the_curriculum_shares_one_unit_between_deceiving_and_preserving(epoch, 
 def test_the_total_is_the_weighted_sum_by_name(name, a, b):
     system = built(name)
     with torch.no_grad():
-        losses = system.generator_losses(a, b).losses
+        losses = system.generator_losses({"a": a, "b": b}, DRAWS).losses
         total = system.total(losses, epoch=3)
     weights = system.weights(3)
     by_hand = 0.0
@@ -234,9 +236,9 @@ def test_a_weight_of_0_leaves_its_loss_out_and_the_others_as_they_were(name, wei
     if name == "cyclegan" and weight != "identity":
         pytest.skip("CycleGAN has no such loss")
     with torch.no_grad():
-        whole = built(name).generator_losses(a, b).losses
+        whole = built(name).generator_losses({"a": a, "b": b}, DRAWS).losses
         system = built(name, **{f"w_{weight}": 0.0})
-        rest = system.generator_losses(a, b).losses
+        rest = system.generator_losses({"a": a, "b": b}, DRAWS).losses
         system.total(rest, 0)
     assert set(whole) - set(rest) == {loss for loss in whole if loss.startswith(f"{weight}_")}
     for loss, value in rest.items():
@@ -247,7 +249,7 @@ def test_without_identity_a_generator_runs_on_no_photo_of_its_own_domain(a, b):
     system = built("scheme2", w_identity=0.0)
     seen = Seen(system.generators["ab"])
     with torch.no_grad():
-        system.generator_losses(a, b)
+        system.generator_losses({"a": a, "b": b}, DRAWS)
     assert [len(given) for given in seen.inputs] == [len(a), len(b)]  # the photos, then the cycle
 
 
@@ -259,8 +261,8 @@ def test_unguided_systems_have_plain_discriminators_alone(name, a, b):
     system = built(name, guided=False)
     assert set(system.discriminators) == {"a", "b"}
     with torch.no_grad():
-        step = system.generator_losses(a, b)
-        judged = system.discriminator_losses(a, b, step.fakes)
+        step = system.generator_losses({"a": a, "b": b}, DRAWS)
+        judged = system.discriminator_losses({"a": a, "b": b}, step.fakes, DRAWS)
     assert not any(loss.startswith("agan") for loss in step.losses)
     assert set(judged) == {"d_a", "d_b"}
 
@@ -269,11 +271,11 @@ def test_unguided_systems_have_plain_discriminators_alone(name, a, b):
 def test_the_guided_discriminator_sees_one_attention_in_the_fake_and_in_the_real_pair(name, a, b):
     system = built(name)
     with torch.no_grad():
-        fakes = system.generator_losses(a, b).fakes
+        fakes = system.generator_losses({"a": a, "b": b}, DRAWS).fakes
     fakes = {domain: pair.roll(1, 0) for domain, pair in fakes.items()}  # as a pool might return them: in another order
     seen = {domain: Seen(system.discriminators[f"guided_{domain}"]) for domain in "ab"}
     with torch.no_grad():
-        system.discriminator_losses(a, b, fakes)
+        system.discriminator_losses({"a": a, "b": b}, fakes, DRAWS)
     for domain, photos in (("a", a), ("b", b)):
         (given,) = seen[domain].inputs
         real, fake = given[: len(photos)], given[len(photos) :]
@@ -286,8 +288,8 @@ def test_the_guided_discriminator_sees_one_attention_in_the_fake_and_in_the_real
 def test_the_discriminators_losses_are_halved_least_squares_of_separate_passes(name, a, b):
     system = built(name)
     with torch.no_grad():
-        fakes = system.generator_losses(a, b).fakes
-        judged = system.discriminator_losses(a, b, fakes)
+        fakes = system.generator_losses({"a": a, "b": b}, DRAWS).fakes
+        judged = system.discriminator_losses({"a": a, "b": b}, fakes, DRAWS)
         expected = {}
         for domain, real in (("a", a), ("b", b)):
             judge, fake = system.discriminators[domain], fakes[domain]

@@ -17,8 +17,9 @@ from bmask.data.reading.decoding import MAX_PIXELS
 from bmask.data.reading.framing import frame, resample
 from bmask.errors import DataError
 from bmask.gan.generator_file import save_generator
-from bmask.gan.networks import build_generator
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.registry import build_generator
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.serving import model
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking.resolving import ARTIFACT

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bmask.errors import DataError
-from bmask.gan.networks import build_generator, options_from_dict
+from bmask.gan.registry import build_generator, read_options
 
 FORMAT = "bmask-generator-1"
 FILE = "generator.safetensors"  # its usual name; MLflow keeps it
@@ -60,7 +60,7 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     about = read_about(path)
     try:
         with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's seed must not move
-            generator = build_generator(options_from_dict(about["network"]))
+            generator = build_generator(read_options(about["network"]))
         generator.load_state_dict(load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         cause = str(error).splitlines()[0]

@@ -1,71 +1,52 @@
-"""What can be chosen about a translation system: plain frozen dataclasses, so that gan/ needs nothing but torch.
-
-Every loss weight multiplies the loss of the same name in `System.generator_losses`; 0 leaves the loss out.
-"""
+"""What every system's options share: plain frozen dataclasses that check themselves, without torch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
-class CycleGANOptions:
-    """CycleGAN, Zhu et al. 2017 (arXiv 1703.10593); the defaults are that paper's networks and the report's weights."""
+class SystemOptions:
+    """Base of the `Options` of all systems. `system` is the name of the system's file in gan/systems/.
 
-    system: Literal["cyclegan"] = "cyclegan"
-    filters: int = 64  # channels after the generator's first convolution
-    blocks: int = 9  # residual blocks; the paper takes 6 below 256 px
-    discriminator_filters: int = 64
-    discriminator_layers: int = 3  # stride-2 convolutions; 3 gives the 70x70 PatchGAN
-    w_gan: float = 1.0
-    w_cycle: float = 12.0
-    w_identity: float = 5.0
+    A loss weight is called w_ and the first part of the losses' names that it multiplies (see `System.weights`).
+    """
 
-    def __post_init__(self) -> None:
-        _check(self)
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}  # for params.yaml
 
+    system: str = ""
 
-@dataclass(frozen=True)
-class AttentionGANOptions:
-    """AttentionGAN: scheme 1 is AGGAN (arXiv 1903.12296), scheme 2 the two-decoder network (arXiv 1911.11897)."""
+    @property
+    def frozen(self) -> dict[str, str]:
+        """The safetensors files of networks that are handed in and not trained, by name (see `System.frozen`)."""
+        return {}
 
-    system: Literal["attentiongan"] = "attentiongan"
-    scheme: Literal[1, 2] = 2
-    filters: int = 64
-    blocks: int = 9  # scheme 1 as published: 6
-    masks: int = 10  # scheme 2: n attention masks, n-1 of them with a content mask, the last is the background
-    background_bias: float = 0.0  # scheme 2: added to the background logit at initialisation; above 0 starts near y = x
-    discriminator_filters: int = 64
-    discriminator_layers: int = 3
-    guided: bool = True  # attention-guided discriminators on [attention, image]
-    w_gan: float = 0.5  # multiplies the plain and the attention-guided adversarial loss alike
-    w_cycle: float = 10.0
-    w_pixel: float = 1.0
-    w_tv: float = 0.1  # on the mean absolute difference of neighbouring attention values, so free of size and batch
-    w_identity: float = 5.0
-    curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), r small first (AGGAN, section 3.3)
-    curriculum_epochs: int = 10
-    curriculum_start: float = 0.01
-    curriculum_ratio: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check(self)
-        if self.scheme == 1 and self.filters % 2:
-            raise ValueError(f"filters {self.filters} must be even in scheme 1, whose pixel shuffle halves them")
+    def check_size(self, image_size: int) -> None:
+        """Raises ValueError where pictures of this size, px, cannot be trained on; `train.image_size` is the remedy."""
 
 
-def _check(options: CycleGANOptions | AttentionGANOptions) -> None:
-    """Raises ValueError where no network or objective is possible."""
-    least = {"filters": 1, "blocks": 0, "masks": 2, "discriminator_filters": 1, "discriminator_layers": 1}
+def check_values(options: SystemOptions, least: Mapping[str, int], shares: Iterable[str] = ()) -> None:
+    """Raises ValueError for a field below its least value, a weight that is negative or infinite, a share above 1."""
     for name, value in vars(options).items():
         if name in least and value < least[name]:
             raise ValueError(f"{name} {value} is below {least[name]}")
-        if name.startswith(("w_", "curriculum_")) and not 0 <= value < math.inf:
+        if (name.startswith("w_") or name in shares) and not 0 <= value < math.inf:
             raise ValueError(f"{name} {value} must be finite and not negative")
-        if name in ("curriculum_start", "curriculum_ratio") and value > 1:
+        if name in shares and value > 1:
             raise ValueError(f"{name} {value} is a share, so at most 1")
 
 
-SystemOptions = CycleGANOptions | AttentionGANOptions
+def check_patches(image_size: int, discriminator_layers: int) -> None:
+    """Raises ValueError where a PatchGAN's last norm would see one number a plane, of which it makes 0."""
+    if image_size % 4:
+        raise ValueError(
+            f"needs pictures whose side is a multiple of 4, since it halves them twice; {image_size} is not"
+        )
+    if image_size < 3 * 2**discriminator_layers:
+        raise ValueError(
+            f"discriminator_layers {discriminator_layers} needs pictures of {3 * 2**discriminator_layers} px,"
+            f" train.image_size is {image_size}; lower the one or raise the other"
+        )

@@ -1,13 +1,49 @@
-"""All systems by their options: where a new one is entered."""
+"""All systems: the files in gan/systems/. Each is imported when it is asked for: a training depends on its own."""
 
 from __future__ import annotations
 
-from bmask.gan.options import CycleGANOptions, SystemOptions
-from bmask.gan.system import System
-from bmask.gan.systems.attentiongan import AttentionGAN
-from bmask.gan.systems.cyclegan import CycleGAN
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from bmask.gan import systems
+from bmask.gan.options import SystemOptions
+from bmask.gan.system import System, Weights
 
 
-def build_system(options: SystemOptions) -> System:
-    """The system that the options describe, initialised from torch's global seed."""
-    return CycleGAN(options) if isinstance(options, CycleGANOptions) else AttentionGAN(options)
+def names() -> list[str]:
+    """The names of all systems, which are those of their files."""
+    return sorted(module.name for module in pkgutil.iter_modules(systems.__path__))
+
+
+def system_class(name: str | None) -> type[System]:
+    """The class of a system. Raises ValueError for a name that is none."""
+    if name not in names():
+        raise ValueError(f"unknown system {name!r}; `system` names one of {', '.join(names())}")
+    module = importlib.import_module(f"{systems.__name__}.{name}")
+    own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    (system,) = [kind for kind in own if issubclass(kind, System)]
+    return system
+
+
+def read_options(tree: Mapping[str, Any]) -> SystemOptions:
+    """The options from plain values, `dataclasses.asdict` of them. Raises TypeError on unknown keys, ValueError."""
+    return system_class(tree.get("system")).Options(**tree)
+
+
+def build_system(options: SystemOptions, frozen: Mapping[str, Weights] = {}) -> System:
+    """The system that the options describe, initialised from torch's global seed.
+
+    Args:
+        frozen: weights of networks that are handed in, by their names in `options.frozen`.
+    """
+    kind = system_class(options.system)
+    return kind(options, frozen) if options.frozen else kind(options)
+
+
+def build_generator(options: SystemOptions) -> nn.Module:
+    """One generator of the system, initialised from torch's global seed."""
+    return system_class(options.system).build_generator(options)

@@ -1,25 +1,49 @@
 """The contract between a translation system and the training loop.
 
-A system owns its networks, names its losses and says how they are weighed. The loop owns everything else: devices,
-precision, optimizers, image pool, schedule, EMA, checkpoints. A new system is one new file and one
-line in `systems.py`.
+A system owns its options, its networks, its losses and how they are weighed. The loop owns everything else: data,
+devices, precision, image pool, schedule, averages, checkpoints. A new system is one new file in gan/systems/ with
+a dataclass of options and a class like `System`, and nothing else.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from bmask.gan.draws import Draws
+from bmask.gan.options import SystemOptions
 from bmask.gan.translation import Translation
+
+Batch = Mapping[str, Tensor]  # what a step works on, by the names that stand at NEEDS
+Weights = Mapping[str, Tensor]  # of a network, as in its state_dict
+
+# What a system may ask of a batch, and the tensors that it gets for it. Pictures are (N, 3, H, W) in [-1, 1], regions
+# (N, 1, H, W) in [0, 1]. Tensors of one need show one photo, crop and flip; those of different needs are drawn apart.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "unpaired": ("a", "b"),  # a masked and an unmasked photo; these two are drawn apart
+    "pasted": ("pasted", "photo", "region"),  # an unmasked photo under a pasted mask, itself, where the mask is
+    "cutouts": ("masked", "cutout"),  # a masked photo, and where its own mask is
+    "paired": ("input", "target"),  # two pictures of one face
+    "labels": ("labelled", "label"),  # a masked photo, and the number of its kind of mask, int64 (N,)
+}
+
+
+class Rates(Protocol):
+    """What `System.optimizers` may go by; the loop's options are such."""
+
+    lr: float
+    beta1: float
+    beta2: float
 
 
 class GeneratorStep(NamedTuple):
     """What a generator pass gives to the loop.
 
     losses: unweighted scalars by name; the part before the first `_` names the weight.
-    fakes: what the discriminators will judge, by domain: (N, C, H, W), through the image pool.
+    fakes: what the discriminators will judge, by name: (N, C, H, W), through the image pool where `pooled` says so.
     statistics: scalars that are logged but not optimised.
     """
 
@@ -29,22 +53,83 @@ class GeneratorStep(NamedTuple):
 
 
 class System(nn.Module):
-    """Base of all systems. Domain a is translated to b by `generators["ab"]`, b to a by `generators["ba"]`."""
+    """Base of all systems. Domain a (masked) is translated to b (unmasked) by `generators["ab"]`.
 
-    generators: nn.ModuleDict
-    discriminators: nn.ModuleDict
+    A system sets in its `__init__`: `generators` and, where it has such, `discriminators` and `helpers`. It implements
+    `build_generator`, `generator_losses`, `discriminator_losses` and `weights`. All else has a default.
+    """
 
-    def generator_losses(self, a: Tensor, b: Tensor) -> GeneratorStep:
-        """a, b: (N, 3, H, W) in [-1, 1], unpaired."""
+    Options: ClassVar[type[SystemOptions]]
+
+    generators: nn.ModuleDict  # by direction, "ab" and perhaps "ba"; these are averaged, exported and registered
+    discriminators: nn.ModuleDict  # any names
+    helpers: nn.ModuleDict  # trained with the generators, neither averaged nor exported: projectors, encoders
+    frozen: dict[str, nn.Module]  # handed in by `freeze`: in no optimizer, checkpoint or export
+    pooled: frozenset[str] = frozenset(("a", "b"))  # names of the fakes that go through the image pool
+    couples_samples: bool = False  # a loss looks across the batch: then it is neither accumulated nor shared
+    discriminator_steps: int = 1  # in a step; each but the first has a batch and fakes of its own
+
+    def __init__(self, options: SystemOptions):
+        super().__init__()
+        self.options: Any = options
+        self.generators, self.discriminators, self.helpers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.frozen = {}
+
+    @classmethod
+    def build_generator(cls, options: Any) -> nn.Module:
+        """A generator as the options describe it, initialised from torch's global seed; (N, 3, H, W) -> Translation.
+
+        What a generator's file is loaded into: it must need nothing but the options.
+        """
         raise NotImplementedError
 
-    def discriminator_losses(self, a: Tensor, b: Tensor, fakes: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by name, to be summed. `fakes` come from the image pool and carry no gradient."""
+    @property
+    def needs(self) -> dict[str, float]:
+        """What a batch must carry: keys of NEEDS, with how many photos of it for one of `batch_size`."""
+        return {"unpaired": 1.0}
+
+    def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
+        """One pass of generators and helpers. `draws` are all the randomness that it may use."""
         raise NotImplementedError
+
+    def discriminator_losses(self, batch: Batch, fakes: Mapping[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+        """Losses by name, to be summed. `fakes` carry no gradient. Without any, no discriminator is updated."""
+        return {}
 
     def weights(self, epoch: int) -> dict[str, float]:
         """The weight of each generator loss in this epoch (0-based), by the part of its name before the first `_`."""
         raise NotImplementedError
+
+    def optimizers(self, schedule: Rates) -> dict[str, torch.optim.Optimizer]:
+        """One for "generators" (helpers included) and one for "discriminators"; the loop scales their rates alike."""
+        groups = {
+            "generators": [*self.generators.parameters(), *self.helpers.parameters()],
+            "discriminators": [*self.discriminators.parameters()],
+        }
+        adam = {"lr": schedule.lr, "betas": (schedule.beta1, schedule.beta2), "fused": True}
+        return {name: torch.optim.Adam(weights, **adam) for name, weights in groups.items() if weights}
+
+    def after_discriminator_step(self) -> None:
+        """Once the discriminators are updated: where critics are clipped."""
+
+    def freeze(self, name: str, network: nn.Module, weights: Mapping[str, Weights]) -> None:
+        """Fills a network with the weights that were handed in under a name of `Options.frozen`, and keeps it fixed.
+
+        Raises ValueError when they are not there or do not fit.
+        """
+        if name not in weights:
+            raise ValueError(f"the system needs the frozen network {name!r} and was not given its weights")
+        try:
+            network.load_state_dict(dict(weights[name]))
+        except RuntimeError as error:
+            raise ValueError(f"frozen network {name!r}: {' '.join(str(error).split())[:300]}") from None
+        self.frozen[name] = network.eval().requires_grad_(False)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> System:
+        """`to` moves the frozen networks too, though they are no sub-modules."""
+        for network in self.frozen.values():
+            network._apply(fn)
+        return super()._apply(fn, recurse)
 
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
         """The generators' objective: the weighted sum of `losses`."""

@@ -36,17 +36,11 @@ class Params(Section):
             raise ValueError(
                 f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}"
             )
-        if self.train.image_size % 4:
-            raise ValueError(
-                f"train.image_size {self.train.image_size} is not a multiple of 4; the generators halve it twice"
-            )
         for name, model in self.models.items():
-            layers = model.network.discriminator_layers
-            if self.train.image_size < 3 * 2**layers:  # else its last norm sees one number a plane and makes 0 of it
-                raise ValueError(
-                    f"models.{name}.network.discriminator_layers {layers} needs pictures of {3 * 2**layers} px,"
-                    f" train.image_size is {self.train.image_size}; lower the one or raise the other"
-                )
+            try:
+                model.network.check_size(self.train.image_size)
+            except ValueError as error:
+                raise ValueError(f"models.{name}.network: {error}") from None
         return self
 
 

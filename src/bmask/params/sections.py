@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from bmask.gan.options import AttentionGANOptions, CycleGANOptions
+from bmask.gan.options import SystemOptions
 
 Positive = Annotated[int, Field(strict=True, ge=1)]
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -125,10 +135,21 @@ class Schedule(Section):
         return self
 
 
+def _options(value: Any) -> SystemOptions:
+    """The options of the system that is named: its own dataclass says what there is and checks it."""
+    from bmask.gan import registry
+
+    if isinstance(value, SystemOptions):
+        return value
+    name = value.get("system") if isinstance(value, dict) else None
+    kind = registry.system_class(name).Options
+    return TypeAdapter(kind).validate_python(value)
+
+
 class Model(Section):
     """One training: a system with its options, and its schedule."""
 
-    network: Annotated[CycleGANOptions | AttentionGANOptions, Field(discriminator="system")]
+    network: Annotated[SystemOptions, PlainValidator(_options), PlainSerializer(asdict)]
     schedule: Schedule = Schedule()
 
 

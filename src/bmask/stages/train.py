@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bmask.data.split.dataset import Split, open_array, resize, to_tensor
@@ -61,9 +63,11 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     split = Split.open(split_folder)
     photos, digest = _photos(augment_folder)
     warm = _warm_files(recipe)
+    frozen = _frozen_files(model, recipe)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     with _explained(model), joined(pick_device(options.device)) as world:
         bits = fingerprint(params, recipe, digest, warm, world.size)
+        bits |= {f"frozen.{name}": sha256(path.read_bytes()).hexdigest() for name, path in frozen.items()}
         about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
         about["data_revision"] = split.summary.get("revision", "")
@@ -77,7 +81,10 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
             observers = [Progress(model, options), samples, tracker, *mirrors]
         with _tracked(tracker):
             start = _warm(recipe, warm)
-            result = run_loop(recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world)
+            given = {name: load_file(path) for name, path in frozen.items()}
+            result = run_loop(
+                recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world, given
+            )
     if not world.first:
         return
     about |= {
@@ -91,7 +98,9 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         header = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
         header |= {"network": asdict(recipe.network), "image_size": params.train.image_size, "fit": params.ingest.fit}
         save_generator(fresh / FILE, result.generators["ab"], {**header, "direction": "masked to unmasked"})
-        save_generator(fresh / MASK_GENERATOR, result.generators["ba"], {**header, "direction": "unmasked to masked"})
+        if "ba" in result.generators:
+            about_ba = {**header, "direction": "unmasked to masked"}
+            save_generator(fresh / MASK_GENERATOR, result.generators["ba"], about_ba)
         _write_losses(fresh / "losses.csv", result.history)
         (fresh / "samples").mkdir()
         for sheet in samples.sheets(params.train.sample_every, options.epochs):
@@ -154,7 +163,8 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
         batch = World(size=processes).share(options.batch_size).stop  # what one of them works on
         seconds(warmup)
         step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
-    per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // options.batch_size)
+    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
+    per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
     device = pick_device(options.device)
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
@@ -176,12 +186,19 @@ def _recipe(params: Params, model: str) -> Model:
 
 
 def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The training arrays by domain, mapped copy-on-write since torch wants writable memory, and their digest."""
-    roles = {"a": "masked", "b": "unmasked"}
-    for role in roles.values():
-        open_array(Path(augment_folder) / f"{role}_train.npy")
-    photos = {d: np.load(Path(augment_folder) / f"{role}_train.npy", mmap_mode="c") for d, role in roles.items()}
-    return photos, read_json(Path(augment_folder) / "summary.json")["digest"]
+    """The training arrays, mapped copy-on-write since torch wants writable memory, and their digest.
+
+    Both domains, and what else lies there for systems that need it (see `batches.Feed`), by the name of its file.
+    """
+    folder, photos = Path(augment_folder), {}
+    files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
+    for path in sorted(folder.glob("*_train.npy")):
+        if path not in files.values():
+            files[path.name.removesuffix("_train.npy")] = path
+    for name, path in files.items():
+        open_array(path)  # says what is wrong with it
+        photos[name] = np.load(path, mmap_mode="c")
+    return photos, read_json(folder / "summary.json")["digest"]
 
 
 def _loop_options(params: Params, recipe: Model) -> LoopOptions:
@@ -210,6 +227,17 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
         say("no checkpoint can be used; the training starts anew")
 
 
+def _frozen_files(model: str, recipe: Model) -> dict[str, Path]:
+    """The files of the networks that the system is handed."""
+    files = {name: Path(path) for name, path in recipe.network.frozen.items()}
+    for name, path in files.items():
+        if not path.is_file():
+            raise DataError(
+                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there"
+            )
+    return files
+
+
 def _warm_files(recipe: Model) -> dict[str, Path]:
     """The generator files to begin from, by direction; none without a warm start."""
     if not recipe.schedule.warm_start:
@@ -235,7 +263,9 @@ def _warm(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]
 
 
 def _shape(network: dict) -> dict:
-    return {key: network.get(key) for key in ("system", "scheme", "filters", "blocks", "masks")}
+    """What decides a generator's weights: all options but the losses' weights and what discriminators are like."""
+    others = ("w_", "discriminator_", "curriculum", "guided", "background_bias")
+    return {key: value for key, value in network.items() if not key.startswith(others)}
 
 
 def _plain(params: Params, recipe: Model) -> dict:

@@ -1,56 +1,59 @@
-"""Unpaired batches: which photos, which crop, which flip; a function of the step alone."""
+"""What a step works on: which photos, which crop, which flip; a function of the step alone."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from bmask.training.seeds import generator_for
+from bmask.gan.draws import generator_for
+from bmask.gan.system import NEEDS
+from bmask.training.distributed import World
+
+# The arrays that a need is made of, in the order of its tensors in NEEDS; `photo` and `pasted` are made in `_pasted`.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "cutouts": ("a", "cutouts"),
+    "paired": ("inputs", "targets"),
+    "labels": ("a", "labels"),
+}
 
 
-class Batches:
-    """Random crops of one domain's photos.
+class Crops:
+    """Random crops of arrays that belong together: of each photo they show the same copy, corner and flip.
 
-    photos: uint8 (copies, N, S, S, 3), kept where the training runs (memory-mapped on a CPU, in device memory else).
-    Every photo is seen once before any is seen again; one of its copies, a random crop of `size` px and a left-right
-    flip are drawn each time. `rows` are those of the batch that are wanted here; the draws are for all of it.
+    arrays: by name, uint8 (copies, N, S, S, C) for pictures, (copies, N, S, S) for regions, int64 (N,) for numbers;
+    kept where the training runs (memory-mapped on a CPU). Every photo is seen once before any is seen again; one of its
+    copies, a random crop of `size` px and a left-right flip are drawn each time. `rows` are those of the batch that
+    are wanted here; the draws are for all of it.
+
+    Raises ValueError where an array is none of these, is empty, smaller than the crops, or belongs to other photos.
     """
 
     def __init__(
-        self,
-        photos: np.ndarray,
-        size: int,
-        batch: int,
-        seed: int,
-        domain: str,
-        device: torch.device,
-        rows: slice = slice(None),
+        self, arrays: Mapping[str, Tensor], size: int, batch: int, seed: int, purpose: str, rows: slice = slice(None)
     ):
-        if photos.ndim != 5 or photos.shape[2] != photos.shape[3] or photos.shape[4] != 3 or photos.dtype != np.uint8:
-            raise ValueError(
-                f"photos of domain {domain} are {photos.dtype} {photos.shape}, not uint8 (copies, N, S, S, 3)"
-            )
-        if photos.shape[1] == 0 or photos.shape[2] < size:
-            raise ValueError(
-                f"domain {domain} has {photos.shape[1]} photos of {photos.shape[2]} px; crops are {size} px"
-            )
-        self.photos = torch.from_numpy(photos)
-        if device.type != "cpu":
-            self.photos = self.photos.to(device)
-        self.size, self.batch, self.seed, self.domain, self.rows = size, batch, seed, domain, rows
+        _check(arrays, size)
+        self.arrays, self.size, self.batch, self.seed, self.purpose, self.rows = (
+            arrays,
+            size,
+            batch,
+            seed,
+            purpose,
+            rows,
+        )
+        self.copies, self.count, self.side = next(iter(arrays.values())).shape[:3]
         self._lap, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
-        return self.photos.shape[1]
+        return self.count
 
-    def at(self, step: int) -> Tensor:
-        """The rows of this step's batch: float32 (rows, 3, size, size) in [-1, 1]."""
-        copies, _, side = self.photos.shape[:3]
-        draws = generator_for(self.seed, f"crop {self.domain}", step)
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The rows of this step's batch: float32 (rows, C, size, size), pictures in [-1, 1] and regions in [0, 1]."""
+        draws = generator_for(self.seed, f"crop {self.purpose}", step)
         photo = torch.stack([self._photo(step * self.batch + i) for i in range(self.batch)])
-        copy = torch.randint(copies, (self.batch,), generator=draws)
-        corner = torch.randint(side - self.size + 1, (self.batch, 2), generator=draws)
+        copy = torch.randint(self.copies, (self.batch,), generator=draws)
+        corner = torch.randint(self.side - self.size + 1, (self.batch, 2), generator=draws)
         flip = torch.rand(self.batch, generator=draws) < 0.5
 
         # One gather for the whole batch: on a device it is the launches that cost.
@@ -58,14 +61,112 @@ class Batches:
         down = corner[:, :1] + along
         across = corner[:, 1:] + torch.where(flip[:, None], along.flip(0), along)
         where = torch.cat([copy[:, None], photo[:, None], down, across], 1)[self.rows]
-        where = where.to(self.photos.device, non_blocking=True)  # else the copy waits for the step before
+        device = next(iter(self.arrays.values())).device
+        where = where.to(device, non_blocking=True)  # else the copy waits for the step before
         copy, photo, down, across = where.split([1, 1, self.size, self.size], 1)
-        crops = self.photos[copy[:, :, None], photo[:, :, None], down[:, :, None], across[:, None, :]]
-        return crops.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
+        place = copy[:, :, None], photo[:, :, None], down[:, :, None], across[:, None, :]
+        return {
+            name: _floats(array[place]) if array.ndim > 1 else array[photo[:, 0]] for name, array in self.arrays.items()
+        }
 
     def _photo(self, position: int) -> Tensor:
-        lap, place = divmod(position, len(self))
+        lap, place = divmod(position, self.count)
         if lap != self._lap:
-            draws = generator_for(self.seed, f"order {self.domain}", lap)
-            self._lap, self._order = lap, torch.randperm(len(self), generator=draws)
+            draws = generator_for(self.seed, f"order {self.purpose}", lap)
+            self._lap, self._order = lap, torch.randperm(self.count, generator=draws)
         return self._order[place]
+
+
+class Feed:
+    """The batches of a system: of each need its share of `batch_size` photos, cut to this process's rows.
+
+    arrays: "a" and "b", the photos of both domains; where the system needs them, "masks" (to paste, RGBA), "cutouts"
+    (where the mask is in each of "a"), "inputs" and "targets", "labels". See `Crops` for their shapes.
+    turn: which discriminator step of the same step it is for; each draws its own batch.
+
+    Raises ValueError where an array is missing or unfit, or the batch cannot be shared.
+    """
+
+    def __init__(
+        self,
+        needs: Mapping[str, float],
+        arrays: Mapping[str, Tensor],
+        size: int,
+        batch_size: int,
+        seed: int,
+        world: World = World(),
+        turn: int = 0,
+    ):
+        self.crops: list[Crops] = []
+        self.pastes = "pasted" in needs
+
+        def add(need: str, purpose: str, **wanted: str) -> None:
+            for array in wanted.values():
+                if array not in arrays:
+                    raise ValueError(f"the system needs {need!r} batches, for which {array}_train.npy is missing")
+            count = photos_of(need, needs[need], batch_size)
+            chosen = {name: arrays[array] for name, array in wanted.items()}
+            again = f" turn {turn}" if turn else ""
+            self.crops.append(Crops(chosen, size, count, seed, purpose + again, world.share(count)))
+
+        for need in needs:
+            if need == "unpaired":
+                add(need, "a", a="a")
+                add(need, "b", b="b")
+            elif need == "pasted":
+                add(need, "pasted", photo="b")
+                add(need, "masks", mask="masks")
+            else:
+                add(need, need, **dict(zip(NEEDS[need], SOURCES[need], strict=True)))
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The tensors of all needs by their names in NEEDS."""
+        batch: dict[str, Tensor] = {}
+        for crops in self.crops:
+            batch |= crops.at(step)
+        if self.pastes:
+            mask = batch.pop("mask")
+            region = mask[:, 3:].add(1).div(2)
+            batch |= {"pasted": batch["photo"].lerp(mask[:, :3], region), "region": region}
+        return batch
+
+
+def photos_of(need: str, share: float, batch_size: int) -> int:
+    """How many photos of a need are in a batch. Raises ValueError for a need that is none, or parts of a photo."""
+    if need not in NEEDS:
+        raise ValueError(f"the system needs {need!r}; a batch can carry {', '.join(NEEDS)}")
+    count = round(share * batch_size)
+    if count < 1 or abs(count - share * batch_size) > 1e-6:
+        raise ValueError(
+            f"schedule.batch_size {batch_size} gives {share * batch_size:g} photos of {need!r}; make it a whole number"
+        )
+    return count
+
+
+def _floats(crops: Tensor) -> Tensor:
+    """uint8 (rows, H, W, C) -> float32 (rows, C, H, W) in [-1, 1]; (rows, H, W) -> (rows, 1, H, W) in [0, 1]."""
+    if crops.ndim == 3:
+        return crops[:, None].float().div_(255)
+    return crops.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
+
+
+def _check(arrays: Mapping[str, Tensor], size: int) -> None:
+    first: Tensor | None = None
+    for name, array in arrays.items():
+        shape, channels = tuple(array.shape), 4 if name == "mask" else 3  # a mask's last is where it is
+        if array.ndim == 1 and first is not None:
+            fits = array.dtype == torch.int64 and shape[0] == first.shape[1]
+        else:
+            square = array.ndim in (4, 5) and shape[2] == shape[3] and shape[4:] in ((), (channels,))
+            fits = array.dtype == torch.uint8 and square and (first is None or shape[:4] == first.shape[:4])
+        if not fits:
+            wanted = (
+                f"uint8 (copies, N, S, S, {channels})"
+                if first is None
+                else f"as {next(iter(arrays))} {tuple(first.shape)}"
+            )
+            raise ValueError(f"the photos {name} are {str(array.dtype)[6:]} {shape}, not {wanted}")
+        first = array if first is None else first
+    if first is not None and (first.shape[1] == 0 or first.shape[2] < size):
+        name, (_, count, side) = next(iter(arrays)), first.shape[:3]
+        raise ValueError(f"domain {name} has {count} photos of {side} px; crops are {size} px")

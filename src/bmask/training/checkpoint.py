@@ -159,13 +159,13 @@ def compare(was: dict, now: dict) -> list[str]:
     ]
 
 
-def moments(optimizer: torch.optim.Optimizer) -> list[dict]:
-    """Adam's moments and step counts per parameter; the rest of its state follows from the options."""
-    state = optimizer.state_dict()["state"]
-    return [state[i] for i in sorted(state)]
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict]:
+    """What an optimizer keeps of each parameter, by the parameter's number; the rest of it follows from the options."""
+    return {str(number): kept for number, kept in optimizer.state_dict()["state"].items()}
 
 
-def restore(optimizer: torch.optim.Optimizer, kept: list[dict]) -> None:
+def restore(optimizer: torch.optim.Optimizer, kept: dict[str, dict]) -> None:
+    """The inverse of `moments`."""
     whole = optimizer.state_dict()
-    whole["state"] = dict(enumerate(kept))
+    whole["state"] = {int(number): state for number, state in kept.items()}
     optimizer.load_state_dict(whole)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bmask.gan.device import autocast
-from bmask.gan.system import GeneratorStep, System
+from bmask.gan.draws import Draws
+from bmask.gan.system import Batch, GeneratorStep, System
 from bmask.training import checkpoint
+from bmask.training.batches import photos_of
 from bmask.training.distributed import World
 from bmask.training.ema import EMA
 from bmask.training.options import LoopOptions
@@ -15,56 +19,62 @@ from bmask.training.pool import ImagePool
 
 
 class Engine:
-    """A system with its averaged generators, optimizers and image pools."""
+    """A system with its averaged generators, optimizers and image pools.
+
+    Raises ValueError where a batch cannot be shared among the processes and parts as the system needs it.
+    """
 
     def __init__(self, system: System, options: LoopOptions, device: torch.device, precision: str, world: World):
         self.system, self.device, self.precision, self.world = system.to(device), device, precision, world
-        self.parts, self.rows = options.accumulate, world.share(options.batch_size)
-        if (self.rows.stop - self.rows.start) % self.parts:
-            raise ValueError(
-                f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be worked through in"
-                f" schedule.accumulate {self.parts} equal parts; make it a multiple of {self.parts * world.size}"
-            )
+        self.seed, self.parts = options.seed, options.accumulate
+        _check_shares(system, options, world)
         self.average = EMA(system.generators, options.ema)
-        adam = {"lr": options.lr, "betas": (options.beta1, options.beta2), "fused": True}
-        self.optimizers = {
-            "generators": torch.optim.Adam(system.generators.parameters(), **adam),
-            "discriminators": torch.optim.Adam(system.discriminators.parameters(), **adam),
-        }
-        self.pools = {domain: ImagePool(options.pool, options.seed, domain) for domain in ("a", "b")}
-        if options.compile:
-            for network in (*system.generators.values(), *system.discriminators.values()):
-                network.compile()  # after the average's copy, which runs as it is
-
-    def set_rate(self, lr: float) -> None:
+        self.optimizers = system.optimizers(options)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group.setdefault("initial_lr", group["lr"])
+        self.pools = {name: ImagePool(options.pool, options.seed, name) for name in sorted(system.pooled)}
+        if options.compile:
+            for networks in (system.generators, system.discriminators, system.helpers):
+                for network in networks.values():
+                    network.compile()  # after the average's copy, which runs as it is
 
-    def step(self, a: Tensor, b: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
-        """One update of the generators, one of the discriminators on pooled fakes, one of the average.
+    def set_rate(self, factor: float) -> None:
+        """The schedule's factor on the rates that the system's optimizers began with."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def step(self, batch: Batch, epoch: int, step: int, *others: Batch) -> dict[str, Tensor]:
+        """One update of the generators, of the discriminators on pooled fakes, and of the average.
 
         Nothing here waits for the device.
 
         Args:
-            a, b: this process's rows of the batch, (N, 3, H, W) in [-1, 1], unpaired.
-            epoch, step: counted from 0; they decide the weights of the losses and what the pool gives back.
+            batch: this process's rows of what the system needs.
+            epoch, step: counted from 0; they decide the weights of the losses and all that is drawn.
+            others: a batch for each further discriminator step.
 
         Returns:
             Losses and statistics by name, detached scalars: means over this process's rows.
         """
-        a_parts, b_parts = a.chunk(self.parts), b.chunk(self.parts)
-
+        parts = self._cut(batch)
         self.system.discriminators.requires_grad_(False)
-        made = [self._generators(*part, epoch) for part in zip(a_parts, b_parts, strict=True)]
-        named = _mean([part.losses | part.statistics for part in made])
+        made = [self._generators(part, epoch, self._draws("generators", step, i)) for i, part in enumerate(parts)]
+        named = _mean([one.losses | one.statistics for one in made])
         named["gradient_generators"] = self._update("generators")
 
         self.system.discriminators.requires_grad_(True)
-        fakes = {d: self._pooled(d, torch.cat([part.fakes[d] for part in made]), step) for d in self.pools}
-        parts = zip(a_parts, b_parts, fakes["a"].chunk(self.parts), fakes["b"].chunk(self.parts), strict=True)
-        named |= _mean([self._discriminators(*part) for part in parts])
-        named["gradient_discriminators"] = self._update("discriminators")
+        steps = 1 + len(others)
+        named |= self._discriminate(parts, made, step * steps)
+        for turn, other in enumerate(others, start=1):
+            parts = self._cut(other)
+            with torch.no_grad(), autocast(self.device, self.precision):
+                made = []
+                for i, part in enumerate(parts):
+                    with self._draws(f"generators turn {turn}", step, i) as draws:
+                        made.append(self.system.generator_losses(part, draws))
+            named |= self._discriminate(parts, made, step * steps + turn)
 
         self.average.update(self.system.generators, step)
         return named
@@ -75,7 +85,7 @@ class Engine:
             "system": self.system.state_dict(),
             "average": self.average.network.state_dict(),
             "optimizers": {name: checkpoint.moments(optimizer) for name, optimizer in self.optimizers.items()},
-            "pools": {domain: pool.kept for domain, pool in self.pools.items()},
+            "pools": {name: pool.kept for name, pool in self.pools.items()},
         }
 
     def load(self, state: dict) -> None:
@@ -84,28 +94,51 @@ class Engine:
         self.average.network.load_state_dict(state["average"])
         for name, optimizer in self.optimizers.items():
             checkpoint.restore(optimizer, state["optimizers"][name])
-        for domain, pool in self.pools.items():
-            kept = state["pools"][domain]
+        for name, pool in self.pools.items():
+            kept = state["pools"][name]
             pool.kept = None if kept is None else kept.to(self.device)
 
-    def _generators(self, a: Tensor, b: Tensor, epoch: int) -> GeneratorStep:
-        with autocast(self.device, self.precision):
-            made = self.system.generator_losses(a, b)
+    def _cut(self, batch: Batch) -> list[dict[str, Tensor]]:
+        chunks = {name: tensor.chunk(self.parts) for name, tensor in batch.items()}
+        return [{name: chunk[i] for name, chunk in chunks.items()} for i in range(self.parts)]
+
+    def _draws(self, purpose: str, step: int, part: int) -> Draws:
+        parts = self.world.size * self.parts
+        return Draws(self.seed, purpose, step, self.world.rank * self.parts + part, parts)
+
+    def _generators(self, part: Batch, epoch: int, draws: Draws) -> GeneratorStep:
+        with draws, autocast(self.device, self.precision):
+            made = self.system.generator_losses(part, draws)
         total = self.system.total(made.losses, epoch)
         (total / self.parts).backward()
         return GeneratorStep(
             {"total": total.detach(), **_detached(made.losses)}, _detached(made.fakes), _detached(made.statistics)
         )
 
-    def _discriminators(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
-        with autocast(self.device, self.precision):
-            judged = self.system.discriminator_losses(a, b, {"a": fake_a, "b": fake_b})
-        (torch.stack(list(judged.values())).sum() / self.parts).backward()
-        return _detached(judged)
+    def _discriminate(self, parts: Sequence[Batch], made: Sequence[GeneratorStep], number: int) -> dict[str, Tensor]:
+        """One update of the discriminators, the `number`-th of the training."""
+        fakes = {name: torch.cat([one.fakes[name] for one in made]) for name in made[0].fakes}
+        fakes = {name: self._pooled(name, images, number) for name, images in fakes.items()}
+        judged = []
+        for i, (part, some) in enumerate(zip(parts, self._cut(fakes), strict=True)):
+            with self._draws("discriminators", number, i) as draws, autocast(self.device, self.precision):
+                losses = self.system.discriminator_losses(part, some, draws)
+            if losses:
+                (torch.stack(list(losses.values())).sum() / self.parts).backward()
+                judged.append(_detached(losses))
+        if not judged:
+            return {}
+        named = _mean(judged)
+        named["gradient_discriminators"] = self._update("discriminators")
+        self.system.after_discriminator_step()
+        return named
 
-    def _pooled(self, domain: str, fakes: Tensor, step: int) -> Tensor:
+    def _pooled(self, name: str, fakes: Tensor, number: int) -> Tensor:
         """The pool sees the whole batch, in every process alike; this process goes on with its rows."""
-        return self.pools[domain].swap(self.world.gather(fakes), step)[self.rows]
+        if name not in self.pools:
+            return fakes.detach()
+        rank, rows = self.world.rank, len(fakes)
+        return self.pools[name].swap(self.world.gather(fakes), number)[rank * rows : (rank + 1) * rows]
 
     def _update(self, name: str) -> Tensor:
         """Averages the gradients over the processes, steps, forgets them; returns their norm."""
@@ -116,6 +149,23 @@ class Engine:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def _check_shares(system: System, options: LoopOptions, world: World) -> None:
+    if system.couples_samples and (world.size > 1 or options.accumulate > 1):
+        raise ValueError(
+            f"{system.options.system} has a loss that looks across a batch, so it cannot be cut up: train it in one"
+            f" process (train.processes, here {world.size}) with schedule.accumulate 1 (here {options.accumulate})"
+        )
+    for need, share in system.needs.items():
+        count = photos_of(need, share, options.batch_size)
+        rows = world.share(count)
+        if (rows.stop - rows.start) % options.accumulate:
+            raise ValueError(
+                f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be worked through in"
+                f" schedule.accumulate {options.accumulate} equal parts;"
+                f" make it a multiple of {options.accumulate * world.size}"
+            )
 
 
 def _detached(named: dict[str, Tensor]) -> dict[str, Tensor]:

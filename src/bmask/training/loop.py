@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,9 +20,10 @@ from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.inference import translate
 from bmask.gan.options import SystemOptions
 from bmask.gan.registry import build_system
+from bmask.gan.system import Weights
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
-from bmask.training.batches import Batches
+from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import collapsed_epochs, memory_explained, summarise
@@ -58,19 +59,21 @@ def train(
     folder: Path,
     fingerprint: dict,
     observers: Sequence[Observer] = (),
-    warm: dict[str, dict[str, Tensor]] | None = None,
+    warm: Mapping[str, Weights] = {},
     world: World = World(),
+    frozen: Mapping[str, Weights] = {},
 ) -> Trained:
     """Trains one system, going on from its last checkpoint in `folder` if there is one.
 
     Args:
-        photos: domain "a" and "b" -> uint8 (copies, N, S, S, 3).
+        photos: domain "a" and "b" -> uint8 (copies, N, S, S, 3), and what else the system needs; see `batches.Feed`.
         shown: (n, 3, H, W) in [-1, 1], photos of domain a whose translation is reported through time.
         folder: where checkpoints live; the first process's alone.
         fingerprint: what must be the same for a checkpoint to be used, JSON values by name.
         observers: of the first process.
         warm: weights to begin from by direction ("ab", "ba"), instead of random ones.
         world: the processes that train together; see `distributed.joined`.
+        frozen: weights of the networks that the system is handed, by their names in its options.
 
     Raises:
         Diverged: a loss became NaN or infinite, or an attention mask collapsed.
@@ -86,13 +89,15 @@ def train(
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    system = build_system(system_options)
-    for way, weights in (warm or {}).items():
-        system.generators[way].load_state_dict(weights)
+    system = build_system(system_options, frozen)
+    for way, weights in warm.items():
+        system.generators[way].load_state_dict(dict(weights))
     engine = Engine(system, options, device, precision, world)
-    cut = (options.image_size, options.batch_size, options.seed)
-    batches = {d: Batches(p, *cut, d, device, engine.rows) for d, p in photos.items()}
-    steps_per_epoch = max(1, (options.epoch_photos or max(map(len, batches.values()))) // options.batch_size)
+    arrays = {name: torch.from_numpy(array).to(device) for name, array in photos.items()}
+    cut = (options.image_size, options.batch_size, options.seed, world)
+    feeds = [Feed(system.needs, arrays, *cut, turn) for turn in range(system.discriminator_steps)]
+    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
+    steps_per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
     state = {"epoch": 0, "step": 0, "history": [], "window": [], "collapsed": 0}
 
     # Resume.
@@ -116,11 +121,13 @@ def train(
     shown = shown.to(device)
     with on_sigterm() as stopped, memory_explained(options, device, world.size):
         for epoch in range(state["epoch"], options.epochs):
-            lr = options.lr * rate(epoch, options.epochs, options.constant_epochs)
-            engine.set_rate(lr)
+            factor = rate(epoch, options.epochs, options.constant_epochs)
+            engine.set_rate(factor)
+            lr = options.lr * factor
             while state["step"] < (epoch + 1) * steps_per_epoch:
                 step = state["step"]
-                state["window"].append(engine.step(batches["a"].at(step), batches["b"].at(step), epoch, step))
+                batch, *others = (feed.at(step) for feed in feeds)
+                state["window"].append(engine.step(batch, epoch, step, *others))
                 state["step"] += 1
                 if len(state["window"]) == options.log_every or state["step"] % steps_per_epoch == 0:
                     row = summarise(state["window"], state["step"], epoch, lr, world)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bmask.training.seeds import generator_for
+from bmask.gan.draws import generator_for
 
 
 class ImagePool:

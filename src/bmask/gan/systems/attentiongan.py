@@ -7,14 +7,93 @@ variation and its pixel loss.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from bmask.gan import losses
-from bmask.gan.networks import build_discriminator, build_generator
-from bmask.gan.options import AttentionGANOptions
-from bmask.gan.system import GeneratorStep, System, judge_both, translate_both
+from bmask.gan.blocks import PatchDiscriminator, encoder, head, initialise, shuffle_up, up
+from bmask.gan.draws import Draws
+from bmask.gan.options import SystemOptions, check_patches, check_values
+from bmask.gan.system import Batch, GeneratorStep, System, judge_both, translate_both
 from bmask.gan.translation import Translation
+
+
+@dataclass(frozen=True)
+class AttentionGANOptions(SystemOptions):
+    """AttentionGAN: scheme 1 is AGGAN (arXiv 1903.12296), scheme 2 the two-decoder network (arXiv 1911.11897)."""
+
+    system: Literal["attentiongan"] = "attentiongan"
+    scheme: Literal[1, 2] = 2
+    filters: int = 64
+    blocks: int = 9  # scheme 1 as published: 6
+    masks: int = 10  # scheme 2: n attention masks, n-1 of them with a content mask, the last is the background
+    background_bias: float = 0.0  # scheme 2: added to the background logit at initialisation; above 0 starts near y = x
+    discriminator_filters: int = 64
+    discriminator_layers: int = 3
+    guided: bool = True  # attention-guided discriminators on [attention, image]
+    w_gan: float = 0.5  # multiplies the plain and the attention-guided adversarial loss alike
+    w_cycle: float = 10.0
+    w_pixel: float = 1.0
+    w_tv: float = 0.1  # on the mean absolute difference of neighbouring attention values, so free of size and batch
+    w_identity: float = 5.0
+    curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), r small first (AGGAN, section 3.3)
+    curriculum_epochs: int = 10
+    curriculum_start: float = 0.01
+    curriculum_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        least = {"filters": 1, "blocks": 0, "masks": 2, "discriminator_filters": 1, "discriminator_layers": 1}
+        check_values(self, least | {"curriculum_epochs": 0}, shares=("curriculum_start", "curriculum_ratio"))
+        if self.scheme == 1 and self.filters % 2:
+            raise ValueError(f"filters {self.filters} must be even in scheme 1, whose pixel shuffle halves them")
+
+    def check_size(self, image_size: int) -> None:
+        check_patches(image_size, self.discriminator_layers)
+
+
+class AttentionGenerator1(nn.Module):
+    """AGGAN's generator, scheme I (7.93 M parameters at 64 filters, 6 blocks): y = C*A + x*(1 - A).
+
+    One network ends in four channels: A = sigmoid of the first, C = tanh of the others (arXiv 1903.12296, eq. 1).
+    """
+
+    def __init__(self, filters: int = 64, blocks: int = 6):
+        super().__init__()
+        self.encoder = encoder(filters, blocks)
+        ups = [*shuffle_up(4 * filters, 2 * filters), *shuffle_up(filters // 2, 8 * filters)]
+        self.decoder = nn.Sequential(*ups, *head(2 * filters, 4))
+
+    def forward(self, x: Tensor) -> Translation:
+        out = self.decoder(self.encoder(x)).float()
+        attention, content = torch.sigmoid(out[:, :1]), torch.tanh(out[:, 1:])
+        return Translation(content * attention + x * (1 - attention), attention, content[:, None])
+
+
+class AttentionGenerator2(nn.Module):
+    """AttentionGAN's generator, scheme II (11.82 M parameters at 64 filters, 9 blocks, 10 masks).
+
+    A shared encoder, one decoder for n-1 content masks C_i (tanh) and one for n attention masks A_i (softmax over i);
+    y = sum_{i<n} C_i*A_i + x*A_n, where A_n is the background mask (arXiv 1911.11897, eq. 6).
+    """
+
+    def __init__(self, filters: int = 64, blocks: int = 9, masks: int = 10):
+        super().__init__()
+        self.masks = masks
+        self.encoder = encoder(filters, blocks)
+        self.content = nn.Sequential(*up(4 * filters), *up(2 * filters), *head(filters, 3 * (masks - 1)))
+        self.attention = nn.Sequential(*up(4 * filters), *up(2 * filters), nn.Conv2d(filters, masks, 1))
+
+    def forward(self, x: Tensor) -> Translation:
+        features = self.encoder(x)
+        contents = torch.tanh(self.content(features).float()).unflatten(1, (self.masks - 1, 3))
+        attentions = torch.softmax(self.attention(features).float(), dim=1)[:, :, None]
+        background = attentions[:, -1]
+        image = (contents * attentions[:, :-1]).sum(dim=1) + x * background
+        return Translation(image, 1 - background, contents, attentions)
 
 
 class AttentionGAN(System):
@@ -24,17 +103,27 @@ class AttentionGAN(System):
     the fake pair [A, G(x)] and in the real pair [A, y] (AGGAN, eq. 5).
     """
 
-    def __init__(self, options: AttentionGANOptions):
-        super().__init__()
-        self.options = options
-        self.generators = nn.ModuleDict({way: build_generator(options) for way in ("ab", "ba")})
-        self.discriminators = nn.ModuleDict({domain: build_discriminator(options) for domain in ("a", "b")})
-        if options.guided:
-            guided = {f"guided_{domain}": build_discriminator(options, channels=4) for domain in ("a", "b")}
-            self.discriminators.update(guided)
+    Options = AttentionGANOptions
 
-    def generator_losses(self, a: Tensor, b: Tensor) -> GeneratorStep:
-        o = self.options
+    def __init__(self, options: AttentionGANOptions):
+        super().__init__(options)
+        for way in ("ab", "ba"):
+            self.generators[way] = self.build_generator(options)
+        for name, channels in {"a": 3, "b": 3, **({"guided_a": 4, "guided_b": 4} if options.guided else {})}.items():
+            network = PatchDiscriminator(channels, options.discriminator_filters, options.discriminator_layers)
+            self.discriminators[name] = initialise(network)
+
+    @classmethod
+    def build_generator(cls, options: AttentionGANOptions) -> nn.Module:
+        if options.scheme == 1:
+            return initialise(AttentionGenerator1(options.filters, options.blocks))
+        generator = initialise(AttentionGenerator2(options.filters, options.blocks, options.masks))
+        with torch.no_grad():
+            generator.attention[-1].bias[-1] = options.background_bias
+        return generator
+
+    def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
+        o, a, b = self.options, batch["a"], batch["b"]
         with_identity = o.w_identity > 0
         fake_b, same_b = translate_both(self.generators["ab"], a, b if with_identity else None)
         fake_a, same_a = translate_both(self.generators["ba"], b, a if with_identity else None)
@@ -62,10 +151,10 @@ class AttentionGAN(System):
         }
         return GeneratorStep(named, pairs, measured)
 
-    def discriminator_losses(self, a: Tensor, b: Tensor, fakes: dict[str, Tensor]) -> dict[str, Tensor]:
+    def discriminator_losses(self, batch: Batch, fakes: Mapping[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         named = {}
-        for domain, real in (("a", a), ("b", b)):
-            pair = fakes[domain]
+        for domain, pair in fakes.items():
+            real = batch[domain]
             scores = judge_both(self.discriminators[domain], real, pair[:, 1:])
             named[f"d_{domain}"] = losses.gan_discriminator(*scores)
             if self.options.guided:

@@ -1,0 +1,43 @@
+"""A new system's arrays and frozen network; its file is tests/systems/novel.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from tiny import LOAD, TRAIN, pictures
+
+FOLDER = Path(__file__).with_name("systems")
+
+
+def bands(count: int, size: int) -> np.ndarray:
+    """uint8 (count, size, size), 255 where `tiny.pictures` draws a mask."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    band = (abs(x - 0.5) < 0.35) & (y > 0.55) & (y < 0.85)
+    return np.broadcast_to(np.where(band, 255, 0).astype(np.uint8), (count, size, size)).copy()
+
+
+def arrays(copies: int = 2) -> dict[str, np.ndarray]:
+    """What the system's batches are made of: photos of both domains, masks to paste, cut-outs of the masked photos."""
+    photos = {d: np.stack([pictures(TRAIN, LOAD, d == "a", seed) for seed in (0, 9)[:copies]]) for d in "ab"}
+    colours = np.random.default_rng(4).integers(0, 256, (1, 5, 1, 1, 3), np.uint8)
+    colours = np.broadcast_to(colours, (1, 5, LOAD, LOAD, 3))
+    masks = np.concatenate([colours, bands(5, LOAD)[None, ..., None]], axis=-1)
+    return {**photos, "masks": masks, "cutouts": np.stack([bands(TRAIN, LOAD)] * copies)}
+
+
+def frozen_weights() -> dict[str, dict[str, torch.Tensor]]:
+    draws = torch.Generator().manual_seed(2)
+    weights = {"weight": torch.randn(5, 3, 4, 4, generator=draws) * 0.3, "bias": torch.zeros(5)}
+    return {"features": weights}
+
+
+def write_inputs(augment_folder: Path, frozen: Path) -> None:
+    """What the stage reads besides `tiny.write_augment`: more arrays in that folder, and the frozen network."""
+    for name, array in arrays().items():
+        if name not in ("a", "b"):
+            np.save(augment_folder / f"{name}_train.npy", array)
+    save_file(frozen_weights()["features"], frozen)
