@@ -1,4 +1,4 @@
-"""The first five steps of each system give the losses that they gave at commit e0f9f8a, before systems were plugged in."""
+"""The first five steps of each system give the losses of commit e0f9f8a, before systems were plugged in."""
 
 from __future__ import annotations
 
