@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from bmask.gan.blocks import initialise
 from bmask.gan.draws import Draws, Dropout
 from bmask.gan.options import SystemOptions, check_values
-from bmask.gan.system import Batch, GeneratorStep, Rates, System, Weights
+from bmask.gan.system import Batch, GeneratorStep, Rates, System
 from bmask.gan.translation import Translation
 
 
@@ -67,12 +67,11 @@ class Novel(System):
     pooled = frozenset()
     discriminator_steps = 3
 
-    def __init__(self, options: NovelOptions, frozen: Mapping[str, Weights]):
-        super().__init__(options)
+    def build(self, options: NovelOptions) -> None:
         self.generators["ab"] = self.build_generator(options)
         self.discriminators["critic"] = initialise(nn.Conv2d(4, 1, 4, stride=2))
         self.helpers["projector"] = nn.Conv2d(5, 3, 1)
-        self.freeze("features", feature_network(), frozen)
+        self.freeze("features", feature_network())
 
     @classmethod
     def build_generator(cls, options: NovelOptions) -> nn.Module:

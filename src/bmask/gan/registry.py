@@ -35,13 +35,8 @@ def read_options(tree: Mapping[str, Any]) -> SystemOptions:
 
 
 def build_system(options: SystemOptions, frozen: Mapping[str, Weights] = {}) -> System:
-    """The system that the options describe, initialised from torch's global seed.
-
-    Args:
-        frozen: weights of networks that are handed in, by their names in `options.frozen`.
-    """
-    kind = system_class(options.system)
-    return kind(options, frozen) if options.frozen else kind(options)
+    """The system that the options describe, initialised from torch's global seed; see `System`."""
+    return system_class(options.system)(options, frozen)
 
 
 def build_generator(options: SystemOptions) -> nn.Module:

@@ -55,8 +55,14 @@ class GeneratorStep(NamedTuple):
 class System(nn.Module):
     """Base of all systems. Domain a (masked) is translated to b (unmasked) by `generators["ab"]`.
 
-    A system sets in its `__init__`: `generators` and, where it has such, `discriminators` and `helpers`. It implements
-    `build_generator`, `generator_losses`, `discriminator_losses` and `weights`. All else has a default.
+    A system implements `build`, `build_generator`, `generator_losses`, `discriminator_losses` and `weights`. All else has
+    a default.
+
+    Args:
+        options: its own `Options`.
+        frozen: weights of the networks that are handed in, by their names in `options.frozen`.
+
+    Raises ValueError where one of them is missing or does not fit.
     """
 
     Options: ClassVar[type[SystemOptions]]
@@ -69,11 +75,19 @@ class System(nn.Module):
     couples_samples: bool = False  # a loss looks across the batch: then it is neither accumulated nor shared
     discriminator_steps: int = 1  # in a step; each but the first has a batch and fakes of its own
 
-    def __init__(self, options: SystemOptions):
+    def __init__(self, options: SystemOptions, frozen: Mapping[str, Weights] = {}):
         super().__init__()
         self.options: Any = options
         self.generators, self.discriminators, self.helpers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-        self.frozen = {}
+        self.frozen, self._given = {}, frozen
+        self.build(options)
+
+    def build(self, options: Any) -> None:
+        """Fills `generators` and, where there are such, `discriminators` and `helpers`; calls `freeze`.
+
+        Networks are initialised from torch's global seed, in an order that must not change.
+        """
+        raise NotImplementedError
 
     @classmethod
     def build_generator(cls, options: Any) -> nn.Module:
@@ -112,15 +126,15 @@ class System(nn.Module):
     def after_discriminator_step(self) -> None:
         """Once the discriminators are updated: where critics are clipped."""
 
-    def freeze(self, name: str, network: nn.Module, weights: Mapping[str, Weights]) -> None:
+    def freeze(self, name: str, network: nn.Module) -> None:
         """Fills a network with the weights that were handed in under a name of `Options.frozen`, and keeps it fixed.
 
         Raises ValueError when they are not there or do not fit.
         """
-        if name not in weights:
+        if name not in self._given:
             raise ValueError(f"the system needs the frozen network {name!r} and was not given its weights")
         try:
-            network.load_state_dict(dict(weights[name]))
+            network.load_state_dict(dict(self._given[name]))
         except RuntimeError as error:
             raise ValueError(f"frozen network {name!r}: {' '.join(str(error).split())[:300]}") from None
         self.frozen[name] = network.eval().requires_grad_(False)

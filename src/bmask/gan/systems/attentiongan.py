@@ -105,8 +105,7 @@ class AttentionGAN(System):
 
     Options = AttentionGANOptions
 
-    def __init__(self, options: AttentionGANOptions):
-        super().__init__(options)
+    def build(self, options: AttentionGANOptions) -> None:
         for way in ("ab", "ba"):
             self.generators[way] = self.build_generator(options)
         for name, channels in {"a": 3, "b": 3, **({"guided_a": 4, "guided_b": 4} if options.guided else {})}.items():

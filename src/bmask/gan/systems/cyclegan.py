@@ -54,8 +54,7 @@ class CycleGAN(System):
 
     Options = CycleGANOptions
 
-    def __init__(self, options: CycleGANOptions):
-        super().__init__(options)
+    def build(self, options: CycleGANOptions) -> None:
         for way in ("ab", "ba"):
             self.generators[way] = self.build_generator(options)
         for domain in ("a", "b"):
