@@ -55,8 +55,8 @@ class GeneratorStep(NamedTuple):
 class System(nn.Module):
     """Base of all systems. Domain a (masked) is translated to b (unmasked) by `generators["ab"]`.
 
-    A system implements `build`, `build_generator`, `generator_losses`, `discriminator_losses` and `weights`. All else has
-    a default.
+    A system implements `build`, `build_generator`, `generator_losses`, `discriminator_losses` and `weights`. All else
+    has a default.
 
     Args:
         options: its own `Options`.
