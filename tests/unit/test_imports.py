@@ -68,7 +68,7 @@ ALLOWED = {
     "fingerprint": {"gan", *BASE},
     "mirror": {"training", "gan", "data", *BASE},
     "champion": {"store", "serving", *BASE},
-    "kubeflow": {"kubeflow", "runs", "data", *BASE},
+    "kubeflow": {"kubeflow", "runs", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
 }
 STAGES = {"ingest", "augment", "train", "judge", "evaluate", "register"}
 BELOW_STAGES = set(ALLOWED)
