@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,20 @@ def test_a_component_compiles_by_itself_and_its_docstring_reaches_the_spec(tmp_p
     inputs = yaml.safe_load(text)["root"]["inputDefinitions"]
     assert inputs["artifacts"]["split"]["description"] == "What ingest left."
     assert "`network`" in inputs["parameters"]["model"]["description"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_readme_names_what_its_component_takes_and_gives(shipped, stage: str):
+    component = shipped[0]["components"][f"comp-{stage}"]
+    has = {
+        way: {name for kind in component[f"{way}Definitions"].values() for name in kind} for way in ("input", "output")
+    }
+    columns = [
+        row.split("|")[1] for row in (ROOT / "components" / stage / "README.md").read_text().splitlines() if "|" in row
+    ]
+    out = columns.index(" out ")
+    named = {"input": columns[:out], "output": columns[out:]}
+    assert {way: set(re.findall("`([^`]+)`", "".join(cells))) for way, cells in named.items()} == has
 
 
 def test_dvc_and_kubeflow_have_the_same_stages():
