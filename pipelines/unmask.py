@@ -21,6 +21,7 @@ from components.judge.component import judge as judge_task  # noqa: E402
 from components.register.component import register as register_task  # noqa: E402
 from components.train.component import train as train_task  # noqa: E402
 
+from bmask.kubeflow.inside import GPUS  # noqa: E402
 from bmask.params import Params, load_params  # noqa: E402
 from bmask.params.sections import Cluster  # noqa: E402
 
@@ -29,7 +30,10 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_US
 
 
 def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
-    """The pipeline, with the sections of `params` as the defaults of its parameters.
+    """The pipeline, with the sections of `params` as the defaults of its parameters, all but `cluster`.
+
+    Where tasks run and what they may use is fixed here: Kubeflow 2.17 gives no GPU where their number is a parameter,
+    and its cache goes by every parameter.
 
     Args:
         image: What all tasks run in, with its tag. Kubeflow caches by this name: give each commit its own.
@@ -37,7 +41,6 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
     """
     tree = params.model_dump(mode="json", by_alias=True)
     cluster = params.cluster
-    tolerations = [{key: value for key, value in entry.items() if value} for entry in tree["cluster"]["tolerations"]]
 
     @dsl.pipeline(name="unmask", description="Two folders of photos to a registered model that takes face masks off.")
     def unmask(
@@ -49,12 +52,6 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         judge: dict[str, Any] = tree["judge"],
         evaluate: dict[str, Any] = tree["evaluate"],
         register: dict[str, Any] = tree["register"],
-        gpu: str = cluster.gpu,
-        gpus: int = cluster.gpus,
-        node_selector: dict[str, str] = cluster.node_selector,
-        tolerations: list[dict[str, str]] = tolerations,
-        cpu: str = cluster.cpu,
-        memory: str = cluster.memory,
     ) -> dsl.Artifact:
         """Takes masks off: ingest, augment, one training for each model, judge, evaluate, register.
 
@@ -67,32 +64,19 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             judge: The section `judge`.
             evaluate: The section `evaluate`.
             register: The section `register`.
-            gpu: Resource name of the GPUs that trainings ask for.
-            gpus: How many of them each training gets; above 1 it trains in as many processes.
-            node_selector: Labels of the nodes that train.
-            tolerations: Taints that trainings tolerate.
-            cpu: CPUs of each training.
-            memory: Memory of each training.
 
         Returns:
             The evaluation: metrics.json, leaderboard.csv, report.html.
         """
         split = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
-        if not (params.ingest.source == "embedded" or params.ingest.revision):
+        if not params.ingest.is_fixed:
             split.set_caching_options(False)  # photos that can change under one name
         photos = split.outputs["split"]
         augmented = _stage(augment_task(split=photos, augment=augment), cluster, image).outputs["augmented"]
         judged = _stage(judge_task(split=photos, ingest=ingest, train=train, judge=judge), cluster, image)
         with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
             inputs = {"split": photos, "augmented": augmented, "model": model}
-            training = train_task(**inputs, ingest=ingest, train=train, s3=s3, gpus=gpus)
-            _common(training, cluster, image, cluster.hours)
-            training.register_pipeline_channels([gpu, gpus, cpu, memory])  # else kfp forgets them inside a loop
-            training.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-            training.set_accelerator_type(gpu).set_accelerator_limit(gpus)
-            kubernetes.add_node_selector_json(training, node_selector)
-            kubernetes.add_toleration_json(training, tolerations)
-            kubernetes.empty_dir_mount(training, "shared-memory", "/dev/shm", "Memory", cluster.shared_memory)
+            training = _training(train_task(**inputs, ingest=ingest, train=train, s3=s3), cluster, image)
         sections = {"ingest": ingest, "augment": augment, "train": train, "models": models, "judging": judge}
         sections |= {"evaluate": evaluate, "register": register}
         results = {"split": photos, "judge": judged.outputs["trained"], **sections}
@@ -108,13 +92,28 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
 
 def _stage(task: dsl.PipelineTask, cluster: Cluster, image: str) -> dsl.PipelineTask:
     """Everything but a training: a CPU node will do."""
-    _common(task, cluster, image, cluster.stage_hours)
-    task.set_cpu_request(cluster.stage_cpu).set_cpu_limit(cluster.stage_cpu)
-    return task.set_memory_request(cluster.stage_memory).set_memory_limit(cluster.stage_memory)
+    return _common(task, cluster, image, cluster.stage_hours, cluster.stage_cpu, cluster.stage_memory)
 
 
-def _common(task: dsl.PipelineTask, cluster: Cluster, image: str, hours: int) -> None:
+def _training(task: dsl.PipelineTask, cluster: Cluster, image: str) -> dsl.PipelineTask:
+    """A training goes to the nodes with GPUs, knows how many it was promised, and has memory to share."""
+    _common(task, cluster, image, cluster.hours, cluster.cpu, cluster.memory)
+    if cluster.gpus:
+        task.set_accelerator_type(cluster.gpu).set_accelerator_limit(cluster.gpus)
+        task.set_env_variable(GPUS, str(cluster.gpus))
+    for label, value in cluster.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in cluster.tolerations:
+        kubernetes.add_toleration(task, **{key: value for key, value in toleration.model_dump().items() if value})
+    kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", "Memory", cluster.shared_memory)
+    return task
+
+
+def _common(
+    task: dsl.PipelineTask, cluster: Cluster, image: str, hours: int, cpu: str, memory: str
+) -> dsl.PipelineTask:
     task.set_container_image(image)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     if cluster.retries:
         task.set_retry(cluster.retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="900s")
     kubernetes.set_timeout(task, hours * 3600)
@@ -125,10 +124,11 @@ def _common(task: dsl.PipelineTask, cluster: Cluster, image: str, hours: int) ->
     kubernetes.use_secret_as_env(task, cluster.secret, {name: name for name in CREDENTIALS}, optional=True)
     if cluster.claim:
         kubernetes.mount_pvc(task, cluster.claim, cluster.mount)
+    return task
 
 
 if __name__ == "__main__":
-    from bmask.kubeflow.compiling import write_pipeline
+    from bmask.kubeflow.compiling import placeholder, write_pipeline
 
     chosen = load_params(ROOT / "params.yaml")
-    write_pipeline(build(chosen, f"{chosen.cluster.image}:latest"), Path(__file__).with_suffix(".yaml"))
+    write_pipeline(build(chosen, placeholder(chosen)), Path(__file__).with_suffix(".yaml"))

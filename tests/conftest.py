@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kubeflow_api import Pipeline, Stub, kubeflow_server
 from s3 import Server, s3_server
 from tiny import tiny_params, write_augment, write_split
 
@@ -148,3 +150,30 @@ def s3(s3_server_of_session, monkeypatch, tmp_path) -> Server:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     s3_server_of_session.empty("photos")
     return s3_server_of_session
+
+
+@pytest.fixture
+def kubeflow(monkeypatch, tmp_path) -> Iterator[Stub]:
+    """A stub of its API server, asked from this checkout."""
+    monkeypatch.chdir(Path(__file__).resolve().parents[1])
+    monkeypatch.setenv("HOME", str(tmp_path))  # kfp keeps a context file there
+    with kubeflow_server() as server:
+        yield server
+
+
+@pytest.fixture
+def pipeline(monkeypatch, capsys) -> Pipeline:
+    """`bmask pipeline ...` in this process."""
+    from bmask import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bmask", "pipeline", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run

@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import Dataset, Input, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]):
     """Stores every training photo and its altered copies.
 
@@ -17,10 +17,11 @@ def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str
     """
     from pathlib import Path
 
-    from bmask.kubeflow.inside import params_of, result
+    from bmask.kubeflow.inside import one_sentence, params_of, result
     from bmask.stages.augment import augment as stage
 
-    stage(params_of(augment=augment), Path(split.path), Path(augmented.path))
+    with one_sentence():
+        stage(params_of(augment=augment), Path(split.path), Path(augmented.path))
     augmented.metadata["digest"] = result(augmented.path, "summary.json")["digest"]
 
 

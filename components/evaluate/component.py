@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def evaluate(
     split: Input[Dataset],
     trainings: Input[list[Model]],
@@ -42,15 +42,14 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from bmask.kubeflow.inside import log_numbers, params_of, training_folder
+    from bmask.kubeflow.inside import log_numbers, on_any_node, one_sentence, params_of, training_folder
     from bmask.stages.evaluate import evaluate as stage
 
     out = Path(evaluation.path)
-    params = params_of(
-        models, ingest=ingest, augment=augment, train=train, judge=judging, evaluate=evaluate, register=register
-    )
-    with training_folder([training.path for training in trainings]) as folder:
-        found = stage(params, Path(split.path), folder, Path(judge.path), out)
+    sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
+    sections |= {"evaluate": evaluate, "register": register}
+    with one_sentence(), training_folder([training.path for training in trainings]) as folder:
+        found = stage(params_of(models, **sections), Path(split.path), folder, Path(judge.path), out)
     log_numbers(leaderboard, found)
     shutil.copyfile(out / "report.html", report.path)
 

@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import HTML, Dataset, Metrics, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def ingest(
     split: Output[Dataset],
     counts: Output[Metrics],
@@ -29,10 +29,11 @@ def ingest(
     import shutil
     from pathlib import Path
 
-    from bmask.kubeflow.inside import log_numbers, params_of, result
+    from bmask.kubeflow.inside import log_numbers, one_sentence, params_of, result
     from bmask.stages.ingest import ingest as stage
 
-    stage(params_of(ingest=ingest, s3=s3), Path(split.path))
+    with one_sentence():
+        stage(params_of(ingest=ingest, s3=s3), Path(split.path))
     summary = result(split.path, "summary.json")
     split.metadata["digest"] = summary["digest"]
     log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})

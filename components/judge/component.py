@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def judge(
     split: Input[Dataset],
     trained: Output[Model],
@@ -27,10 +27,11 @@ def judge(
     """
     from pathlib import Path
 
-    from bmask.kubeflow.inside import log_numbers, params_of
+    from bmask.kubeflow.inside import log_numbers, one_sentence, params_of
     from bmask.stages.judge import judge as stage
 
-    found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(split.path), Path(trained.path))
+    with one_sentence():
+        found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(split.path), Path(trained.path))
     log_numbers(checks, found)
 
 

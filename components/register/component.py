@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def register(
     split: Input[Dataset],
     trainings: Input[list[Model]],
@@ -44,15 +44,14 @@ def register(
     """
     from pathlib import Path
 
-    from bmask.kubeflow.inside import params_of, training_folder
+    from bmask.kubeflow.inside import on_any_node, one_sentence, params_of, training_folder
     from bmask.stages.register import register as stage
 
     folders = (Path(judge.path), Path(evaluation.path), Path(decision.path))
-    params = params_of(
-        models, ingest=ingest, augment=augment, train=train, judge=judging, evaluate=evaluate, register=register
-    )
-    with training_folder([training.path for training in trainings]) as folder:
-        made = stage(params, Path(split.path), folder, *folders)
+    sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
+    sections |= {"evaluate": evaluate, "register": register}
+    with one_sentence(), training_folder([training.path for training in trainings]) as folder:
+        made = stage(params_of(models, **sections), Path(split.path), folder, *folders)
     return made["model"], made["version"], made["promoted"]
 
 

@@ -6,7 +6,7 @@ from kfp import compiler, dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 
-@dsl.component(base_image="bmask:latest", install_kfp_package=False)
+@dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def train(
     split: Input[Dataset],
     augmented: Input[Dataset],
@@ -16,9 +16,11 @@ def train(
     ingest: dict[str, Any],
     train: dict[str, Any],
     s3: dict[str, Any],
-    gpus: int = 1,
 ):
     """Trains one translation system. A retried task goes on from its last checkpoint and its MLflow run.
+
+    With GPUs (the environment variable BMASK_GPUS says how many were asked for) as many processes train together, each
+    with its share of every batch.
 
     Args:
         split: What ingest left.
@@ -29,15 +31,15 @@ def train(
         ingest: The section `ingest` of the parameter file.
         train: The section `train` of the parameter file.
         s3: The section `s3` of the parameter file, for checkpoints in object storage.
-        gpus: How many GPUs the task has. Above 1, as many processes train together, each with its share of every batch.
     """
     from pathlib import Path
 
-    from bmask.kubeflow.inside import last_losses, log_numbers, on_gpus, params_of, result
+    from bmask.kubeflow.inside import last_losses, log_numbers, on_gpus, one_sentence, params_of, result
     from bmask.stages.train import train as stage
 
-    params = params_of([model], ingest=ingest, train=on_gpus(train, gpus), s3=s3)
-    stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
+    with one_sentence():
+        params = params_of([model], ingest=ingest, train=on_gpus(train), s3=s3)
+        stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
     trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
     log_numbers(losses, last_losses(trained.path))
 

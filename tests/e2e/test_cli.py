@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -138,6 +139,32 @@ def test_a_missing_folder_ends_with_3_and_a_sentence(run, arguments, monkeypatch
     assert last.startswith("bmask: ")
     assert "Traceback" not in err
     assert not Path("results").exists() or not list(Path("results").iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is there")
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("command", [["train", "cyclegan"], ["train", "cyclegan", "--dry-run"], ["evaluate"]])
+def test_a_gpu_that_is_not_there_ends_with_2_and_one_sentence_before_anything_is_read(
+    run, tmp_path, command, processes
+):
+    network = "{system: cyclegan, filters: 4}"
+    (tmp_path / "params.yaml").write_text(
+        f"train: {{device: cuda, processes: {processes}}}\nmodels: {{cyclegan: {{network: {network}}}}}"
+    )
+    code, _, said = run(*command)
+    assert (code, said) == (
+        2,
+        "bmask: train.device: cuda is asked for, but torch sees no CUDA device; use auto or cpu\n",
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpu"])
+def test_a_device_that_is_none_ends_with_2_and_its_name(run, tmp_path, device):
+    (tmp_path / "params.yaml").write_text(f"train: {{device: '{device}'}}\nevaluate: {{baselines: [identity]}}")
+    code, _, said = run("evaluate")
+    assert code == 2
+    assert said.startswith("bmask: train.device: ")
+    assert device in said
 
 
 def test_unmasking_nothing_ends_with_3(run):

@@ -65,7 +65,7 @@ ALLOWED = {
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},
     "fingerprint": {"gan", *BASE},
-    "kubeflow": {"kubeflow", "tracking", "data", *BASE},
+    "kubeflow": {"kubeflow", "tracking", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
     "stages": {
         "stages",
         "fingerprint",

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.errors import ParamsError
+from bmask.errors import ParamsError, TrainingError
 from bmask.files import write_json
-from bmask.kubeflow.inside import log_numbers, on_gpus, params_of, training_folder
+from bmask.kubeflow.inside import GPUS, log_numbers, on_any_node, on_gpus, params_of, training_folder
 from bmask.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,24 @@ def test_numbers_alone_are_logged(tree: dict):
     assert metrics.logged == {f"deep.{k}": float(v) for k, v in tree.items() if not isinstance(v, str)}
 
 
-def test_a_task_trains_in_a_process_for_each_of_its_gpus_or_in_more_where_the_params_say_so():
-    assert on_gpus({}, 0)["processes"] == on_gpus({}, 1)["processes"] == 1
-    assert on_gpus({"seed": 2}, 4) == {"seed": 2, "processes": 4}
-    assert on_gpus({"processes": 3}, 1.0)["processes"] == 3
+@pytest.mark.parametrize("processes", [{}, {"processes": 3}, {"processes": "auto"}])
+def test_a_task_trains_in_a_process_for_each_gpu_that_it_was_promised(processes: dict, monkeypatch):
+    monkeypatch.setattr("bmask.gan.device.gpus", lambda: 4)
+    assert on_gpus({"seed": 2, **processes}) == {"seed": 2, **processes}  # promised none: as the section says
+    for promised in (1, 4):
+        monkeypatch.setenv(GPUS, str(promised))
+        assert on_gpus({"seed": 2, **processes}) == {"seed": 2, "processes": promised}
+
+
+@pytest.mark.parametrize(("seen", "said"), [(0, "none"), (1, "1")])
+def test_a_task_that_sees_fewer_gpus_than_promised_does_not_begin(seen: int, said: str, monkeypatch):
+    monkeypatch.setattr("bmask.gan.device.gpus", lambda: seen)
+    monkeypatch.setenv(GPUS, "2")
+    with pytest.raises(TrainingError, match=rf"cluster\.gpus promised this training 2 GPUs and torch sees {said};"):
+        on_gpus({})
+
+
+def test_a_task_on_a_cpu_node_does_not_ask_for_the_gpu_that_trainings_were_told_to_use():
+    assert on_any_node({"device": "cuda", "seed": 2}) == {"device": "auto", "seed": 2}
+    assert on_any_node({"device": "cpu"}) == {"device": "cpu"}
+    assert on_any_node({}) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from bmask.kubeflow.compiling import build_pipeline, write_pipeline
-from bmask.kubeflow.inside import params_of
+from bmask.kubeflow.compiling import build_pipeline, placeholder, write_pipeline
+from bmask.kubeflow.inside import GPUS, params_of
 from bmask.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +55,19 @@ def tasks(spec: dict) -> dict[str, dict]:
 
 
 def test_the_kept_file_is_what_params_and_pipeline_compile_to(tmp_path: Path):
-    write_pipeline(build_pipeline(load_params("params.yaml"), "bmask:latest"), tmp_path / "unmask.yaml")
+    params = load_params("params.yaml")
+    write_pipeline(build_pipeline(params, placeholder(params)), tmp_path / "unmask.yaml")
     kept = (ROOT / "pipelines/unmask.yaml").read_text()
     assert (tmp_path / "unmask.yaml").read_text() == kept, "run `bmask pipeline compile` and look at the difference"
+
+
+def test_a_file_to_be_read_names_an_image_that_says_what_to_put_there(pipeline, tmp_path: Path):
+    out = tmp_path / "unmask.yaml"
+    assert "name one by --image" in pipeline("compile", "--out", str(out))[2]
+    assert "registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA" in out.read_text()
+    assert "compile it with --image NAME:TAG" in out.read_text().partition("components:")[0]
+    assert pipeline("compile", "--out", str(out), "--image", "registry.example/bmask:0123")[2] == ""
+    assert "REPLACE" not in out.read_text()
 
 
 def test_other_processes_compile_the_same_bytes(tmp_path: Path):
@@ -75,6 +86,20 @@ def test_a_component_compiles_by_itself_and_its_docstring_reaches_the_spec(tmp_p
     inputs = yaml.safe_load(text)["root"]["inputDefinitions"]
     assert inputs["artifacts"]["split"]["description"] == "What ingest left."
     assert "`network`" in inputs["parameters"]["model"]["description"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_readme_names_what_its_component_takes_and_gives(shipped, stage: str):
+    component = shipped[0]["components"][f"comp-{stage}"]
+    has = {
+        way: {name for kind in component[f"{way}Definitions"].values() for name in kind} for way in ("input", "output")
+    }
+    columns = [
+        row.split("|")[1] for row in (ROOT / "components" / stage / "README.md").read_text().splitlines() if "|" in row
+    ]
+    out = columns.index(" out ")
+    named = {"input": columns[:out], "output": columns[out:]}
+    assert {way: set(re.findall("`([^`]+)`", "".join(cells))) for way, cells in named.items()} == has
 
 
 def test_dvc_and_kubeflow_have_the_same_stages():
@@ -107,20 +132,53 @@ def test_a_third_system_is_one_entry_of_params(tmp_path: Path):
     assert names == ["cyclegan", "attentiongan", "third"]
 
 
-def test_only_trainings_ask_for_gpus_and_by_parameters(shipped):
-    spec, platform = shipped
-    resources = {name: container["resources"] for name, container in containers(spec).items()}
-    assert {name for name, found in resources.items() if "accelerator" in found} == {"train"}
-    accelerator = resources["train"]["accelerator"]
-    assert "--gpu'" in accelerator["resourceType"]
-    assert "--gpus'" in accelerator["resourceCount"]
-    assert "--memory'" in resources["train"]["resourceMemoryLimit"]
-    defaults = spec["root"]["inputDefinitions"]["parameters"]
-    assert (defaults["gpu"]["defaultValue"], defaults["gpus"]["defaultValue"]) == ("nvidia.com/gpu", 1)
-    train = platform["exec-train"]
-    assert train["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"] == "pipelinechannel--node_selector"
-    assert train["tolerations"][0]["tolerationJson"]["componentInputParameter"] == "pipelinechannel--tolerations"
-    assert train["emptyDirMounts"][0] | {"sizeLimit": ""} == {
+PLACED = (
+    "cluster.gpu=nvidia.com/mig-3g.40gb",
+    "cluster.gpus=2",
+    "cluster.cpu='6'",
+    "cluster.memory=24Gi",
+    "cluster.node_selector={pool: gpu, zone: a}",
+    "cluster.tolerations=[{key: gpu, value: mine, effect: NoExecute}]",
+)
+
+
+def test_where_trainings_run_and_what_they_may_use_are_constants(tmp_path: Path):
+    """Kubeflow 2.17 sets no limit where a number of GPUs is a parameter: the pod then trains on its CPU."""
+    spec, platform = compiled(load_params("params.yaml", PLACED), tmp_path)
+    found = containers(spec)
+    assert {name for name, container in found.items() if "accelerator" in container["resources"]} == {"train"}
+    resources = found["train"]["resources"]
+    assert resources["accelerator"]["resourceType"] == "nvidia.com/mig-3g.40gb"
+    assert resources["accelerator"]["resourceCount"] == "2"
+    for of in ("Request", "Limit"):
+        assert resources[f"resourceCpu{of}"] == "6"
+        assert resources[f"resourceMemory{of}"] == "24Gi"
+    assert found["train"]["env"] == [{"name": GPUS, "value": "2"}]
+    assert platform["exec-train"]["nodeSelector"] == {"labels": {"pool": "gpu", "zone": "a"}}
+    assert platform["exec-train"]["tolerations"] == [
+        {"key": "gpu", "operator": "Equal", "value": "mine", "effect": "NoExecute"}
+    ]
+
+
+def test_nothing_of_it_is_in_what_kubeflow_caches_by(shipped, tmp_path: Path):
+    """The cache's key: image, command, arguments and inputs of a task."""
+    spec, _ = compiled(load_params("params.yaml", PLACED), tmp_path)
+    assert tasks(spec) == tasks(shipped[0])
+    assert spec["components"] == shipped[0]["components"]
+    assert spec["root"] == shipped[0]["root"]
+    for name, container in containers(spec).items():
+        kept = {key: value for key, value in container.items() if key not in ("resources", "env")}
+        assert kept == {k: v for k, v in containers(shipped[0])[name].items() if k not in ("resources", "env")}
+
+
+def test_without_gpus_a_training_asks_for_none_and_is_promised_none(tmp_path: Path):
+    found = containers(compiled(load_params("params.yaml", ["cluster.gpus=0"]), tmp_path)[0])["train"]
+    assert "accelerator" not in found["resources"]
+    assert "env" not in found
+
+
+def test_memory_is_shared_among_the_readers_of_a_training(shipped):
+    assert shipped[1]["exec-train"]["emptyDirMounts"][0] | {"sizeLimit": ""} == {
         "medium": "Memory",
         "mountPath": "/dev/shm",
         "sizeLimit": "",
@@ -130,12 +188,11 @@ def test_only_trainings_ask_for_gpus_and_by_parameters(shipped):
 
 def test_what_a_loop_refers_to_is_handed_into_it(shipped):
     """kfp compiles references inside a loop to inputs that the loop does not have; the server then refuses the run."""
-    spec, platform = shipped
+    spec, _ = shipped
     loop = next(c for name, c in spec["components"].items() if name.startswith("comp-for-loop"))
     has = set(loop["inputDefinitions"]["parameters"])
     train = loop["dag"]["tasks"]["train"]["inputs"]["parameters"].values()
     used = {entry["componentInputParameter"] for entry in train if "componentInputParameter" in entry}
-    used |= {platform["exec-train"]["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]}
     assert used <= has
 
 
@@ -150,13 +207,17 @@ def test_every_task_retries_ends_and_is_nobody(shipped):
         assert containers(spec)[name]["image"] == "registry.example/bmask:0123"
 
 
+REPOSITORY = ("ingest.source=photos", "ingest.repository=https://example.org/data")
+
+
 @pytest.mark.parametrize(
     ("changes", "cached"),
     [
         ((), True),
         (("ingest.source=s3://bucket/photos",), False),
         (("ingest.source=/volume/photos",), False),
-        (("ingest.source=photos", "ingest.repository=https://example.org/data", "ingest.revision=v1"), True),
+        ((*REPOSITORY, "ingest.revision=main"), False),
+        ((*REPOSITORY, f"ingest.revision={'0a' * 20}"), True),
     ],
 )
 def test_photos_that_can_change_under_one_name_are_read_every_time(changes: tuple, cached: bool, tmp_path: Path):
@@ -174,7 +235,7 @@ def test_credentials_come_from_the_secret_and_are_no_parameter(shipped):
     assert not any(word in names for word in ("password", "secret", "token", "tracking"))
 
 
-def pod(container: dict, settings: dict, params: Params) -> dict:
+def pod(container: dict, settings: dict) -> dict:
     """The pod that Kubeflow's server makes of an executor: its settings in Kubernetes' own words."""
     env = [
         {
@@ -192,10 +253,11 @@ def pod(container: dict, settings: dict, params: Params) -> dict:
         {"name": e["name"], "valueFrom": {"fieldRef": {"fieldPath": e["fieldPath"]}}}
         for e in settings["fieldPathAsEnv"]
     ]
-    cluster = params.cluster
-    limits = {"cpu": cluster.cpu, "memory": cluster.memory}
-    if "accelerator" in container["resources"]:
-        limits[cluster.gpu] = str(cluster.gpus)
+    env += container.get("env", [])
+    resources = container["resources"]
+    limits = {"cpu": resources["resourceCpuLimit"], "memory": resources["resourceMemoryLimit"]}
+    if accelerator := resources.get("accelerator"):
+        limits[accelerator["resourceType"]] = accelerator["resourceCount"]
     mounts = [(m["volumeName"], m["mountPath"]) for m in settings.get("emptyDirMounts", [])]
     volumes = [
         {"name": m["volumeName"], "emptyDir": {"medium": m["medium"], "sizeLimit": m["sizeLimit"]}}
@@ -215,13 +277,12 @@ def pod(container: dict, settings: dict, params: Params) -> dict:
         "securityContext": settings["securityContext"],
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts],
     }
-    tolerations = [{k: v for k, v in t.model_dump().items() if v} for t in cluster.tolerations]
     spec = {
         "activeDeadlineSeconds": int(settings["activeDeadlineSeconds"]),
         "containers": [main],
         "volumes": volumes,
-        "nodeSelector": cluster.node_selector,
-        "tolerations": tolerations,
+        "nodeSelector": settings.get("nodeSelector", {}).get("labels", {}),
+        "tolerations": settings.get("tolerations", []),
         "restartPolicy": "Never",
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "task"}, "spec": spec}
@@ -232,8 +293,8 @@ def test_every_setting_is_one_that_kubernetes_takes(version: str, tmp_path: Path
     params = load_params("params.yaml", ["cluster.claim=photos", "cluster.node_selector={pool: gpu}"])
     spec, platform = compiled(params, tmp_path)
     for name, container in containers(spec).items():
-        kubernetes_validate.validate(pod(container, platform[f"exec-{name}"], params), version, strict=True)
-    broken = pod(containers(spec)["train"], platform["exec-train"], params)
+        kubernetes_validate.validate(pod(container, platform[f"exec-{name}"]), version, strict=True)
+    broken = pod(containers(spec)["train"], platform["exec-train"])
     broken["spec"]["tolerations"][0]["effekt"] = "NoSchedule"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, version, strict=True)

@@ -7,21 +7,33 @@ import os
 
 import torch
 
+from bmask.errors import ParamsError
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` takes CUDA when it is there; of several, processes of one training take one each, by LOCAL_RANK.
 
-    Raises ValueError when the named device is not there.
+    Raises ParamsError when the named device is not there.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"{name} is asked for, but torch sees no CUDA device; use auto or cpu")
+    there = gpus()
+    try:
+        device = torch.device("cuda" if there else "cpu") if name == "auto" else torch.device(name)
+    except RuntimeError as error:
+        raise ParamsError(f"train.device: {str(error).splitlines()[0]}") from None
+    if device.type == "cuda" and (device.index or 0) >= there:
+        seen = f"{there or 'no'} CUDA device{'s' * (there > 1)}"
+        raise ParamsError(f"train.device: {name} is asked for, but torch sees {seen}; use auto or cpu")
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if rank >= count:
-            raise ValueError(f"process {rank} finds no GPU of its own, there are {count}; start as many as there are")
+        rank = int(os.environ["LOCAL_RANK"])
+        if rank >= there:
+            raise ParamsError(f"process {rank} finds no GPU of its own, there are {there}; start as many as there are")
         return torch.device("cuda", rank)
     return device
+
+
+def gpus() -> int:
+    """How many can be used. A driver that is too old for this torch has devices to count, but none to use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pick_precision(name: str, device: torch.device) -> str:

@@ -16,6 +16,7 @@ Set = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter for this once; may be repeated."),
 ]
 Image = Annotated[str, typer.Option(help="Image with its tag; else `cluster.image` tagged with the git commit.")]
+Uploaded = Annotated[str, typer.Option(help="Image with its tag, for a file that is uploaded; else a placeholder.")]
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow's address; empty inside a cluster.")]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the token; else the variable KFP_TOKEN.")]
 Namespace = Annotated[str, typer.Option(help="Your namespace, in a multi-user Kubeflow.")]
@@ -33,15 +34,19 @@ def compile_(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("pipelines/unmask.yaml"),
     params: ParamsFile = PARAMS,
     changes: Set = None,
-    image: Image = "",
+    image: Uploaded = "",
 ) -> None:
-    """Write the pipeline as YAML, to be uploaded in Kubeflow's UI. The same params give the same bytes."""
-    from bmask.kubeflow.compiling import build_pipeline, write_pipeline
+    """Write the pipeline as YAML, to be read or, with --image, uploaded. The same params give the same bytes."""
+    from bmask.kubeflow.compiling import build_pipeline, placeholder, write_pipeline
     from bmask.params import load_params
 
     chosen = load_params(params, changes or ())
-    write_pipeline(build_pipeline(chosen, image or f"{chosen.cluster.image}:latest"), out)
+    write_pipeline(build_pipeline(chosen, image or placeholder(chosen)), out)
     typer.echo(f"{out}: {len(chosen.models)} trainings ({', '.join(chosen.models)})")
+    if not image:
+        typer.echo(
+            f"its image {placeholder(chosen)} cannot be pulled: to upload the file, name one by --image", err=True
+        )
 
 
 @app.command()
@@ -54,9 +59,11 @@ def run(
 ) -> None:
     """Run the pipeline on this machine, each task a process of its own. The same bits as `dvc repro`."""
     from bmask.kubeflow.local import run
+    from bmask.kubeflow.remote import pinned
     from bmask.params import load_params
 
-    typer.echo(f"report: {run(load_params(params, changes or ()), folder, cache, image) / 'report.html'}")
+    chosen = pinned(load_params(params, changes or ()))
+    typer.echo(f"report: {run(chosen, folder, cache, image) / 'report.html'}")
 
 
 @app.command()
@@ -75,12 +82,13 @@ def submit(
 ) -> None:
     """Start a run on a cluster and print its id. With --wait, exit code 6 when the run fails."""
     from bmask.kubeflow import remote
+    from bmask.kubeflow.server import Target
     from bmask.params import load_params
 
-    chosen = remote.pinned(load_params(params, changes or ()))
+    chosen = load_params(params, changes or ())
     image = image or remote.image_of_commit(chosen, allow_dirty)
-    target = remote.Target(host, token_file, namespace, experiment, service_account, cache)
-    run_id = remote.submit(chosen, image, target, f"unmask {datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    target = Target(host, token_file, namespace, experiment, service_account, cache)
+    run_id = remote.submit(remote.pinned(chosen), image, target, f"unmask {datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
     typer.echo(run_id)
     if wait:
         remote.wait(run_id, target)
@@ -101,11 +109,16 @@ def schedule(
     allow_dirty: AllowDirty = False,
     cache: Cache = True,
 ) -> None:
-    """Run the pipeline again and again, never two at once; print the schedule's id."""
+    """Run the pipeline again and again, never two at once; print the schedule's id.
+
+    Each run reads the photos as they are then: the newest commit of the branch `ingest.revision`, what is in S3 or on
+    the volume.
+    """
     from bmask.kubeflow import remote
+    from bmask.kubeflow.server import Target
     from bmask.params import load_params
 
-    chosen = remote.pinned(load_params(params, changes or ()))
+    chosen = load_params(params, changes or ())
     image = image or remote.image_of_commit(chosen, allow_dirty)
-    target = remote.Target(host, token_file, namespace, experiment, service_account, cache)
+    target = Target(host, token_file, namespace, experiment, service_account, cache)
     typer.echo(remote.schedule(chosen, image, target, name, cron))

@@ -16,14 +16,21 @@ if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
 SOURCE = Path("pipelines/unmask.py")
-HEADER = (
-    "# The pipeline for Kubeflow, compiled by bmask. Change params.yaml, pipelines/ or components/ and compile again.\n"
-)
+HEADER = """\
+# The pipeline for Kubeflow, compiled by bmask. Change params.yaml, pipelines/ or components/ and compile again.
+# `bmask pipeline submit` names the image itself. To upload this file by hand, compile it with --image NAME:TAG.
+"""
+TAG = "REPLACE_WITH_GIT_SHA"
 
 
 def build_pipeline(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
     """The pipeline of the checkout in the working folder. Raises PipelineError where there is none."""
     return _module(Path.cwd() / SOURCE).build(params, image, parallelism)
+
+
+def placeholder(params: Params) -> str:
+    """The image of a pipeline that is compiled to be read: the same at any commit, and obviously none to be pulled."""
+    return f"{params.cluster.image or 'registry.example.com/team/bmask'}:{TAG}"
 
 
 def write_pipeline(pipeline: BaseComponent, path: Path) -> None:

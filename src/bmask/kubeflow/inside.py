@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bmask.errors import BmaskError, TrainingError, explained
 from bmask.files import read_json, write_json
 from bmask.params import Params, parse_params
+
+GPUS = "BMASK_GPUS"  # how many the pipeline asked for; no input of the task, since Kubeflow's cache goes by those
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What a user can mend ends the task as it ends `bmask`: one sentence and its exit code, no traceback."""
+    try:
+        yield
+    except (BmaskError, OSError) as error:
+        if (told := explained(error)) is None:
+            raise
+        print(f"bmask: {told[0]}", file=sys.stderr, flush=True)
+        sys.exit(told[1])
 
 
 def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any]) -> Params:
@@ -22,9 +39,28 @@ def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any])
     return parse_params(_whole({**sections, "models": named}), "the task's parameters")
 
 
-def on_gpus(train: dict[str, Any], gpus: int) -> dict[str, Any]:
-    """The section `train` for a task that has so many GPUs: a process for each, or more where the section says so."""
-    return {**train, "processes": max(gpus, train.get("processes", 1))}
+def on_gpus(train: dict[str, Any]) -> dict[str, Any]:
+    """The section `train` for a task that was promised GPUs: a process for each, however many cores the pod has.
+
+    Raises TrainingError when torch sees fewer: on CPUs the training would take days without a word.
+    """
+    from bmask.gan.device import gpus
+
+    promised = int(os.environ.get(GPUS, 0))
+    if not promised:
+        return train
+    if (seen := gpus()) < promised:
+        raise TrainingError(
+            f"cluster.gpus promised this training {promised} GPU{'s' * (promised > 1)} and torch sees {seen or 'none'};"
+            " see that the nodes' driver fits the image's CUDA and that cluster.gpu is a kind that one process can see"
+            " so many of, or train on CPUs with cluster.gpus=0"
+        )
+    return {**train, "processes": promised}
+
+
+def on_any_node(train: dict[str, Any]) -> dict[str, Any]:
+    """The section `train` for a task that does not train: a node without GPUs has to do, whatever trainings need."""
+    return {**train, "device": "auto"} if str(train.get("device", "")).startswith("cuda") else train
 
 
 def _whole(tree: Any) -> Any:

@@ -21,15 +21,16 @@ PASSED_ON = ("KFP_RUN_ID", "MLFLOW_", "AWS_")  # beginnings of the variables tha
 def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> Path:
     """Runs all tasks, trainings one after another, with outputs below `folder`. Returns evaluate's folder.
 
-    Tasks whose inputs did not change are taken from the cache in `folder`. MLflow is used as by `dvc repro`; the runs
-    hang together under one parent. With `image` each task runs in a container of it, which reaches MLflow and object
-    storage over the network alone.
+    What `cluster` promises holds on a cluster alone: here a training takes the GPUs that are there, as by `dvc repro`.
+    Tasks whose inputs did not change are taken from the cache in `folder`. MLflow is used as by `dvc repro` too; the
+    runs hang together under one parent. With `image` each task runs in a container of it, which reaches MLflow and
+    object storage over the network alone.
 
     Raises PipelineError when a task failed; its own message was printed before.
     """
     from kfp import local
 
-    cluster = params.cluster.model_copy(update={"retries": 0})  # kfp would wait minutes between them here too
+    cluster = params.cluster.model_copy(update={"gpus": 0, "retries": 0})  # kfp would wait minutes between them here
     pipeline = build_pipeline(params.model_copy(update={"cluster": cluster}), image or "bmask:local", parallelism=1)
     for noise in ("You may be attemping to run a task that uses custom", "Task '.*': settings .* have no e"):
         warnings.filterwarnings("ignore", message=noise)

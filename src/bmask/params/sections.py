@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -76,6 +77,11 @@ class Ingest(Section):
         if address.password or (address.scheme in ("http", "https") and address.username):
             raise ValueError("repository holds a password or token; leave it to git's credential helper")
         return self
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the photos are the same whenever they are read: drawn ones, or those of a full commit."""
+        return bool(re.fullmatch("[0-9a-f]{40}", self.revision)) if self.repository else self.source == "embedded"
 
 
 class Augment(Section):
@@ -200,9 +206,9 @@ KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$
 class Cluster(Section):
     """Where and how the tasks run on Kubernetes. `dvc repro` does not look at it."""
 
-    image: str = "bmask"  # without a tag: `bmask pipeline submit` adds the git SHA
+    image: str = ""  # the registry's name for it, without a tag: `bmask pipeline submit` adds the git SHA
     gpu: str = "nvidia.com/gpu"  # resource name
-    gpus: Count = 1  # of each training; above 1 it trains in as many processes
+    gpus: Count = 1  # of each training, which starts a process for each; 0 trains on CPUs
     node_selector: dict[str, str] = {}  # labels of the nodes that train
     tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),)
     cpu: Quantity = "4"  # of each training
@@ -212,7 +218,7 @@ class Cluster(Section):
     stage_memory: Quantity = "8Gi"
     hours: Positive = 48  # then a training is stopped
     stage_hours: Positive = 4  # then any other task is stopped
-    retries: Count = 3  # of a task, with 1, 2, 4 ... minutes between
+    retries: Count = 3  # of a task whose pod was lost, with 1, 2, 4 ... minutes between
     config_map: KubernetesName = "bmask"  # addresses: MLflow, object storage
     secret: KubernetesName = "bmask"  # credentials
     claim: Literal[""] | KubernetesName = ""  # a persistent volume claim for photos and checkpoints, if there is one

@@ -28,6 +28,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
 
     Raises:
         DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
+        ParamsError: there is no such device.
     """
     import torch
 
@@ -40,12 +41,12 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
 
     if not params.models and not params.evaluate.baselines:
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
+    device = str(pick_device(params.train.device))
     if params.train.threads:
         torch.set_num_threads(params.train.threads)
     split = Split.open(split_folder)
     judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
     _same_photos(about, split, Path(judge_folder))
-    device = str(pick_device(params.train.device))
     real = reference(split, PART, judge, params.train.image_size, device)
     entries = [_entry(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
     entries += [_entry(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]

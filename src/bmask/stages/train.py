@@ -51,10 +51,12 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     above 1, several processes share each batch, and the first one writes.
 
     Raises:
-        ParamsError: there is no such model. DataError: the photos do not fit, or the object storage fails at the start.
+        ParamsError: there is no such model or device.
+        DataError: the photos do not fit, or the object storage fails at the start.
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
+    pick_device(params.train.device)  # before anything is read or started
     if params.train.processes > 1 and not started_by_torchrun():
         in_processes(params.train.processes, train, params, model, split_folder, augment_folder, out)
         return
@@ -140,6 +142,7 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     import resource
     import tempfile
 
+    pick_device(params.train.device)
     recipe = _recipe(params, model)
     photos, _ = _photos(augment_folder)
     options = _loop_options(params, recipe)
@@ -202,10 +205,6 @@ def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _loop_options(params: Params, recipe: Model) -> LoopOptions:
-    try:
-        pick_device(params.train.device)
-    except (ValueError, RuntimeError) as error:
-        raise ParamsError(f"train.device: {str(error).splitlines()[0]}") from None
     named = {**params.train.model_dump(), **recipe.schedule.model_dump()}
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 
