@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bmask.data.sources import open_source
+from bmask.data.sources.opening import open_source
 from bmask.errors import DataError, ParamsError, PipelineError
 from bmask.kubeflow import remote
 from bmask.kubeflow.inside import params_of

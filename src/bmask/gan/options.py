@@ -42,9 +42,7 @@ def check_values(options: SystemOptions, least: Mapping[str, int], shares: Itera
 def check_patches(image_size: int, discriminator_layers: int) -> None:
     """Raises ValueError where a PatchGAN's last norm would see one number a plane, of which it makes 0."""
     if image_size % 4:
-        raise ValueError(
-            f"needs pictures whose side is a multiple of 4, since it halves them twice; {image_size} is not"
-        )
+        raise ValueError(f"train.image_size {image_size} is not a multiple of 4; the generator halves it twice")
     if image_size < 3 * 2**discriminator_layers:
         raise ValueError(
             f"discriminator_layers {discriminator_layers} needs pictures of {3 * 2**discriminator_layers} px,"

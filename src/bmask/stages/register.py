@@ -20,8 +20,7 @@ from bmask.gan.generator_file import FILE
 from bmask.params import Params
 from bmask.progress import say
 from bmask.tracking import logs as tracking
-from bmask.tracking import registry as registry
-from bmask.tracking import runs, store
+from bmask.tracking import registry, runs, store
 from bmask.tracking.resolving import resolve
 
 if TYPE_CHECKING:
