@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make help` lists it. Needs Python 3.11, git and make; the rest goes into .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 PYTHONUTF8=1
 PORT ?= 5000
 # The image: `make image IMAGE=registry.example.com/team/bmask`, BUILD_OPTIONS for the engine, PIP_CONF for pip while it builds.
 IMAGE ?= localhost/bmask

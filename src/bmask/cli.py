@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 train
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -187,6 +188,7 @@ def champion_rollback(params: ParamsFile = PARAMS) -> None:
 
 def main() -> None:
     """Runs the app; errors that a user can mend end as one sentence and an exit code."""
+    _speak_utf8()
     try:
         app()
     except (BmaskError, OSError) as error:
@@ -199,6 +201,17 @@ def main() -> None:
             raise
         print("bmask: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def _speak_utf8() -> None:
+    """Names of files and objects are UTF-8 whatever the locale says; a terminal that is not shows \\xfc for ü.
+
+    Python chooses the encoding of file names once, before it runs any of our code, so this process starts again.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for its children
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
 if __name__ == "__main__":

@@ -8,6 +8,14 @@ import os
 import torch
 
 
+def launched() -> bool:
+    """Whether torchrun started this process: then RANK, LOCAL_RANK and WORLD_SIZE hold for it.
+
+    Without torchrun's own variable they are what another launcher left behind, a job of SLURM for example.
+    """
+    return torch.distributed.is_torchelastic_launched()
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` takes CUDA when it is there; of several, processes of one training take one each, by LOCAL_RANK.
 
@@ -16,7 +24,7 @@ def pick_device(name: str) -> torch.device:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"{name} is asked for, but torch sees no CUDA device; use auto or cpu")
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+    if device.type == "cuda" and device.index is None and launched():
         rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if rank >= count:
             raise ValueError(f"process {rank} finds no GPU of its own, there are {count}; start as many as there are")
