@@ -37,22 +37,27 @@ class Listing:
 
 
 def list_folder(root: Path, parts: Iterable[str]) -> Listing:
-    """All files below the folders `parts` of `root`, without hidden ones and the clutter of file managers.
-
-    Links are followed, circles are not. Pipes, devices and dangling links count as files: whoever reads them refuses
-    them. A folder that cannot be searched is refused.
-    """
+    """All files below the folders `parts` of `root`, as `search` finds them."""
     listing = Listing(folders={path.name for path in root.iterdir() if path.is_dir()})
     for part in parts:
         if (root / part).is_dir():
             listing.folders.add(part)
-            _search(root / part, part, listing)
+            search(root / part, listing, f"{part}/")
     return listing
 
 
-def _search(start: Path, called: str, listing: Listing) -> None:
+def search(start: Path, listing: Listing, prefix: str = "") -> None:
+    """Adds all files below a folder, by `prefix` and their path below it, without the clutter of file managers.
+
+    Links are followed, circles are not. Pipes, devices and dangling links count as files: whoever reads them refuses
+    them. A folder that cannot be searched is refused.
+
+    Raises:
+        DataError: `start` itself cannot be searched.
+    """
+
     def name_of(path: str) -> str:
-        return f"{called}/{Path(path).relative_to(start).as_posix()}"
+        return prefix + Path(path).relative_to(start).as_posix()
 
     def locked(error: OSError) -> None:
         if Path(error.filename) == start:
@@ -67,8 +72,8 @@ def _search(start: Path, called: str, listing: Listing) -> None:
             continue
         seen.add(here)
         folders[:] = [name for name in folders if not is_clutter(name)]
-        above = called if parent == str(start) else name_of(parent)  # once a folder: it costs as much as a header
-        listing.files.update((f"{above}/{name}", Path(parent, name)) for name in files if not is_clutter(name))
+        above = prefix if parent == str(start) else f"{name_of(parent)}/"  # once a folder: it costs as much as a header
+        listing.files.update((above + name, Path(parent, name)) for name in files if not is_clutter(name))
 
 
 def is_clutter(name: str) -> bool:
