@@ -33,6 +33,15 @@ Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", sh
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
 
+AGAIN = "the same command does it from its beginning"
+LEFT = {  # of a command that was interrupted; most write whole results or none
+    "train": "the same command goes on from the last checkpoint, if one was written",
+    "unmask": "the photos that are done stay, and the same command does all of them again",
+    "pipeline run": "the same command goes on with the tasks that were not finished",
+    "pipeline submit": "a run that was given an id goes on in Kubeflow",
+    "pipeline schedule": "a schedule that was given an id stays in Kubeflow",
+}
+
 
 @app.command(rich_help_panel=STAGES)
 def ingest(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
@@ -199,8 +208,15 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        print("bmask: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"bmask: interrupted; {_what_is_left(sys.argv[1:])}", file=sys.stderr)
         sys.exit(130)
+
+
+def _what_is_left(arguments: list[str]) -> str:
+    """Of an interrupted command, for who wonders whether to repeat it."""
+    if "--dry-run" in arguments:
+        return AGAIN
+    return LEFT.get(" ".join(arguments[:2]), LEFT.get(arguments[0] if arguments else "", AGAIN))
 
 
 def _speak_utf8() -> None:
