@@ -52,8 +52,9 @@ bench: setup ## how fast a training step and a translation are, against the pape
 ui: setup ## the MLflow UI with losses, samples and models
 	$(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
+serve: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 serve: setup ## serve the champion
-	MLFLOW_TRACKING_URI=sqlite:///mlflow.db $(RUN) mlflow models serve -m models:/bmask-unmasker@champion --env-manager local --port 5001
+	@champion=$$($(RUN) bmask champion address) && $(RUN) mlflow models serve -m $$champion --env-manager local --port 5001
 
 pipeline: setup ## the Kubeflow pipeline: compile it, run it here, and its way through a real S3 server
 	$(RUN) bmask pipeline compile

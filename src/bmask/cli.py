@@ -175,6 +175,17 @@ def champion_show(params: ParamsFile = PARAMS) -> None:
     typer.echo(show(load_params(params).register_.name))
 
 
+@champion_app.command("address")
+def champion_address(params: ParamsFile = PARAMS) -> None:
+    """Print the champion's MLflow address, for `mlflow models serve -m`; exit code 3 when there is none."""
+    from bmask.params import load_params
+    from bmask.tracking.resolving import resolve
+
+    name = load_params(params).register_.name
+    resolve("champion", name)
+    typer.echo(f"models:/{name}@champion")
+
+
 @champion_app.command("set")
 def champion_set(
     version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS
