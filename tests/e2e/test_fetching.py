@@ -192,11 +192,13 @@ def test_a_folder_that_somebody_else_may_write_is_not_trusted(s3, tmp_path):
 
 def test_what_no_photo_can_be_is_refused_and_not_fetched(s3, asked, monkeypatch):
     photos = put(s3, 2)
-    s3.client().put_object(Bucket="photos", Key="v1/masked/film.mp4", Body=bytes(5000))
+    for name in ("huge.tif", "film.mp4"):
+        s3.client().put_object(Bucket="photos", Key=f"v1/masked/{name}", Body=bytes(5000))
     monkeypatch.setattr(fetching, "MAX_BYTES", 4000)
     with fetched(URL, SETTINGS, "ingest.source") as listing:
         assert contents(listing) == photos
-        assert listing.refused == [("masked/film.mp4", "has 5000 bytes; a photo has at most 4000")]
+        assert listing.refused == [("masked/huge.tif", "has 5000 bytes; a photo has at most 4000")]
+        assert listing.videos == ["masked/film.mp4"]
     assert sorted(asked) == sorted(photos)
 
 

@@ -136,6 +136,17 @@ def test_a_name_that_is_kept_long_takes_no_other_photos_place(tmp_path, unmasker
             np.testing.assert_array_equal(pixels(result)[kept], pixels(photo)[kept])
 
 
+def test_what_phones_leave_beside_photos_is_no_photo_that_failed(tmp_path, unmasker, capsys):
+    source = tmp_path / "in"
+    (source / "@eaDir").mkdir(parents=True)
+    picture().save(source / "a.jpg")
+    for name in ("a.mov", "a.AAE", "a.jpg.json", "@eaDir/a.jpg"):
+        (source / name).write_text("no photo")
+    assert unmask_files(source, tmp_path / "out", unmasker) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert "videos left aside: 1 (a.mov)" in capsys.readouterr().err
+
+
 def test_where_no_name_is_left_the_photo_is_named_and_left_out(tmp_path, unmasker, capsys):
     source = tmp_path / "in"
     source.mkdir()
@@ -201,7 +212,7 @@ def test_results_inside_the_source_are_not_taken_for_photos_the_second_time(tmp_
 
 
 def test_nothing_to_do_is_said(tmp_path, unmasker):
-    with pytest.raises(DataError, match="holds no files"):
+    with pytest.raises(DataError, match="holds no photos"):
         unmask_files(tmp_path, tmp_path / "out", unmasker)
     with pytest.raises(DataError, match="does not exist"):
         unmask_files(tmp_path / "nowhere", tmp_path / "out", unmasker)

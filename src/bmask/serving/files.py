@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from bmask.data.records import Entry
-from bmask.data.sources.listing import Listing, printable, search
+from bmask.data.sources.listing import Listing, left_aside, printable, search
 from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.progress import bar, say
@@ -39,6 +39,8 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
     writer = _Writer(unmasker, attention)
+    if listing.videos:
+        say(left_aside(listing.videos))
     for name, reason in listing.refused:
         writer.leave_out(Path(src, name), reason)
     for path, target in bar(targets.items(), len(targets), "unmasking photos"):
@@ -89,7 +91,7 @@ def _photos(src: Path, dst: Path) -> Listing:
     else:
         raise DataError(f"{src} does not exist; name a photo or a folder of photos")
     if not listing.files:
-        raise DataError(f"{src} holds no files; name a photo or a folder of photos")
+        raise DataError(f"{src} holds no photos; name a photo or a folder of photos")
     return listing
 
 

@@ -1,7 +1,7 @@
 """The model that `mlflow models serve` runs. MLflow executes this file when it loads a model; nothing else imports it.
 
-Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (of either alphabet, padded or
-not; a data: URL is accepted):
+Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (of either alphabet, padded
+or not; a data: URL is accepted):
 
     {"inputs": {"image": ["...", "..."]}, "params": {"attention": true}}
 
