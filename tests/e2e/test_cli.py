@@ -205,8 +205,30 @@ def test_a_full_disk_is_said_in_a_sentence(run, tmp_path):
     with full_disk(5000):
         code, _, told = run("draw", "faces", "--masked", "2", "--unmasked", "1", "--size", "256")
     assert code == 1
-    assert told.startswith("bmask: ")
-    assert "File too large" in told or "No space" in told
+    assert told == "bmask: faces cannot be written or read: File too large; make room there\n"
+
+
+def test_a_full_folder_for_temporary_files_is_named_and_so_is_what_chooses_it(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    with full_disk(5000):
+        code, _, told = run("ingest")
+    assert code == 1
+    last = told.strip().splitlines()[-1]
+    assert last.startswith(f"bmask: {tmp_path}/bmask-photos-")
+    assert last.endswith("; make room there, or set TMPDIR to a folder with more of it")
+
+
+def test_where_no_folder_takes_temporary_files_all_that_were_tried_are_named(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    with full_disk(0):
+        code, _, told = run("ingest")
+    assert code == 1
+    assert told.startswith(f"bmask: No usable temporary directory found in ['{tmp_path}', '/tmp', ")
+    assert told.endswith("set TMPDIR to a folder that can be written\n")
 
 
 def test_a_place_that_cannot_be_written_is_said_in_a_sentence(run, tmp_path):

@@ -150,6 +150,14 @@ def test_a_revision_that_was_interrupted_goes_on_with_what_is_missing(tracked, t
     assert kept() == []
 
 
+def test_a_disk_that_is_full_while_objects_come_is_named_with_the_way_out(s3, tmp_path):
+    put(s3, 2, size=3000)
+    with full_disk(2000), pytest.raises(DataError) as told, fetched(URL, SETTINGS, "ingest.source"):
+        pass
+    assert f": {tmp_path}/tmp/bmask-" in str(told.value)
+    assert str(told.value).endswith("File too large; make room there, or set TMPDIR to a folder with more of it")
+
+
 def test_a_disk_that_is_full_is_told_and_not_the_remote(tmp_path, kept):
     repository = Repository(tmp_path / "repository")
     (repository.folder / "faces").mkdir()
