@@ -209,6 +209,7 @@ def champion_rollback(params: ParamsFile = PARAMS) -> None:
 def main() -> None:
     """Runs the app; errors that a user can mend end as one sentence and an exit code."""
     _speak_utf8()
+    _bear_a_name()
     try:
         app()
     except (BmaskError, OSError) as error:
@@ -239,6 +240,18 @@ def _speak_utf8() -> None:
         command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for its children
     sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+
+
+def _bear_a_name() -> None:
+    """A container may run under a number that no user has; MLflow and torch want a name and a home all the same."""
+    import getpass
+
+    try:
+        getpass.getuser()
+        Path.home()
+    except (KeyError, OSError, RuntimeError):
+        os.environ["USER"] = os.environ.get("USER") or str(os.getuid())
+        os.environ.setdefault("HOME", "/")
 
 
 if __name__ == "__main__":

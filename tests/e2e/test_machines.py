@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -119,3 +120,16 @@ def test_what_the_locale_cannot_print_is_printed_in_escapes(tmp_path):
     assert "\\xfc" in run(tmp_path, "-m", "bmask", "ingest", "--params", "ü.yaml", code=2, **ASCII)
     shown = run(tmp_path, "-m", "bmask", "draw", "--help", **ASCII)
     assert shown.isascii()
+
+
+# A user id without a name, as in `docker run -u 12345`.
+
+
+def test_a_user_without_a_name_and_a_home_can_ask_mlflow(tmp_path, nameless, store_template):
+    (tmp_path / "params.yaml").write_text("{}")
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*nameless, sys.executable, "-m", "bmask", "champion"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "bmask-unmasker has no versions yet: run the pipeline first\n"
