@@ -1,4 +1,4 @@
-# Everything a newcomer types. `make help` lists it. Needs Python 3.11, git and make; the rest goes into .venv.
+# Everything a newcomer types. `make help` lists it. Needs Python 3.11 and make; git where there is a .git; the rest goes into .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 PYTHONUTF8=1

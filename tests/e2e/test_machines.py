@@ -125,6 +125,7 @@ def test_what_the_locale_cannot_print_is_printed_in_escapes(tmp_path):
 # A user id without a name, as in `docker run -u 12345`.
 
 
+@pytest.mark.slow
 def test_a_user_without_a_name_and_a_home_can_ask_mlflow(tmp_path, nameless, store_template):
     (tmp_path / "params.yaml").write_text("{}")
     shutil.copy(store_template, tmp_path / "mlflow.db")
