@@ -38,6 +38,7 @@ def make(folder: Path, *arguments: str, code: int = 0, before: tuple[str, ...] =
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_serving_before_there_is_a_champion_ends_with_a_sentence_and_starts_no_server(checkout, store_template):
     shutil.copy(store_template, checkout / "mlflow.db")
     said = make(checkout, "serve", code=2)
