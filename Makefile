@@ -1,14 +1,17 @@
-# Everything a newcomer types. `make help` lists it. Needs Python 3.11, git and make; the rest goes into .venv.
+# Everything a newcomer types. `make help` lists it. Needs Python 3.11 and make; git where there is a .git; the rest goes into .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
-RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONUNBUFFERED=1 PYTHONUTF8=1
 PORT ?= 5000
+# DVC wants a name, which a user of a container need not have.
+export USER := $(or $(USER),$(firstword $(shell id -un 2>/dev/null) nobody))
 # The image: `make image IMAGE=registry.example.com/team/bmask`, BUILD_OPTIONS for the engine, PIP_CONF for pip while it builds.
 IMAGE ?= localhost/bmask
 ENGINE ?= $(shell command -v podman || command -v docker)
 COMMA := ,
 PIP_CONF ?= $(wildcard /etc/pip.conf)
 GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*')
+UV := $(BIN)/python tools/uv.py# with the index that pip knows
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -23,8 +26,8 @@ setup: .venv/ready ## create .venv and install the locked requirements
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there; install Python 3.11 or say make PYTHON=python3.x"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt -r requirements-dev.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.txt -r requirements-dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup repro ## the whole pipeline on the embedded faces, some minutes; then how to look at it
@@ -34,6 +37,9 @@ demo: setup repro ## the whole pipeline on the embedded faces, some minutes; the
 	@echo "serving: make serve   (http://127.0.0.1:5001)"
 
 repro: setup ## dvc repro: run what has changed
+	@test -e .git || grep -qs no_scm .dvc/config.local || { \
+	  echo "make: no .git here, as in an unpacked ZIP, so DVC goes without; after git init, remove .dvc/config.local"; \
+	  $(RUN) dvc config --local core.no_scm true; }
 	$(RUN) dvc repro
 
 test: setup ## the tests, without the slow ones
@@ -52,8 +58,9 @@ bench: setup ## how fast a training step and a translation are, against the pape
 ui: setup ## the MLflow UI with losses, samples and models
 	$(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
+serve: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 serve: setup ## serve the champion
-	MLFLOW_TRACKING_URI=sqlite:///mlflow.db $(RUN) mlflow models serve -m models:/bmask-unmasker@champion --env-manager local --port 5001
+	@champion=$$($(RUN) bmask champion address) && $(RUN) mlflow models serve -m $$champion --env-manager local --port 5001
 
 pipeline: setup ## the Kubeflow pipeline: compile it, run it here, and its way through a real S3 server
 	$(RUN) bmask pipeline compile

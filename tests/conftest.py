@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,15 @@ def embedded(drawn_set, tmp_path_factory) -> Path:
 def params():
     """One small model, `unmasker`: scheme 2 with guided discriminators, 2 epochs of 4 steps."""
     return tiny_params()
+
+
+@pytest.fixture
+def nameless() -> list[str]:
+    """The beginning of a command that runs as a user id without a name, and with the rights of who runs the tests."""
+    command = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this machine allows no user namespaces")
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -349,9 +349,10 @@ def impostors(seeds: Iterator[int]) -> Iterator[Case]:
         "jpeg2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
         "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
     }
+    told = {"empty": "is empty", "heic": "convert it to JPEG", "lfs": "run `git lfs pull`"}
     for name, content in texts.items():
         for ending in ("jpg", "png"):
-            reason = "is empty" if not content else "is no picture that can be read"
+            reason = told.get(name, "is no picture that can be read")
             yield Case(f"{name}.{ending}".encode(), content, reason=reason)
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 train
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,15 @@ STAGES, USE = "Stages, in the order of `dvc repro`", "Using the result"
 Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", show_default=True)]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
+
+AGAIN = "the same command does it from its beginning"
+LEFT = {  # of a command that was interrupted; most write whole results or none
+    "train": "the same command goes on from the last checkpoint, if one was written",
+    "unmask": "the photos that are done stay, and the same command does all of them again",
+    "pipeline run": "the same command goes on with the tasks that were not finished",
+    "pipeline submit": "a run that was given an id goes on in Kubeflow",
+    "pipeline schedule": "a schedule that was given an id stays in Kubeflow",
+}
 
 
 @app.command(rich_help_panel=STAGES)
@@ -165,6 +175,17 @@ def champion_show(params: ParamsFile = PARAMS) -> None:
     typer.echo(show(load_params(params).register_.name))
 
 
+@champion_app.command("address")
+def champion_address(params: ParamsFile = PARAMS) -> None:
+    """Print the champion's MLflow address, for `mlflow models serve -m`; exit code 3 when there is none."""
+    from bmask.params import load_params
+    from bmask.tracking.resolving import resolve
+
+    name = load_params(params).register_.name
+    resolve("champion", name)
+    typer.echo(f"models:/{name}@champion")
+
+
 @champion_app.command("set")
 def champion_set(
     version: Annotated[int, typer.Argument(help="A version of the registered model.")], params: ParamsFile = PARAMS
@@ -187,6 +208,8 @@ def champion_rollback(params: ParamsFile = PARAMS) -> None:
 
 def main() -> None:
     """Runs the app; errors that a user can mend end as one sentence and an exit code."""
+    _speak_utf8()
+    _bear_a_name()
     try:
         app()
     except (BmaskError, OSError) as error:
@@ -197,8 +220,38 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        print("bmask: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"bmask: interrupted; {_what_is_left(sys.argv[1:])}", file=sys.stderr)
         sys.exit(130)
+
+
+def _what_is_left(arguments: list[str]) -> str:
+    """Of an interrupted command, for who wonders whether to repeat it."""
+    if "--dry-run" in arguments:
+        return AGAIN
+    return LEFT.get(" ".join(arguments[:2]), LEFT.get(arguments[0] if arguments else "", AGAIN))
+
+
+def _speak_utf8() -> None:
+    """Names of files and objects are UTF-8 whatever the locale says; a terminal that is not shows \\xfc for ü.
+
+    Python chooses the encoding of file names once, before it runs any of our code, so this process starts again.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for its children
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+
+
+def _bear_a_name() -> None:
+    """A container may run under a number that no user has; MLflow and torch want a name and a home all the same."""
+    import getpass
+
+    try:
+        getpass.getuser()
+        Path.home()
+    except (KeyError, OSError, RuntimeError):
+        os.environ["USER"] = os.environ.get("USER") or str(os.getuid())
+        os.environ.setdefault("HOME", "/")
 
 
 if __name__ == "__main__":

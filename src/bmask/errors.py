@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
 UNUSABLE = {getattr(errno, name) for name in DISK}  # a disk's fault or a path's, no bug of ours
 
@@ -49,5 +51,16 @@ def explained(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, BmaskError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.errno in UNUSABLE:
-        return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}", 1
+        return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}{room(error)}", 1
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # tempfile, which tries them all
+        return f"{error.strerror}; make room in one of them, or set TMPDIR to a folder that can be written", 1
     return None
+
+
+def room(error: OSError) -> str:
+    """The remedy for a full disk, as the end of a sentence; empty for any other trouble."""
+    if error.errno not in FULL:
+        return ""
+    temporary = filter(None, (os.environ.get("TMPDIR"), "/tmp", "/var/tmp"))
+    inside = any(str(error.filename).startswith(os.path.join(place, "")) for place in temporary)
+    return "; make room there" + ", or set TMPDIR to a folder with more of it" * inside

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bmask.errors import FULL
+
 
 @contextlib.contextmanager
 def fresh_file(path: Path) -> Iterator[Path]:
@@ -27,9 +29,16 @@ def fresh_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp's 0600 would hide the file from other users of a shared volume
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name(error, path)
         raise
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Python names the file that cannot be opened, but none where a write ends at a full disk."""
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        error.filename = str(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,6 +76,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             shutil.rmtree(out)
         os.replace(temporary, out)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _name(error, out)
         raise

@@ -182,7 +182,7 @@ def test_logging_a_training_that_is_not_there_ends_with_3(run, monkeypatch, tmp_
     assert "Traceback" not in err
 
 
-def test_an_interrupted_command_ends_with_130_and_says_how_to_go_on(tmp_path):
+def test_an_interrupted_command_ends_with_130_and_promises_no_checkpoint_that_it_has_not(tmp_path):
     drawing = [sys.executable, "-m", "bmask", "draw", "faces", "--masked", "2000", "--unmasked", "2000", "--size", "64"]
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell may ignore it
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -193,8 +193,30 @@ def test_an_interrupted_command_ends_with_130_and_says_how_to_go_on(tmp_path):
     child.send_signal(signal.SIGINT)
     _, err = child.communicate()
     assert child.returncode == 130
-    assert "bmask: interrupted; the same command goes on from the last checkpoint" in err
+    assert err.endswith("bmask: interrupted; the same command does it from its beginning\n")
     assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())  # so that is true
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ("train attentiongan", "goes on from the last checkpoint, if one was written"),
+        ("train attentiongan --dry-run", "from its beginning"),
+        ("unmask in out", "the photos that are done stay"),
+        ("pipeline submit --wait", "a run that was given an id goes on in Kubeflow"),
+        ("pipeline compile", "from its beginning"),
+        ("evaluate", "from its beginning"),
+    ],
+)
+def test_each_interrupted_command_says_what_is_left_of_it(arguments, left, run, monkeypatch):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupt)
+    code, _, err = run(*arguments.split())
+    assert code == 130
+    assert left in err
 
 
 def test_the_installed_command_ends_with_the_code_and_no_traceback(tmp_path):
@@ -210,8 +232,30 @@ def test_a_full_disk_is_said_in_a_sentence(run, tmp_path):
     with full_disk(5000):
         code, _, told = run("draw", "faces", "--masked", "2", "--unmasked", "1", "--size", "256")
     assert code == 1
-    assert told.startswith("bmask: ")
-    assert "File too large" in told or "No space" in told
+    assert told == "bmask: faces cannot be written or read: File too large; make room there\n"
+
+
+def test_a_full_folder_for_temporary_files_is_named_and_so_is_what_chooses_it(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    with full_disk(5000):
+        code, _, told = run("ingest")
+    assert code == 1
+    last = told.strip().splitlines()[-1]
+    assert last.startswith(f"bmask: {tmp_path}/bmask-photos-")
+    assert last.endswith("; make room there, or set TMPDIR to a folder with more of it")
+
+
+def test_where_no_folder_takes_temporary_files_all_that_were_tried_are_named(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    with full_disk(0):
+        code, _, told = run("ingest")
+    assert code == 1
+    assert told.startswith(f"bmask: No usable temporary directory found in ['{tmp_path}', '/tmp', ")
+    assert told.endswith("set TMPDIR to a folder that can be written\n")
 
 
 def test_a_place_that_cannot_be_written_is_said_in_a_sentence(run, tmp_path):

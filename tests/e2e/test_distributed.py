@@ -285,7 +285,8 @@ def test_the_checkpoint_of_another_number_of_processes_is_refused_and_the_differ
 
 def test_processes_that_do_not_meet_say_where_and_end(tmp_path: Path, store_template: Path):
     place = Place(tmp_path, store_template)
-    alone = environment() | {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    started = {"TORCHELASTIC_RUN_ID": "lonely", "RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    alone = environment() | started
     done = subprocess.run(
         [*TORCHRUN[:1], "-m", "bmask", "train", "unmasker"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )

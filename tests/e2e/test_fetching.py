@@ -150,6 +150,14 @@ def test_a_revision_that_was_interrupted_goes_on_with_what_is_missing(tracked, t
     assert kept() == []
 
 
+def test_a_disk_that_is_full_while_objects_come_is_named_with_the_way_out(s3, tmp_path):
+    put(s3, 2, size=3000)
+    with full_disk(2000), pytest.raises(DataError) as told, fetched(URL, SETTINGS, "ingest.source"):
+        pass
+    assert f": {tmp_path}/tmp/bmask-" in str(told.value)
+    assert str(told.value).endswith("File too large; make room there, or set TMPDIR to a folder with more of it")
+
+
 def test_a_disk_that_is_full_is_told_and_not_the_remote(tmp_path, kept):
     repository = Repository(tmp_path / "repository")
     (repository.folder / "faces").mkdir()
@@ -192,11 +200,13 @@ def test_a_folder_that_somebody_else_may_write_is_not_trusted(s3, tmp_path):
 
 def test_what_no_photo_can_be_is_refused_and_not_fetched(s3, asked, monkeypatch):
     photos = put(s3, 2)
-    s3.client().put_object(Bucket="photos", Key="v1/masked/film.mp4", Body=bytes(5000))
+    for name in ("huge.tif", "film.mp4"):
+        s3.client().put_object(Bucket="photos", Key=f"v1/masked/{name}", Body=bytes(5000))
     monkeypatch.setattr(fetching, "MAX_BYTES", 4000)
     with fetched(URL, SETTINGS, "ingest.source") as listing:
         assert contents(listing) == photos
-        assert listing.refused == [("masked/film.mp4", "has 5000 bytes; a photo has at most 4000")]
+        assert listing.refused == [("masked/huge.tif", "has 5000 bytes; a photo has at most 4000")]
+        assert listing.videos == ["masked/film.mp4"]
     assert sorted(asked) == sorted(photos)
 
 

@@ -132,7 +132,11 @@ def test_questions_at_the_same_time_get_their_own_answers(server):
     [
         ({"inputs": {"image": [encoded(photo(20, 20)), "###"]}}, "Row 1 of image is not base64"),
         ({"dataframe_records": [{"image": "aGVsbG8="}]}, "Row 0 of image is no picture"),
-        ({"dataframe_records": [{"image": None}]}, "Row 0 of image holds no text"),
+        ({"dataframe_records": [{"image": None}]}, "Row 0 of image is null"),
+        ({"dataframe_records": [{"image": encoded(photo(20, 20))}, {}]}, "Row 1 of image is null"),
+        ({"inputs": {"image": [encoded(photo(20, 20)), None]}}, "Row 1 of image is null"),
+        ({"inputs": [{"image": None}]}, "Row 0 of image is null"),
+        ({"inputs": {"image": [7]}}, "Row 0 of image is not base64"),
         ({"inputs": {"image": [encoded(np.zeros((20000, 20000), bool))]}}, "Row 0 of image has more than"),
         ({"inputs": {"image": []}}, "The request holds no photos"),
         ({"inputs": {"photo": [encoded(photo(20, 20))]}}, "The request holds no photos"),

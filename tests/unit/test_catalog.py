@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bmask.data import catalog as module
 from bmask.data.catalog import SOUND, Catalog
 from bmask.data.records import Entry, Photo
+from bmask.errors import explained
 from tiny import full_disk
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
@@ -102,4 +103,5 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
     with Catalog() as catalog, full_disk(100_000), pytest.raises(OSError, match="rows of the manifest") as told:
         catalog.add(photos)
     assert told.value.errno == errno.ENOSPC
+    assert explained(told.value)[0].startswith(f"{tmp_path}/rows of the manifest cannot be written or read: ")
     assert not list(tmp_path.iterdir())

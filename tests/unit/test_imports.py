@@ -51,7 +51,7 @@ def ours(path: Path, at_import: bool = False) -> set[str]:
 BASE = {"errors", "files", "progress", "parallel", "params"}
 ALLOWED = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "progress": set(),
     "parallel": set(),
     "params": {"params", "errors", "gan"},  # the options of the systems

@@ -123,6 +123,23 @@ def test_the_digest_follows_the_photos_and_not_their_names_times_or_order(source
     np.testing.assert_array_equal(one.photos("masked", "train"), other.photos("masked", "train"))
 
 
+def test_live_photos_and_sidecars_change_nothing_and_are_no_refused_photos(split, copy, tmp_path, capsys):
+    for path in sorted((copy / "masked").iterdir()):
+        for ending in (".mov", ".AAE", ".jpg.json"):
+            path.with_suffix(ending).write_bytes(b"no photo")
+        thumb = copy / "masked" / "@eaDir" / path.name / "SYNOPHOTO_THUMB_M.jpg"
+        thumb.parent.mkdir(parents=True)
+        shutil.copy(path, thumb)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", copy)
+    for number, place in enumerate((copy, tmp_path / "packed.zip")):
+        ingest(settings(place), tmp_path / f"out{number}")
+        assert (tmp_path / f"out{number}" / "manifest.csv").read_bytes() == (split / "manifest.csv").read_bytes()
+        assert Split.open(tmp_path / f"out{number}").digest == Split.open(split).digest
+        said = capsys.readouterr().err
+        assert f"masked: videos left aside: {COUNT} (photo 00 müller.mov, ...)" in said
+        assert "refused 0" not in said
+
+
 def test_another_photo_or_another_treatment_is_another_digest(source, split, copy, tmp_path):
     digests = {Split.open(split).digest}
     for options in ({"load_size": SIZE + 4}, {"jpeg_quality": 50}, {"fit": "pad"}, {"test": 0.4}):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.sources.listing import Listing, printable, unusual
+from bmask.data.sources.listing import Listing, is_clutter, list_folder, printable, unusual
 from bmask.data.sources.opening import enter
 from bmask.errors import DataError, ParamsError
 
@@ -57,6 +57,38 @@ def test_what_is_refused_stands_in_its_domain_or_in_none_and_clutter_nowhere():
 def test_a_domain_in_the_other_one_is_refused():
     with pytest.raises(ParamsError, match="share photos"):
         found(listing("a/b/c.png"), "a", "a/b")
+
+
+LEFT = (".DS_Store", "._a.jpg", "Thumbs.db", "desktop.ini", "Icon\r", "IMG_1.AAE", "a.jpg.json", "a.jpg.xmp")
+LEFT += ("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/a.jpg", ".@__thumb/a.jpg", "$RECYCLE.BIN/a.jpg")
+
+
+@pytest.mark.parametrize("name", [*LEFT, "deep/er/" + LEFT[0], "__MACOSX/a.jpg"])
+def test_what_file_managers_phones_and_nas_boxes_leave_is_clutter(name):
+    assert is_clutter(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "@home.jpg", "#1.jpg", "2020.json/a.jpg", "icon.jpg", "no ending", "../a.jpg"]
+)
+def test_a_photo_of_an_odd_name_is_none(name):
+    assert not is_clutter(name)
+
+
+def test_a_folder_may_end_as_a_sidecar_does_and_videos_are_named_apart(tmp_path):
+    for name in ("a/2020.json/b.png", "a/IMG_1.MOV", "a/IMG_1.AAE", "a/@eaDir/IMG_1.HEIC", "a/clip.mov/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listed = list_folder(tmp_path, ["a"])
+    assert set(listed.files) == {"a/2020.json/b.png", "a/clip.mov/c.png"}
+    assert listed.videos == ["a/IMG_1.MOV"]
+
+
+def test_a_sidecar_at_the_root_of_an_archive_does_not_hide_the_folder_that_was_packed():
+    packed = listing("set/masked/a.png", "set/unmasked/b.png", "metadata.json")
+    packed.videos.append("set/masked/a.mov")
+    assert packed.unwrapped(("masked", "unmasked")).videos == ["masked/a.mov"]
+    assert found(packed) == [("masked", "a.png", ""), ("unmasked", "b.png", "")]
 
 
 @pytest.mark.parametrize(

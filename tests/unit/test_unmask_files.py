@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from bmask.serving import model
 from bmask.serving.files import plan, unmask_files
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking.resolving import ARTIFACT, resolve
-from tiny import write_generator
+from tiny import full_disk, write_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -118,6 +119,82 @@ def test_photos_of_one_stem_do_not_overwrite_each_other(tmp_path, unmasker):
     assert names == {"face.jpg.png", "face.webp.png", "other.png"}
 
 
+def test_a_name_that_is_kept_long_takes_no_other_photos_place(tmp_path, unmasker, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    for seed, name in enumerate(("a.jpg", "a.png", "a.jpg.png", "b.png", "b.attention.webp")):
+        picture(seed=seed).save(source / name)
+    assert unmask_files(source, tmp_path / "out", unmasker, attention=True) == []
+    results = {"a.jpg.png", "a.png.png", "a.jpg.png.png", "b.png.png", "b.attention.webp.png"}
+    masks = {f"{name.removesuffix('.png')}.attention.png" for name in results}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == results | masks
+    assert "unmasked 5 of 5 photos" in capsys.readouterr().err
+    for photo in source.iterdir():
+        result = tmp_path / "out" / f"{photo.name}.png"
+        kept = pixels(result.with_name(f"{result.stem}.attention.png")) == 0
+        if photo.suffix == ".png":
+            np.testing.assert_array_equal(pixels(result)[kept], pixels(photo)[kept])
+
+
+def test_what_phones_leave_beside_photos_is_no_photo_that_failed(tmp_path, unmasker, capsys):
+    source = tmp_path / "in"
+    (source / "@eaDir").mkdir(parents=True)
+    picture().save(source / "a.jpg")
+    for name in ("a.mov", "a.AAE", "a.jpg.json", "@eaDir/a.jpg"):
+        (source / name).write_text("no photo")
+    assert unmask_files(source, tmp_path / "out", unmasker) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert "videos left aside: 1 (a.mov)" in capsys.readouterr().err
+
+
+def test_where_no_name_is_left_the_photo_is_named_and_left_out(tmp_path, unmasker, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    picture(seed=1).save(source / "a.jpg")
+    for name in (
+        "a.webp",
+        "a.jpg.attention",
+    ):  # the mask of the first would be a.jpg.attention.png, as the last's result
+        shutil.copy(source / "a.jpg", source / name)
+    (line,) = unmask_files(source, tmp_path / "out", unmasker, attention=True)
+    assert "a.jpg.attention would be written over the result of another photo" in line
+    assert "unmasked 2 of 3 photos" in capsys.readouterr().err
+
+
+def test_a_name_that_the_disk_cannot_take_is_named_and_the_others_are_done(tmp_path, unmasker, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    long = "x" * 245  # NAME.png fits into 255 bytes, NAME.attention.png does not
+    for name in (f"{long}.jpg", "a.jpg", "b.jpg"):
+        picture().save(source / name)
+    (out / "b.png").mkdir(parents=True)
+    left_out = unmask_files(source, out, unmasker, attention=True)
+    assert len(left_out) == 2
+    assert f"{long}.attention.png (File name too long); rename it" in "".join(left_out)
+    assert "b.jpg cannot be written to" in "".join(left_out)
+    assert {path.name for path in out.iterdir()} == {"a.png", "a.attention.png", f"{long}.png", "b.png"}
+    assert "unmasked 1 of 3 photos" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_it(tmp_path, unmasker):
+    picture().save(tmp_path / "a.jpg")
+    with full_disk(200), pytest.raises(OSError, match="File too large"):
+        unmask_files(tmp_path, tmp_path / "out", unmasker)
+
+
+def test_links_are_followed_and_what_is_no_file_is_named(tmp_path, unmasker):
+    source, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for folder in (source, elsewhere):
+        folder.mkdir()
+    picture().save(elsewhere / "a.jpg")
+    (source / "linked").symlink_to(elsewhere)
+    (source / "nowhere.jpg").symlink_to(tmp_path / "nothing")
+    os.mkfifo(source / "pipe.jpg")
+    left_out = unmask_files(source, tmp_path / "out", unmasker)
+    assert [line.partition(" ")[2] for line in left_out] == ["is no file, or a link that leads nowhere"] * 2
+    assert (tmp_path / "out/linked/a.png").is_file()
+
+
 def test_photos_are_never_overwritten_by_results(tmp_path, unmasker):
     picture().save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
@@ -135,15 +212,15 @@ def test_results_inside_the_source_are_not_taken_for_photos_the_second_time(tmp_
 
 
 def test_nothing_to_do_is_said(tmp_path, unmasker):
-    with pytest.raises(DataError, match="holds no files"):
+    with pytest.raises(DataError, match="holds no photos"):
         unmask_files(tmp_path, tmp_path / "out", unmasker)
     with pytest.raises(DataError, match="does not exist"):
         unmask_files(tmp_path / "nowhere", tmp_path / "out", unmasker)
 
 
 def test_names_with_dots_keep_them(tmp_path):
-    (tmp_path / "a.2020.jpg").touch()
-    assert list(plan(tmp_path / "a.2020.jpg", tmp_path / "out").values()) == [tmp_path / "out" / "a.2020.png"]
+    photo = tmp_path / "a.2020.jpg"
+    assert plan([photo], photo, tmp_path / "out") == {photo: tmp_path / "out" / "a.2020.png"}
 
 
 # resolve: which model a name means

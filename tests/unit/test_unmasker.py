@@ -242,7 +242,7 @@ BAD = {
     "no picture": (base64.b64encode(b"hello").decode(), "Row 1 of image is no picture"),
     "too large": (encoded(Image.new("1", (20000, 20000))), f"Row 1 of image has more than {MAX_PIXELS} pixels"),
     "too small": (encoded(Image.new("RGB", (4, 4))), "Row 1 of image is 4x4 px"),
-    "no text": (None, "Row 1 of image holds no text"),
+    "null": (None, "Row 1 of image is null"),
 }
 
 

@@ -125,7 +125,13 @@ def _as_os_error() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
-        raise OSError(errno.ENOSPC, str(error), "rows of the manifest (below TMPDIR)") from error
+        raise OSError(errno.ENOSPC, str(error), f"{_scratch()}/rows of the manifest") from error
+
+
+def _scratch() -> str:
+    """Where SQLite puts a database without a name; it does not look where Python does."""
+    places = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
+    return next((place for place in places if place and os.access(place, os.W_OK | os.X_OK)), ".")
 
 
 def _of_entry(entry: Entry) -> tuple:

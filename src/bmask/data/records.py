@@ -12,6 +12,12 @@ PARTS = ("train", "validation", "test")
 MAX_BYTES = 1 << 28  # of a photo's file; it is read whole
 
 
+def lfs_hint(content: bytes) -> str:
+    """What a file is that git put in the place of another one, and the remedy; empty for any other file."""
+    pointer = content.startswith(b"version https://git-lfs")
+    return "is a pointer of Git LFS and not the file itself; run `git lfs pull` where it comes from" if pointer else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file that should be a photo. `name` is its path below the domain folder, with slashes, fit to be printed."""

@@ -10,6 +10,14 @@ import torch
 from bmask.errors import ParamsError
 
 
+def launched() -> bool:
+    """Whether torchrun started this process: then RANK, LOCAL_RANK and WORLD_SIZE hold for it.
+
+    Without torchrun's own variable they are what another launcher left behind, a job of SLURM for example.
+    """
+    return torch.distributed.is_torchelastic_launched()
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` takes CUDA when it is there; of several, processes of one training take one each, by LOCAL_RANK.
 
@@ -23,7 +31,7 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= there:
         seen = f"{there or 'no'} CUDA device{'s' * (there > 1)}"
         raise ParamsError(f"train.device: {name} is asked for, but torch sees {seen}; use auto or cpu")
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+    if device.type == "cuda" and device.index is None and launched():
         rank = int(os.environ["LOCAL_RANK"])
         if rank >= there:
             raise ParamsError(f"process {rank} finds no GPU of its own, there are {there}; start as many as there are")

@@ -6,7 +6,9 @@ import base64
 import csv
 import io
 import math
+import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +72,15 @@ def _number(text: str | None) -> float:
 
 def loss_chart(steps: NDArray[np.float64], losses: dict[str, NDArray[np.float64]]) -> str:
     """Small multiples as one SVG, a panel per loss: every logged value faint, a running mean of 5 % on top."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    matplotlib = _matplotlib()
     losses = {name: values for name, values in losses.items() if np.isfinite(values).any()}
     across = min(4, len(losses))
     down = math.ceil(len(losses) / across)
     style = {"svg.hashsalt": "bmask", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"}
     style |= {key: GREY for key in ("text.color", "axes.edgecolor", "xtick.color", "ytick.color")}
     with matplotlib.rc_context(style):
-        figure, axes = pyplot.subplots(down, across, figsize=(2.9 * across, 1.9 * down), squeeze=False)
+        figure = matplotlib.figure.Figure((2.9 * across, 1.9 * down))
+        axes = figure.subplots(down, across, squeeze=False)
         for axis in axes.flat[len(losses) :]:
             axis.remove()
         for axis, (name, values) in zip(axes.flat, losses.items(), strict=False):
@@ -96,8 +95,20 @@ def loss_chart(steps: NDArray[np.float64], losses: dict[str, NDArray[np.float64]
         figure.tight_layout()
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-        pyplot.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _matplotlib() -> ModuleType:
+    """The library without pyplot, which would look for a screen. A backend that a notebook left in the environment is
+    kept from it: matplotlib refuses to be imported when it does not know that name.
+    """
+    notebook = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib.figure
+    finally:
+        if notebook is not None:
+            os.environ["MPLBACKEND"] = notebook
+    return matplotlib
 
 
 def _running_mean(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:

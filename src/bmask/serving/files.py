@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
-from bmask.data.sources.listing import is_clutter
+from bmask.data.records import Entry
+from bmask.data.sources.listing import Listing, left_aside, printable, search
 from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.progress import bar, say
 from bmask.serving import pictures
 from bmask.serving.unmasker import Unmasker
+
+# A name that this disk cannot take, or that is taken by a folder: trouble of one photo. A full disk is that of all.
+UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False) -> list[str]:
@@ -21,48 +27,50 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     `face.jpg.png` and `face.webp.png`. A single photo goes to `dst` itself if that ends in .png, else into the folder
     `dst`. With `attention`, `face.attention.png` lies beside each result: 0 where the pixels are the photo's own.
 
-    Files that are no photos are named and left out. Transparency and colour profiles are kept, other metadata
-    is dropped, orientation is applied.
+    Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
+    Transparency and colour profiles are kept, other metadata is dropped, orientation is applied.
 
     Raises:
         DataError: there is nothing to do, or a result would take the place of a photo.
+        OSError: the disk is full, or `dst` cannot be written.
     """
-    targets = plan(Path(src), Path(dst))
-    failed: list[str] = []
-    waiting: list[tuple[Path, pictures.Picture]] = []
+    listing = _photos(Path(src), Path(dst))
+    targets = plan(sorted(listing.files.values()), Path(src), Path(dst), attention)
+    if Path(src).is_dir():
+        Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
+    writer = _Writer(unmasker, attention)
+    if listing.videos:
+        say(left_aside(listing.videos))
+    for name, reason in listing.refused:
+        writer.leave_out(Path(src, name), reason)
     for path, target in bar(targets.items(), len(targets), "unmasking photos"):
-        try:
-            waiting.append((target, pictures.read(path)))
-        except DataError as error:
-            failed.append(f"{path} {error}")
-            say(f"left out: {failed[-1]}")
-        if len(waiting) == unmasker.batch:
-            _write(waiting, unmasker, attention)
-            waiting = []
-    _write(waiting, unmasker, attention)
-    say(f"unmasked {len(targets) - len(failed)} of {len(targets)} photos into {dst}")
-    return failed
+        writer.take(path, target)
+    writer.write()
+    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}")
+    return writer.left_out
 
 
-def plan(src: Path, dst: Path) -> dict[Path, Path]:
-    """Which file becomes which: {photo: result}, in the order of names. Raises DataError as `unmask_files`."""
+def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> dict[Path, Path]:
+    """Which file becomes which: {photo: result}, in the same order.
+
+    Where two results, or a result and another's attention mask, would have one name, both keep their photos' endings.
+
+    Raises:
+        DataError: a result would take the place of a photo.
+    """
     if src.is_dir():
-        photos = [path for path in sorted(src.rglob("*")) if _visible(path.relative_to(src)) and path.is_file()]
-        inside = dst.resolve() != src.resolve() and dst.resolve().is_relative_to(src.resolve())
-        photos = [path for path in photos if not (inside and path.resolve().is_relative_to(dst.resolve()))]
-        if not photos:
-            raise DataError(f"{src} holds no files; name a photo or a folder of photos")
         results = [(dst / path.relative_to(src)).with_suffix(".png") for path in photos]
-    elif src.is_file():
-        photos = [src]
-        results = [dst if dst.suffix.lower() == ".png" and not dst.is_dir() else dst / f"{src.stem}.png"]
     else:
-        raise DataError(f"{src} does not exist; name a photo or a folder of photos")
-    count = Counter(results)
-    results = [
-        result if count[result] == 1 else result.with_name(f"{photo.name}.png")
-        for photo, result in zip(photos, results, strict=True)
-    ]
+        results = [dst if dst.suffix.lower() == ".png" and not dst.is_dir() else dst / f"{src.stem}.png"]
+    before: list[Path] = []
+    while results != before:  # a longer name may be another photo's too
+        before, count = results, Counter(file for result in results for file in _files(result, attention))
+        results = [
+            result.with_name(f"{photo.name}.png")
+            if any(count[file] > 1 for file in _files(result, attention))
+            else result
+            for photo, result in zip(photos, results, strict=True)
+        ]
     own = {path.resolve() for path in photos}
     for result in results:
         if result.resolve() in own:
@@ -70,13 +78,76 @@ def plan(src: Path, dst: Path) -> dict[Path, Path]:
     return dict(zip(photos, results, strict=True))
 
 
-def _visible(path: Path) -> bool:
-    return not any(map(is_clutter, path.parts))
+def _photos(src: Path, dst: Path) -> Listing:
+    """The files to unmask, without results of another time that lie inside the source."""
+    listing = Listing()
+    if src.is_dir():
+        search(src, listing)
+        there, here = dst.resolve(), src.resolve()
+        if there != here and there.is_relative_to(here):
+            listing.files = {n: path for n, path in listing.files.items() if not path.resolve().is_relative_to(there)}
+    elif src.is_file():
+        listing.files[src.name] = src
+    else:
+        raise DataError(f"{src} does not exist; name a photo or a folder of photos")
+    if not listing.files:
+        raise DataError(f"{src} holds no photos; name a photo or a folder of photos")
+    return listing
 
 
-def _write(waiting: list[tuple[Path, pictures.Picture]], unmasker: Unmasker, attention: bool) -> None:
-    results = unmasker.unmask([picture.photo for _, picture in waiting])
-    for (target, picture), result in zip(waiting, results, strict=True):
-        write_bytes(target, pictures.png(picture, result))
-        if attention:
-            write_bytes(target.with_name(f"{target.stem}.attention.png"), pictures.encode(result.attention))
+def _files(result: Path, attention: bool) -> list[Path]:
+    return [result, result.with_name(f"{result.stem}.attention.png")][: 1 + attention]
+
+
+class _Writer:
+    """Unmasks photos in batches and writes them, or says why not."""
+
+    def __init__(self, unmasker: Unmasker, attention: bool):
+        self._unmasker, self._attention = unmasker, attention
+        self._waiting: list[tuple[Path, Path, pictures.Picture]] = []
+        self._written: set[tuple[int, int]] = set()
+        self.left_out: list[str] = []
+        self.done = 0
+
+    def take(self, path: Path, target: Path) -> None:
+        try:
+            self._waiting.append((path, target, pictures.read(Entry("", "", str(path)).read())))
+        except DataError as error:
+            self.leave_out(path, str(error))
+        if len(self._waiting) == self._unmasker.batch:
+            self.write()
+
+    def write(self) -> None:
+        results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting])
+        for (path, target, picture), result in zip(self._waiting, results, strict=True):
+            contents = [pictures.png(picture, result), *([pictures.encode(result.attention)] * self._attention)]
+            files = _files(target, self._attention)
+            self.done += all(self._write(path, file, content) for file, content in zip(files, contents, strict=True))
+        self._waiting = []
+
+    def _write(self, path: Path, file: Path, content: bytes) -> bool:
+        """Whether there is a file now that holds this and nothing of another photo's."""
+        try:
+            if _identity(file) in self._written:  # a disk that tells neither A from a nor one form of ü from the other
+                self.leave_out(path, f"would be written over the result of another photo, {printable(str(file))}")
+                return False
+            write_bytes(file, content)
+        except OSError as error:
+            if error.errno not in UNFIT:
+                raise
+            self.leave_out(path, f"cannot be written to {printable(str(file))} ({error.strerror}); rename it")
+            return False
+        self._written.add(_identity(file))
+        return True
+
+    def leave_out(self, path: Path, reason: str) -> None:
+        self.left_out.append(f"{printable(str(path))} {reason}")
+        say(f"left out: {self.left_out[-1]}")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

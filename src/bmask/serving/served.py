@@ -1,6 +1,7 @@
 """The model that `mlflow models serve` runs. MLflow executes this file when it loads a model; nothing else imports it.
 
-Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (a data: URL is accepted):
+Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (of either alphabet, padded
+or not; a data: URL is accepted):
 
     {"inputs": {"image": ["...", "..."]}, "params": {"attention": true}}
 
@@ -25,6 +26,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from bmask.errors import DataError
 from bmask.serving import pictures
 from bmask.serving.unmasker import Unmasker
+
+NULLS = ("None", "nan")  # what MLflow makes of a JSON null and of NaN on their way through `inputs`
+URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648, section 5
 
 
 class BadRequest(mlflow.MlflowException):
@@ -61,12 +65,15 @@ class UnmaskModel(mlflow.pyfunc.PythonModel):
 
 
 def _picture(text: Any, row: int) -> pictures.Picture:
+    if text in NULLS if isinstance(text, str) else pandas.api.types.is_scalar(text) and pandas.isna(text):
+        raise BadRequest(f"Row {row} of image is null; send the photo's file as a base64 string.")
     if not isinstance(text, str):
         raise BadRequest(f"Row {row} of image holds no text; send the photo's file as a base64 string.")
     if text.startswith("data:"):
         text = text.partition(",")[2]
+    text = "".join(text.split()).translate(URL_SAFE)
     try:
-        content = base64.b64decode("".join(text.split()), validate=True)
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise BadRequest(f"Row {row} of image is not base64; send the photo's file as a base64 string.") from None
     try:

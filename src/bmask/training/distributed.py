@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bmask.gan.device import launched
+
 PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
 LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
 
@@ -93,7 +95,8 @@ class World:
 
 
 def started_by_torchrun() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """With others."""
+    return launched() and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager

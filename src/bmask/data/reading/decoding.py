@@ -13,10 +13,12 @@ from PIL import Image
 
 from bmask.data.reading.endings import check_end
 from bmask.data.reading.silence import hush, muted
+from bmask.data.records import lfs_hint
 from bmask.errors import DataError
 
 # A closed list: among Pillow's other readers is one that starts Ghostscript. JPEG includes the MPO of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands; the last two are anything's
 MIN_SIDE = 16  # px; a face is not recognisable below
 MAX_PIXELS = 64_000_000  # a decoded photo then takes at most 192 MB
 MAX_ASPECT = 8.0  # the middle square of a longer strip shows no face
@@ -92,11 +94,18 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
     except DataError:
         raise
     except Image.UnidentifiedImageError:
-        raise DataError(f"is no picture that can be read ({', '.join(FORMATS)})") from None
+        raise DataError(_known(content) or f"is no picture that can be read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"has more than {MAX_PIXELS} pixels; shrink it") from None
     except Exception as error:  # hostile bytes raise nearly anything out of Pillow's readers
         raise DataError(f"cannot be decoded ({type(error).__name__}: {error})") from None
+
+
+def _known(content: bytes) -> str:
+    """What a file is that many people have and Pillow cannot read, and the remedy; empty for any other file."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+        return "is a HEIC photo, which cannot be read; convert it to JPEG, for example with heif-convert or ImageMagick"
+    return lfs_hint(content)
 
 
 def _check_size(width: int, height: int) -> None:

@@ -29,8 +29,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from bmask.data.records import MAX_BYTES
-from bmask.data.sources.listing import Listing, printable, unusual
+from bmask.data.records import MAX_BYTES, lfs_hint
+from bmask.data.sources.listing import Listing, is_video, printable, unusual
 from bmask.errors import DataError
 from bmask.progress import bar
 
@@ -90,6 +90,9 @@ def unpack(archive: Path, folder: Path, called: str) -> Listing:
             if number >= MAX_MEMBERS:
                 raise DataError(f"ingest.source: {called} has more than {MAX_MEMBERS} members; split it")
             path, name = folder / f"{number:07}", _plain(member.name)
+            if is_video(name):
+                listing.videos.append(name)
+                continue
             try:
                 _check(member, name, listing)
                 if member.same_as:
@@ -165,7 +168,10 @@ def _members(archive: Path, called: str, allowed: int) -> Iterator[Iterator[Memb
                     raise too_large
                 yield _of_zip(opened)
         else:
-            raise DataError(f"{what} is no folder, .zip or .tar (plain or by gzip, bzip2, xz, zstd); name one of these")
+            with open(archive, "rb") as file:
+                pointer = lfs_hint(file.read(100))
+            kinds = "is no folder, .zip or .tar (plain or by gzip, bzip2, xz, zstd); name one of these"
+            raise DataError(f"{what} {pointer or kinds}")
     except (*DAMAGE, _CutOff) as error:
         raise DataError(f"{what} is damaged or cut off ({type(error).__name__}: {error}); fetch it again") from None
 

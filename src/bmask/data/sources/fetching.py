@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bmask.data.records import MAX_BYTES
-from bmask.data.sources.listing import Listing, unusual
+from bmask.data.sources.listing import Listing, is_video, unusual
 from bmask.data.sources.objects import WORKERS, Object, Prefix
 from bmask.errors import DataError
 from bmask.parallel import ahead
@@ -54,10 +54,12 @@ class Place(Protocol):
 
 
 def fetch(source: Place, objects: list[Object], folder: Path) -> Listing:
-    """Saves what the folder does not hold yet, with a progress bar. What no photo can be is refused."""
+    """Saves what the folder does not hold yet, with a progress bar. What no photo can be is refused or left aside."""
+    videos = [item.name for item in objects if is_video(item.name)]
+    objects = [item for item in objects if not is_video(item.name)]
     refused = {item.name: reason for item in objects if (reason := _refusal(item))}
     files = _fetch(source, [item for item in objects if item.name not in refused], folder)
-    return Listing(files, list(refused.items()))
+    return Listing(files, list(refused.items()), videos=videos)
 
 
 def _refusal(item: Object) -> str:

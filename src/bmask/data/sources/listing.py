@@ -10,7 +10,14 @@ from pathlib import Path
 
 from bmask.errors import DataError
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}  # what file managers leave behind; hidden names are left out too
+# What file managers, phones, NAS boxes and photo services leave beside photos; hidden names are left out too.
+CLUTTER = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "icon\r", "icon\uf00d"),  # the last two: a folder's icon, here and through SMB
+    *("@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "lost+found"),
+}
+SIDECARS = (".aae", ".xmp", ".json", ".thm")  # edits, tags and thumbnails of the photo or video beside them
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".3gp", ".3g2", ".mkv", ".webm", ".wmv", ".mts", ".m2ts", ".mpg", ".lrv")
 
 
 @dataclass
@@ -20,16 +27,18 @@ class Listing:
     files: dict[str, Path] = field(default_factory=dict)
     refused: list[tuple[str, str]] = field(default_factory=list)  # the name of what cannot be given, and the reason
     folders: set[str] = field(default_factory=set)  # known without a file in them
+    videos: list[str] = field(default_factory=list)  # those of live photos for example: neither read nor refused
 
     def unwrapped(self, parts: Iterable[str]) -> Listing:
         """Without the one folder at the root that holds everything, unless one of `parts` lies at the root."""
-        tops = {top for name in self.files if not is_clutter(top := name.partition("/")[0])}
+        tops = {name.partition("/")[0] for name in self.files if not is_clutter(name)}
         starts = tuple(f"{part.rstrip('/')}/" for part in parts)
         if len(tops) != 1 or any(name.startswith(starts) for name in self.files):
             return self
         start = f"{tops.pop()}/"
         refused = [(name.removeprefix(start), reason) for name, reason in self.refused]
-        return Listing({name.removeprefix(start): path for name, path in self.files.items()}, refused)
+        videos = [name.removeprefix(start) for name in self.videos]
+        return Listing({name.removeprefix(start): path for name, path in self.files.items()}, refused, videos=videos)
 
     def tops(self) -> set[str]:
         """The folders at the root."""
@@ -37,22 +46,27 @@ class Listing:
 
 
 def list_folder(root: Path, parts: Iterable[str]) -> Listing:
-    """All files below the folders `parts` of `root`, without hidden ones and the clutter of file managers.
-
-    Links are followed, circles are not. Pipes, devices and dangling links count as files: whoever reads them refuses
-    them. A folder that cannot be searched is refused.
-    """
+    """All files below the folders `parts` of `root`, as `search` finds them."""
     listing = Listing(folders={path.name for path in root.iterdir() if path.is_dir()})
     for part in parts:
         if (root / part).is_dir():
             listing.folders.add(part)
-            _search(root / part, part, listing)
+            search(root / part, listing, f"{part}/")
     return listing
 
 
-def _search(start: Path, called: str, listing: Listing) -> None:
+def search(start: Path, listing: Listing, prefix: str = "") -> None:
+    """Adds all files below a folder, by `prefix` and their path below it, without clutter; of videos their names alone.
+
+    Links are followed, circles are not. Pipes, devices and dangling links count as files: whoever reads them refuses
+    them. A folder that cannot be searched is refused.
+
+    Raises:
+        DataError: `start` itself cannot be searched.
+    """
+
     def name_of(path: str) -> str:
-        return f"{called}/{Path(path).relative_to(start).as_posix()}"
+        return prefix + Path(path).relative_to(start).as_posix()
 
     def locked(error: OSError) -> None:
         if Path(error.filename) == start:
@@ -66,14 +80,33 @@ def _search(start: Path, called: str, listing: Listing) -> None:
             folders.clear()
             continue
         seen.add(here)
-        folders[:] = [name for name in folders if not is_clutter(name)]
-        above = called if parent == str(start) else name_of(parent)  # once a folder: it costs as much as a header
-        listing.files.update((f"{above}/{name}", Path(parent, name)) for name in files if not is_clutter(name))
+        folders[:] = [name for name in folders if not is_clutter(f"{name}/")]
+        above = prefix if parent == str(start) else f"{name_of(parent)}/"  # once a folder: it costs as much as a header
+        files = [name for name in files if not is_clutter(name)]
+        listing.videos += [above + name for name in files if is_video(name)]
+        listing.files.update((above + name, Path(parent, name)) for name in files if not is_video(name))
 
 
 def is_clutter(name: str) -> bool:
-    """Of one step of a path. `..` is no clutter: it wants to be seen."""
-    return name.lower() in CLUTTER or (name.startswith(".") and name != "..")
+    """Of a file's path, or a folder's with a slash at its end: whether it, or a folder on its way, is nobody's photo.
+
+    `..` is no clutter: it wants to be seen. A folder may end as a sidecar does.
+    """
+    steps = name.lower().split("/")
+    return steps[-1].endswith(SIDECARS) or any(
+        step in CLUTTER or (step.startswith(".") and step != "..") for step in steps
+    )
+
+
+def is_video(name: str) -> bool:
+    """By its ending alone, so that nobody has to fetch gigabytes to see."""
+    return name.lower().endswith(VIDEOS)
+
+
+def left_aside(videos: list[str]) -> str:
+    """A line for the person who watches."""
+    more = ", ..." if len(videos) > 1 else ""
+    return f"videos left aside: {len(videos)} ({printable(min(videos))}{more}); photos alone are used"
 
 
 def unusual(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bmask.data.sources.listing import unusual
-from bmask.errors import DataError
+from bmask.errors import DataError, room
 from bmask.files import fresh_file
 from bmask.params.sections import S3
 
@@ -177,8 +177,9 @@ class Prefix:
                 cause = error.__context__
             raise DataError(f"{self.field} {self.url}: {self._cause(cause, action)}") from None
         except OSError as error:
-            what = f"cannot {action}: {error.filename or 'a file'}: {error.strerror}; see to this machine's disk"
-            raise DataError(f"{self.field} {self.url}: {what}") from None
+            what = f"cannot {action}: {error.filename or 'a file'}: {error.strerror}"
+            remedy = room(error) or "; see to this machine's disk"
+            raise DataError(f"{self.field} {self.url}: {what}{remedy}") from None
 
     def _cause(self, error: BaseException, action: str) -> str:
         from botocore import exceptions as known

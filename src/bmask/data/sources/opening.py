@@ -14,11 +14,12 @@ from pathlib import Path, PurePath, PurePosixPath
 from bmask.data.records import Entry
 from bmask.data.sources.archives import unpack
 from bmask.data.sources.fetching import fetched
-from bmask.data.sources.listing import Listing, is_clutter, list_folder, printable
+from bmask.data.sources.listing import Listing, is_clutter, left_aside, list_folder, printable
 from bmask.data.sources.objects import SCHEME
 from bmask.data.sources.revisions import fetched_revision
 from bmask.errors import DataError, ParamsError
 from bmask.params import Params
+from bmask.progress import say
 
 TRUTH = "truth"
 
@@ -86,7 +87,8 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
     """The entries of a listing, sorted by domain and name, with the truth in its folder `truth` where there is one.
 
     Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
-    Hidden files and the clutter of file managers are left out.
+    Hidden files and the clutter of file managers, phones and NAS boxes are left out. Videos, of which each live photo
+    has one, are left aside: they are told here and count as nothing, least of all as refused photos.
     """
     _check_apart(PurePosixPath(masked), PurePosixPath(unmasked), masked, unmasked)
     truth = TRUTH in listing.tops()
@@ -109,6 +111,8 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
         if not mine:
             _nothing(listing, role, domain, called)
         entries += sorted(mine, key=lambda entry: entry.name)
+        if videos := [below for name in listing.videos if (below := _below(start, name))]:
+            say(f"{role}: {left_aside(videos)}")
     strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
     return entries + [Entry("", printable(name), "", refused=reason) for name, reason in strays]
 
@@ -116,7 +120,7 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
 def _below(start: str, name: str) -> str:
     """The name without its start; empty for what lies elsewhere and for clutter."""
     below = name.removeprefix(start) if name.startswith(start) else ""
-    return "" if any(map(is_clutter, below.split("/"))) else below
+    return "" if is_clutter(below) else below
 
 
 def _check_apart(a: PurePath, b: PurePath, masked: str, unmasked: str) -> None:
