@@ -31,7 +31,7 @@ class Picture(NamedTuple):
 
 
 def read(source: Path | bytes) -> Picture:
-    """Decodes a picture at full size. Raises DataError with the reason alone, as `bmask.data.reading.decoding.decode`."""
+    """Decodes a picture at full size. Raises DataError with the reason alone, as `decoding.decode` does."""
     photo = decode(source)
     pixels = None
     try:
