@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from bmask.files import write_bytes
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.params import Params
 from bmask.quality.gate import pick
 from bmask.quality.leaderboard import COLUMNS, Entry, best, shown_columns, slice_rates
 from bmask.quality.scores import Interval, primary_name
 
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Split
+    from bmask.params import Params
     from bmask.quality.judge import Judge
 
 STRIP = 8  # photos in before_after.png

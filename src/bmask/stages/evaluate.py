@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json, write_text
-from bmask.params import Params
 from bmask.progress import say
 
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Split
+    from bmask.params import Params
     from bmask.quality.judge import Judge
     from bmask.quality.leaderboard import Entry
     from bmask.quality.scores import Reference

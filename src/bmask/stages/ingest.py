@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +24,11 @@ from bmask.data.split.truth import write_truth
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_bytes, write_json, write_text
 from bmask.parallel import in_chunks
-from bmask.params import Params
-from bmask.params.sections import Ingest
 from bmask.progress import bar, say
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+    from bmask.params.sections import Ingest
 
 ON_SHEET = 12  # photos of each domain and part
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
-from bmask.params import Params
 from bmask.progress import say
 from bmask.tracking import logs as tracking
 from bmask.tracking import registry as registry
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from bmask.params import Params
     from bmask.quality.scores import Scores
     from bmask.serving.unmasker import Unmasker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from bmask.data.split.dataset import open_array, resize
 from bmask.data.split.slices import RULES
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 SAMPLE = 500  # training photos of each domain that are measured
 ON_SHEET = 24  # photos of each domain and part that are shown
