@@ -75,7 +75,7 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             memory: Memory of each training.
 
         Returns:
-            The evaluation: metrics.json, leaderboard.csv, report.html.
+            The evaluation: scores.json, leaderboard.csv, report/.
         """
         split = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
         if not (params.ingest.source == "embedded" or params.ingest.revision):

@@ -64,7 +64,6 @@ def write_split(
         "truth": False,
     }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
-    (folder / "report.html").write_text("the report of ingest")
     write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 1})
     return folder
 

@@ -31,12 +31,15 @@ def ingest(
 
     from bmask.kubeflow.inside import log_numbers, params_of, result
     from bmask.stages.ingest import ingest as stage
+    from bmask.stages.report_ingest import report_ingest
 
-    stage(params_of(ingest=ingest, s3=s3), Path(split.path))
+    params, out = params_of(ingest=ingest, s3=s3), Path(split.path)
+    stage(params, out)
     summary = result(split.path, "summary.json")
     split.metadata["digest"] = summary["digest"]
     log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})
-    shutil.copyfile(Path(split.path) / "report.html", report.path)
+    report_ingest(params, out, out / "report")
+    shutil.copyfile(out / "report" / "report.html", report.path)
     return (summary["digest"],)
 
 

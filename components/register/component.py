@@ -47,7 +47,8 @@ def register(
     from bmask.kubeflow.inside import params_of, training_folder
     from bmask.stages.register import register as stage
 
-    folders = (Path(judge.path), Path(evaluation.path), Path(decision.path))
+    pages = [Path(of.path) / "report" / "report.html" for of in (split, evaluation)]
+    folders = (Path(judge.path), Path(evaluation.path), *pages, Path(decision.path))
     params = params_of(
         models, ingest=ingest, augment=augment, train=train, judge=judging, evaluate=evaluate, register=register
     )

@@ -79,7 +79,8 @@ def test_a_component_compiles_by_itself_and_its_docstring_reaches_the_spec(tmp_p
 
 def test_dvc_and_kubeflow_have_the_same_stages():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == set(STAGES) == {path.parent.name for path in ROOT.glob("components/*/component.py")}
+    reports = {"report_ingest", "report_evaluate"}  # outputs of the tasks whose work they show
+    assert set(stages) - reports == set(STAGES) == {path.parent.name for path in ROOT.glob("components/*/component.py")}
 
 
 def test_a_task_is_given_every_section_that_its_dvc_stage_depends_on(shipped):

@@ -56,7 +56,7 @@ def run(
     from bmask.kubeflow.local import run
     from bmask.params import load_params
 
-    typer.echo(f"report: {run(load_params(params, changes or ()), folder, cache, image) / 'report.html'}")
+    typer.echo(f"report: {run(load_params(params, changes or ()), folder, cache, image) / 'report' / 'report.html'}")
 
 
 @app.command()
