@@ -32,7 +32,7 @@ setup: .venv/ready ## create .venv and install the locked requirements
 
 demo: setup repro ## the whole pipeline on the embedded faces, some minutes; then how to look at it
 	@$(RUN) bmask champion show
-	@echo "report:  results/evaluate/report.html"
+	@echo "report:  results/report/evaluate/report.html"
 	@echo "runs:    make ui      (http://127.0.0.1:$(PORT))"
 	@echo "serving: make serve   (http://127.0.0.1:5001)"
 

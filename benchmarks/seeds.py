@@ -67,7 +67,7 @@ def _scores(params: Params, shared: Path, folder: Path) -> dict[str, dict[str, f
         if not (folder / "train" / model).exists():
             _bmask("train", model, params=written, results=folder)
     _bmask("evaluate", params=written, results=folder)
-    found = json.loads((folder / "evaluate" / "metrics.json").read_text())
+    found = json.loads((folder / "evaluate" / "scores.json").read_text())
     return {model: found[model] for model in params.models}
 
 

@@ -66,7 +66,7 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             register: The section `register`.
 
         Returns:
-            The evaluation: metrics.json, leaderboard.csv, report.html.
+            The evaluation: scores.json, leaderboard.csv, report/.
         """
         split = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
         if not params.ingest.is_fixed:

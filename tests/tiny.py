@@ -66,7 +66,6 @@ def write_split(
         "truth": False,
     }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
-    (folder / "report.html").write_text("the report of ingest")
     write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 1})
     return folder
 
@@ -109,8 +108,8 @@ def write_generator(folder: Path) -> Path:
     """An untrained generator for 32 px whose weights are large enough to change what it is shown."""
     import torch
 
-    from bmask.gan.blocks import build_generator
     from bmask.gan.generator_file import save_generator
+    from bmask.gan.registry import build_generator
 
     options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
     torch.manual_seed(1)

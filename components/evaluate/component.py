@@ -28,7 +28,7 @@ def evaluate(
         split: What ingest left.
         trainings: What the training tasks left.
         judge: What the judge's task left.
-        evaluation: metrics.json, leaderboard.csv, the scores of every photo, the report.
+        evaluation: scores.json, leaderboard.csv, the scores of every photo, the report.
         leaderboard: The headline numbers of each system.
         report: One page with leaderboard, slices, pictures (none of private photos) and losses.
         ingest: The section `ingest` of the parameter file.
@@ -44,14 +44,18 @@ def evaluate(
 
     from bmask.kubeflow.inside import log_numbers, on_any_node, one_sentence, params_of, training_folder
     from bmask.stages.evaluate import evaluate as stage
+    from bmask.stages.report_evaluate import report_evaluate
 
     out = Path(evaluation.path)
     sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
     sections |= {"evaluate": evaluate, "register": register}
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:
-        found = stage(params_of(models, **sections), Path(split.path), folder, Path(judge.path), out)
+        params = params_of(models, **sections)
+        folders = (Path(split.path), folder, Path(judge.path), out)
+        found = stage(params, *folders)
+        report_evaluate(params, *folders, out / "report")
     log_numbers(leaderboard, found)
-    shutil.copyfile(out / "report.html", report.path)
+    shutil.copyfile(out / "report" / "report.html", report.path)
 
 
 if __name__ == "__main__":

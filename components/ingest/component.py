@@ -31,13 +31,17 @@ def ingest(
 
     from bmask.kubeflow.inside import log_numbers, one_sentence, params_of, result
     from bmask.stages.ingest import ingest as stage
+    from bmask.stages.report_ingest import report_ingest
 
+    out = Path(split.path)
     with one_sentence():
-        stage(params_of(ingest=ingest, s3=s3), Path(split.path))
+        params = params_of(ingest=ingest, s3=s3)
+        stage(params, out)
+        report_ingest(params, out, out / "report")
     summary = result(split.path, "summary.json")
     split.metadata["digest"] = summary["digest"]
     log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})
-    shutil.copyfile(Path(split.path) / "report.html", report.path)
+    shutil.copyfile(out / "report" / "report.html", report.path)
     return (summary["digest"],)
 
 

@@ -47,7 +47,8 @@ def register(
     from bmask.kubeflow.inside import on_any_node, one_sentence, params_of, training_folder
     from bmask.stages.register import register as stage
 
-    folders = (Path(judge.path), Path(evaluation.path), Path(decision.path))
+    pages = [Path(of.path) / "report" / "report.html" for of in (split, evaluation)]
+    folders = (Path(judge.path), Path(evaluation.path), *pages, Path(decision.path))
     sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
     sections |= {"evaluate": evaluate, "register": register}
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:

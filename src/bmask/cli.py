@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,13 @@ LEFT = {  # of a command that was interrupted; most write whole results or none
     "pipeline submit": "a run that was given an id goes on in Kubeflow",
     "pipeline schedule": "a schedule that was given an id stays in Kubeflow",
 }
+
+
+class Reported(StrEnum):
+    """The stages that have a page."""
+
+    ingest = "ingest"
+    evaluate = "evaluate"
 
 
 @app.command(rich_help_panel=STAGES)
@@ -92,11 +100,29 @@ def judge(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 
 @app.command(rich_help_panel=STAGES)
 def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
-    """Score all models and baselines on the test photos; write metrics, leaderboard and report to results/evaluate."""
+    """Score all models and baselines on the test photos; write metrics and leaderboard to results/evaluate."""
     from bmask.params import load_params
     from bmask.stages.evaluate import evaluate
 
     evaluate(load_params(params), results / "ingest", results / "train", results / "judge", results / "evaluate")
+
+
+@app.command(rich_help_panel=STAGES)
+def report(
+    stage: Annotated[Reported, typer.Argument(help="`ingest`: the photos; `evaluate`: the systems.")],
+    params: ParamsFile = PARAMS,
+    results: Results = RESULTS,
+) -> None:
+    """Write the page about a stage, one file for a browser, to results/report/STAGE. Nothing is measured again."""
+    from bmask.params import load_params
+    from bmask.stages.report_evaluate import report_evaluate
+    from bmask.stages.report_ingest import report_ingest
+
+    read, out = load_params(params), results / "report" / stage.value
+    if stage is Reported.ingest:
+        report_ingest(read, results / "ingest", out)
+    else:
+        report_evaluate(read, *(results / name for name in ("ingest", "train", "judge", "evaluate")), out)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -106,7 +132,8 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     from bmask.stages.register import register
 
     folders = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
-    register(load_params(params), *folders, results / "register")
+    pages = (results / "report" / stage / "report.html" for stage in ("ingest", "evaluate"))
+    register(load_params(params), *folders, *pages, results / "register")
 
 
 @app.command(rich_help_panel=USE)

@@ -6,16 +6,18 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.params import Params
-from bmask.params.sections import Model
+from bmask.reach import code_of_training
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+    from bmask.params.sections import Model
 
 SCHEDULE = ("epochs", "constant_epochs")  # left out: a longer training may go on from a shorter one's checkpoint
-NO_BITS = {"generator_file.py"}  # in gan/; writes what a training has made
 
 
 def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path], processes: int = 1) -> dict:
@@ -34,7 +36,7 @@ def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path],
         "precision": pick_precision(params.train.precision, device),
         "data": data,
         "torch": torch.__version__,
-        "code": _code(),
+        "code": code_of_training(recipe.network.system),
     }
 
 
@@ -50,11 +52,3 @@ def short(found: dict) -> str:
 
 def _hash(tree: Any) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
-def _code() -> str:
-    """Digest of the sources that a training's bits depend on: a change there is another training."""
-    package = Path(__file__).parent
-    found = [*package.glob("gan/**/*.py"), *package.glob("training/*.py")]
-    sources = sorted(path for path in found if path.name not in NO_BITS)
-    return _hash({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in sources})[:12]

@@ -63,9 +63,9 @@ def test_the_pipeline_runs_in_containers_as_nobody(tmp_path: Path, mlflow_server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     evaluation = run(params(), tmp_path / "run", caching=False, image=IMAGE)
-    scores = json.loads((evaluation / "metrics.json").read_text())
+    scores = json.loads((evaluation / "scores.json").read_text())
     assert {"cyclegan", "attentiongan", "mean_face"} <= set(scores)
-    assert (evaluation / "report.html").stat().st_uid == 10001 or os.getuid() != 0
+    assert (evaluation / "report" / "report.html").stat().st_uid == 10001 or os.getuid() != 0
     client = MlflowClient(mlflow_server)
     versions = client.search_model_versions("name = 'bmask-unmasker'")
     assert len(versions) == 1

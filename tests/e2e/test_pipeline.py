@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -26,8 +27,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
     stages = {"ingest", "augment", "train@cyclegan", "train@attentiongan", "judge", "evaluate", "register"}
-    assert ran(workspace.first) == stages
-    metrics = workspace.json("results/evaluate/metrics.json")
+    assert ran(workspace.first) == stages | {"report_ingest", "report_evaluate"}
+    metrics = workspace.json("results/evaluate/scores.json")
     assert {"cyclegan", "attentiongan", "identity", "mean_face", "inpainting"} <= set(metrics)
     decision = workspace.json("results/register/decision.json")
     assert decision["promoted"]
@@ -44,7 +45,7 @@ def test_kubeflow_gives_the_same_bits_and_the_same_leaderboard(workspace: Worksp
     workspace.run(*command, env={"MLFLOW_TRACKING_URI": store})
     (evaluation,) = tmp_path.glob("run/*/evaluate/evaluation")
     ours, theirs = workspace.folder / "results", evaluation
-    for name in ("metrics.json", "leaderboard.csv", "scores.csv"):
+    for name in ("scores.json", "leaderboard.csv", "scores.csv", "pictures.npz"):
         assert (theirs / name).read_bytes() == (ours / "evaluate" / name).read_bytes(), name
     trained = {json.loads((p / "run.json").read_text())["model"]: p for p in tmp_path.glob("run/*/*/train/trained")}
     assert set(trained) == {"cyclegan", "attentiongan"}
@@ -61,6 +62,25 @@ def test_kubeflow_gives_the_same_bits_and_the_same_leaderboard(workspace: Worksp
     workspace.run(*command, env={"MLFLOW_TRACKING_URI": store})
     (again,) = set(tmp_path.glob("run/unmask-*")) - before
     assert [task.name for task in again.iterdir()] == ["register"]  # the others came from the cache
+
+
+def test_experiments_are_compared_in_a_table_that_can_be_read_and_in_plots_of_the_losses(workspace: Workspace):
+    workspace.run("git", "add", "--all")
+    workspace.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "first")
+    table = workspace.run("dvc", "exp", "show", "--csv", "--sha")
+    header, first = list(csv.reader(table.splitlines()))[:2]
+    columns = [name for name in header if name.partition(".")[0] in TINY["models"]]
+    assert "cyclegan.unmask_rate" in columns and 2 * 5 <= len(columns) <= 25
+    assert not [name for name in header if name.endswith(("_low", "_high"))]
+    assert all(first[header.index(name)] for name in columns)
+    for command in ("show", "diff"):
+        plots = json.loads(workspace.run("dvc", "plots", command, "--json"))
+        assert not plots.get("errors")
+        for model in TINY["models"]:
+            (drawn,) = plots["data"][f"results/report/evaluate/losses/{model}/total.csv"]
+            rows = list(csv.DictReader((workspace.folder / f"results/train/{model}/losses.csv").open()))
+            points = [point for point in drawn["content"]["data"]["values"] if point["rev"] == "workspace"]
+            assert [int(point["step"]) for point in points] == [int(row["step"]) for row in rows]
 
 
 def test_with_nothing_changed_only_register_runs_and_registers_nothing(workspace: Workspace):
@@ -80,7 +100,7 @@ def test_changing_one_weight_trains_that_model_alone(workspace: Workspace):
     changed["models"]["attentiongan"]["network"]["w_cycle"] = 9.0
     workspace.write(changed)
     cyclegan = (workspace.folder / "results/train/cyclegan/generator.safetensors").read_bytes()
-    assert ran(workspace.run("dvc", "repro")) == {"train@attentiongan", "evaluate", "register"}
+    assert ran(workspace.run("dvc", "repro")) == {"train@attentiongan", "evaluate", "report_evaluate", "register"}
     assert (workspace.folder / "results/train/cyclegan/generator.safetensors").read_bytes() == cyclegan
 
 

@@ -128,7 +128,7 @@ def test_a_fresh_clone_elsewhere_computes_nothing_and_knows_the_champion(importe
     assert clone.ran("dvc", "repro", "--pull", "--allow-missing") == {"register"}
     assert not (clone.folder / "dataset").exists()
     assert clone.json("results/register/decision.json")["data_digest"] == digest(imported)
-    assert digest(imported) in (clone.folder / "results/evaluate/report.html").read_text()
+    assert digest(imported) in (clone.folder / "results/report/evaluate/report.html").read_text()
     assert "attentiongan" in clone.run("bmask", "champion")
 
 
@@ -137,7 +137,7 @@ def test_an_experiment_changes_one_number_and_is_compared(imported, tmp_path):
     clone = imported.clone(tmp_path / "clone")
     clone.run("dvc", "pull")
     stages = clone.ran("dvc", "exp", "run", "-S", "models.attentiongan.network.w_cycle=9")
-    assert stages == {"train@attentiongan", "evaluate", "register"}
+    assert stages == {"train@attentiongan", "evaluate", "report_evaluate", "register"}
     assert any(change["diff"] for change in scores(clone.run("dvc", "metrics", "diff", "--json")))
     assert "w_cycle" in clone.run("dvc", "params", "diff")
 
@@ -161,7 +161,7 @@ def test_two_versions_of_the_photos_are_compared_and_each_digest_is_with_its_run
         run = client.get_run(version.run_id)
         assert version.tags["data_digest"] == run.data.tags["data_digest"] == found
         assert [item.path for item in client.list_artifacts(run.info.run_id, "data")] == ["data/report.html"]
-        assert found in (work.folder / "results/evaluate/report.html").read_text()
+        assert found in (work.folder / "results/report/evaluate/report.html").read_text()
 
 
 def digest(work: Workspace) -> str:

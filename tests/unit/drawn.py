@@ -69,6 +69,5 @@ def write_split(
         writer.writerows(rows)
     summary = {"version": 1, "digest": f"drawn-{seed}", "load_size": size, "private": private, "truth": truth}
     summary |= {"source": "drawn", "rejected": 0, "counts": {d: counts for d in ("masked", "unmasked")}, "groups": {}}
-    (folder / "report.html").write_text("the report of ingest")
     (folder / "summary.json").write_text(json.dumps(summary))
     return Split.open(folder)

@@ -1,4 +1,4 @@
-"""The report that ingest writes: what was found, taken and refused, and nothing of private photos."""
+"""The report about the photos: what was found, taken and refused, and nothing of private photos."""
 
 from __future__ import annotations
 
@@ -17,13 +17,26 @@ from bmask.data.report import report as data_report
 from bmask.data.split.dataset import Split
 from bmask.data.split.slices import RULES
 from bmask.html.charts import histogram
-from bmask.params import parse_params
+from bmask.params import Params, parse_params
 from bmask.stages.ingest import ingest
+from bmask.stages.report_ingest import report_ingest
 
 
 def run(source: Path, out: Path, **options) -> str:
-    ingest(parse_params({"ingest": {"source": str(source), "load_size": 48, "max_rejected": 0.2, **options}}), out)
-    return (out / "report.html").read_text(encoding="utf-8")
+    params = parse_params({"ingest": {"source": str(source), "load_size": 48, "max_rejected": 0.2, **options}})
+    ingest(params, out)
+    return written(params, out)
+
+
+def written(params: Params, split: Path) -> str:
+    """What the stage makes of the split, and of nothing else."""
+    report_ingest(params, split, split.with_name(f"{split.name}-report"))
+    return (split.with_name(f"{split.name}-report") / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def embedded_page(embedded) -> str:
+    return written(Params(), embedded)
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +102,14 @@ def test_the_same_photos_give_the_same_page(source, page, tmp_path):
     assert run(source, tmp_path / "again") == page[0]
 
 
-def test_a_source_with_labels_shows_how_often_the_rules_are_right(embedded):
-    text = (embedded / "report.html").read_text(encoding="utf-8")
-    assert re.search(r"skin coloured mask</b>.*?\d+ of \d+</td><td>\d+ of \d+", text, re.DOTALL)
-    assert "several people" in text
+def test_a_source_with_labels_shows_how_often_the_rules_are_right(embedded_page):
+    assert re.search(r"skin coloured mask</b>.*?\d+ of \d+</td><td>\d+ of \d+", embedded_page, re.DOTALL)
+    assert "several people" in embedded_page
 
 
-def test_it_says_how_well_the_domains_are_told_apart_unless_there_are_too_few_photos(embedded, page):
+def test_it_says_how_well_the_domains_are_told_apart_unless_there_are_too_few_photos(embedded_page, page):
     shown = re.findall(r">(size of the file|spectrum|compression|border)</span>.*?<span>([\d.]+)%</span>",
-                       (embedded / "report.html").read_text(encoding="utf-8"), re.DOTALL)  # fmt: skip
+                       embedded_page, re.DOTALL)  # fmt: skip
     assert len(shown) == 4 and all(35 < float(share) < 65 for _, share in shown), shown
     assert "Not measured: it needs 100 training photos of each domain" in page[0]
 

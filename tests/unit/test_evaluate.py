@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from bmask.gan.registry import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.params import parse_params
 from bmask.quality.judge import Judge, save_judge
+from bmask.quality.pictures import Pictures, shown_photos
 from bmask.quality.scores import Scores
 from bmask.stages.evaluate import evaluate
+from bmask.stages.report_evaluate import report_evaluate
 
 NETWORK = {"system": "attentiongan", "scheme": 2, "filters": 4, "blocks": 1, "masks": 3}
 TREE = {
@@ -51,15 +54,27 @@ def run(root, out, **sections):
     return evaluate(parse_params(tree), root / "ingest", root / "train", root / "judge", out)
 
 
+def report(root, evaluated, split=None):
+    """The folder of the page about what lies in `evaluated`."""
+    out = evaluated.with_name(f"{evaluated.name}-report")
+    report_evaluate(parse_params(TREE), split or root / "ingest", root / "train", root / "judge", evaluated, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def reported(folders, done):
+    return report(folders, done[0])
+
+
 @pytest.fixture(scope="module")
 def done(folders):
     returned = run(folders, folders / "evaluate")
     return folders / "evaluate", returned
 
 
-def test_metrics_are_flat_finite_and_hold_an_interval_for_every_score(done):
+def test_scores_are_flat_finite_and_hold_an_interval_for_every_score(done):
     out, returned = done
-    written = json.loads((out / "metrics.json").read_text())
+    written = json.loads((out / "scores.json").read_text())
     assert written == returned and tuple(written) == SYSTEMS
     for system in SYSTEMS:
         found = written[system]
@@ -67,6 +82,13 @@ def test_metrics_are_flat_finite_and_hold_an_interval_for_every_score(done):
         assert found["unmask_rate_low"] <= found["unmask_rate"] <= found["unmask_rate_high"]
         assert {"judge_kid", "judge_frechet", "upper_ssim", "region_psnr", "outside_mae"} <= set(found)
     assert written["identity"]["untouched"] == 1 and "attention" not in written["identity"]
+
+
+def test_what_dvc_compares_are_a_few_of_these_numbers(done):
+    shown = json.loads((done[0] / "metrics.json").read_text())
+    assert tuple(shown) == ("tiny",) and 5 <= len(shown["tiny"]) <= 8
+    assert shown["tiny"].items() <= done[1]["tiny"].items()
+    assert not any(name.endswith(("_low", "_high")) for name in shown["tiny"])
 
 
 def test_every_system_and_photo_has_a_row_of_scores(done):
@@ -80,8 +102,8 @@ def test_every_system_and_photo_has_a_row_of_scores(done):
     assert len(Scores.load(out / "scores" / "tiny.npz").names) == 14
 
 
-def test_the_report_needs_no_other_file_and_shows_every_part(done):
-    page = (done[0] / "report.html").read_text()
+def test_the_report_needs_no_other_file_and_shows_every_part(reported):
+    page = (reported / "report.html").read_text()
     for address in ("http://", "https://", 'src="/', "<link", "<script"):
         assert address not in page.replace("http://www.w3.org", ""), address
     for words in ("Leaderboard", "Before and after", "Slices", "The judge", "Losses", "drawn-0", "true face"):
@@ -89,26 +111,58 @@ def test_the_report_needs_no_other_file_and_shows_every_part(done):
     assert page.count("<svg") == 1 and page.count("data:image/png;base64,") == 6 * 6
 
 
-def test_the_strip_has_a_row_for_each_kind_and_a_column_for_each_photo(done):
+def test_the_strip_has_a_row_for_each_kind_and_a_column_for_each_photo(reported):
     from PIL import Image
 
-    with Image.open(done[0] / "before_after.png") as strip:
+    with Image.open(reported / "before_after.png") as strip:
         assert strip.mode == "RGBA" and strip.height == 4 * (96 + 6) and strip.width > 8 * (96 + 6)
 
 
-def test_the_same_inputs_give_the_same_files(folders, done):
+def test_the_same_inputs_give_the_same_files(folders, done, reported):
     run(folders, folders / "again")
-    for name in ("metrics.json", "scores.csv", "leaderboard.csv", "report.html", "before_after.png"):
+    again = report(folders, folders / "again")
+    for name in ("metrics.json", "scores.json", "ceiling.json", "scores.csv", "leaderboard.csv", "pictures.npz"):
         assert (folders / "again" / name).read_bytes() == (done[0] / name).read_bytes(), name
+    for name in ("report.html", "before_after.png"):
+        assert (again / name).read_bytes() == (reported / name).read_bytes(), name
 
 
 def test_private_photos_show_up_in_no_file(folders, tmp_path):
     write_split(tmp_path / "ingest", private=True)
     tree = parse_params(TREE)
     evaluate(tree, tmp_path / "ingest", folders / "train", folders / "judge", tmp_path / "out")
-    assert not (tmp_path / "out" / "before_after.png").exists()
-    page = (tmp_path / "out" / "report.html").read_text()
+    assert not (tmp_path / "out" / "pictures.npz").exists()
+    made = report(folders, tmp_path / "out", tmp_path / "ingest")
+    assert not (made / "before_after.png").exists()
+    page = (made / "report.html").read_text()
     assert "data:image" not in page and "private" in page
+
+
+def test_every_loss_is_a_table_of_its_own_for_dvc(reported):
+    tables = {path.relative_to(reported).as_posix() for path in reported.glob("losses/**/*.csv")}
+    assert tables == {"losses/tiny/cycle.csv", "losses/tiny/gan.csv"}
+    gan = list(csv.DictReader((reported / "losses/tiny/gan.csv").read_text().splitlines()))
+    assert [row["step"] for row in gan[:3]] == ["0", "2", "4"]  # cells without a number are left out
+    assert gan[0]["value"] == "0.3"
+
+
+def test_the_report_shows_the_photos_of_whichever_system_leads(folders, done):
+    """Which one does depends on the gate's params, on which evaluate does not."""
+    scores = {name: Scores.load(done[0] / "scores" / f"{name}.npz") for name in SYSTEMS}
+    kept = Pictures.load(done[0] / "pictures.npz")
+    for rows in (1, 2, TREE["evaluate"]["pictures"]):
+        first, hardest = shown_photos(scores["tiny"], rows)
+        assert len(first) + len(hardest) == max(2, rows)
+        assert {*first, *hardest} <= set(kept.index.tolist())
+
+
+def test_a_missing_file_names_the_stage_to_run(folders, done, tmp_path):
+    for name in ("pictures.npz", "scores.json", "ceiling.json", "scores/tiny.npz"):
+        shutil.rmtree(tmp_path / "evaluate", ignore_errors=True)
+        shutil.copytree(done[0], tmp_path / "evaluate")
+        (tmp_path / "evaluate" / name).unlink()
+        with pytest.raises(DataError, match=r"run (evaluate|the stage that writes .*evaluate) again"):
+            report(folders, tmp_path / "evaluate")
 
 
 def test_a_generator_of_other_photos_is_refused(folders, tmp_path):

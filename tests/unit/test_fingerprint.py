@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from bmask import fingerprint as module
 from bmask.fingerprint import fingerprint, identity, short
+from bmask.reach import code_of_training
 from tiny import tiny_params
 
 
@@ -42,19 +39,9 @@ def test_photos_and_the_weights_to_begin_from_count(tmp_path):
     assert len({short(each) for each in found}) == 4
 
 
-def test_a_changed_source_counts_where_it_decides_bits(tmp_path, monkeypatch):
-    package = Path(module.__file__).parent
-    for folder in ("gan", "training"):
-        shutil.copytree(package / folder, tmp_path / folder)
-    code = of()["code"]
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "fingerprint.py"))
-    assert of()["code"] == code
-    with open(tmp_path / "gan/generator_file.py", "a") as file:
-        file.write("# how generators are written\n")
-    assert of()["code"] == code
-    for name in ("gan/losses.py", "training/loop.py"):
-        with open(tmp_path / name, "a") as file:
-            file.write("# other arithmetic\n")
-        changed = of()["code"]
-        assert changed != code
-        code = changed
+def test_the_code_of_its_own_system_counts():
+    networks = {"scheme": {"system": "attentiongan"}, "cycle": {"system": "cyclegan"}}
+    params = tiny_params(networks)
+    for name, network in networks.items():
+        found = fingerprint(params, params.models[name], "the photos", {})
+        assert found["code"] == code_of_training(network["system"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bmask
+from bmask import reach
 
 PACKAGE = Path(bmask.__file__).parent
 MODULES = {
@@ -19,31 +20,9 @@ MODULES = {
 SERVED = "serving.served"  # models-from-code: importing it is what makes the model, so MLflow alone does
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """The full names of what is imported anywhere in the tree, in functions too."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide where an arrow goes"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def tree_of(path: Path, at_import: bool = False) -> ast.AST:
-    """A file's syntax tree; with `at_import`, without what stands in functions and below TYPE_CHECKING."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in list(ast.walk(tree)) if at_import else ():
-        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
-            node.body = [ast.Pass()]
-    return tree
-
-
-def ours(path: Path, at_import: bool = False) -> set[str]:
-    """The modules of bmask that a file imports."""
-    names = {name.removeprefix("bmask.") for name in imported(tree_of(path, at_import)) if name.startswith("bmask.")}
-    return {name if name in MODULES else name.rpartition(".")[0] for name in names} - {""}
+def ours(path: Path) -> set[str]:
+    """The modules of bmask that a file imports, in functions and for types too."""
+    return reach.imported(path, types=True) - {""}
 
 
 # Arrows run one way: cli -> stages -> data, quality, tracking, serving, training -> gan -> nothing of ours.
@@ -64,7 +43,8 @@ ALLOWED = {
     "quality": {"quality", "data", "gan", "html", "serving", *BASE},
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},
-    "fingerprint": {"gan", *BASE},
+    "reach": set(),
+    "fingerprint": {"gan", "reach", *BASE},
     "kubeflow": {"kubeflow", "tracking", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
     "stages": {
         "stages",
@@ -126,7 +106,8 @@ HEAVY = {"mlflow", "albumentations", "torchvision", "dvc", "kfp", "matplotlib", 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name and name != SERVED])
 def test_heavy_libraries_are_imported_only_where_they_are_used(name):
-    assert not {part(target) for target in imported(tree_of(MODULES[name], at_import=True))} & HEAVY
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert not {part(target) for target in reach.names_imported(tree, functions=False)} & HEAVY
 
 
 # In processes of their own, since here everything is imported already.

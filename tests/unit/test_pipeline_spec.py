@@ -104,7 +104,8 @@ def test_a_readme_names_what_its_component_takes_and_gives(shipped, stage: str):
 
 def test_dvc_and_kubeflow_have_the_same_stages():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == set(STAGES) == {path.parent.name for path in ROOT.glob("components/*/component.py")}
+    reports = {"report_ingest", "report_evaluate"}  # outputs of the tasks whose work they show
+    assert set(stages) - reports == set(STAGES) == {path.parent.name for path in ROOT.glob("components/*/component.py")}
 
 
 def test_a_task_is_given_every_section_that_its_dvc_stage_depends_on(shipped):

@@ -19,16 +19,17 @@ from PIL import Image
 
 from bmask.data.split.dataset import Split
 from bmask.errors import DataError
-from bmask.files import write_json
+from bmask.files import write_json, write_text
 from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.gan.registry import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params
 from bmask.quality.judge import Judge, save_judge
-from bmask.quality.leaderboard import Entry, metrics
+from bmask.quality.leaderboard import Entry, all_scores
+from bmask.quality.measuring import measure, reference
 from bmask.quality.render import render, translator
-from bmask.quality.scores import intervals, measure, reference
+from bmask.quality.scores import intervals
 from bmask.serving.unmasker import Unmasker
 from bmask.stages.register import register
 from bmask.tracking import registry as champion
@@ -82,7 +83,8 @@ class Place:
             folder / "summary.json",
             {"digest": digest, "load_size": SIZE, "private": False, "truth": False, "version": 1},
         )
-        (self.folder / "split" / "report.html").write_text("what ingest found")
+        for stage in ("ingest", "evaluate"):
+            self.page(stage, "numbers alone")
         self.digest = digest
         torch.manual_seed(0)
         save_judge(self.folder / "judge" / "judge.safetensors", Judge(filters=4, size=SIZE), {"data_digest": digest})
@@ -112,11 +114,15 @@ class Place:
             rendered = render(translator(generator), split, "test", SIZE, floor)
             scores = measure(rendered, split, "test", judge, real)
             scores.save(folder / "scores" / f"{model}.npz")
-            entries.append(Entry(model, True, rendered, scores, intervals(scores, 50, 1)))
-        write_json(folder / "metrics.json", metrics(entries))
+            entries.append(Entry(model, True, scores, intervals(scores, 50, 1)))
+        write_json(folder / "scores.json", all_scores(entries))
+
+    def page(self, stage: str, text: str) -> None:
+        write_text(self.folder / "report" / stage / "report.html", text)
 
     def register(self, params: Params) -> dict:
-        folders = (self.folder / name for name in ("split", "train", "judge", "evaluate"))
+        pages = (f"report/{stage}/report.html" for stage in ("ingest", "evaluate"))
+        folders = (self.folder / name for name in ("split", "train", "judge", "evaluate", *pages))
         out = self.folder / "register"
         shutil.rmtree(out, ignore_errors=True)  # as DVC does
         decision = register(params, *folders, out)
@@ -319,7 +325,7 @@ def test_a_report_of_photos_that_became_private_is_not_logged(place, capsys):
     place.evaluate(params)
     split = place.folder / "split"
     write_json(split / "summary.json", json.loads((split / "summary.json").read_text()) | {"private": True})
-    (split / "report.html").write_text('<img src="data:image/png;base64,">')
+    place.page("ingest", '<img src="data:image/png;base64,">')
     place.register(params)
     assert "data" not in artifacts(find_run("f1"))
     assert "shows pictures of private photos" in capsys.readouterr().err
@@ -336,7 +342,7 @@ def pipeline(place, monkeypatch) -> Place:
     place.train("b", CHANGES_LITTLE, "fb")
     place.evaluate(settings("a", "b"))
     (place.folder / "evaluate" / "leaderboard.csv").write_text("system,unmask_rate\n")
-    (place.folder / "evaluate" / "report.html").write_text('<img src="data:image/png;base64,">')
+    place.page("evaluate", '<img src="data:image/png;base64,">')
     return place
 
 
@@ -375,7 +381,7 @@ def test_pictures_of_private_photos_stay_out_of_a_pipeline_run(pipeline, capsys)
     (parent,) = parents()
     assert artifacts(parent) == {"data", "leaderboard.csv"}
     assert "report.html shows pictures of private photos" in capsys.readouterr().err
-    (pipeline.folder / "evaluate" / "report.html").write_text("numbers alone")
+    pipeline.page("evaluate", "numbers alone")
     pipeline.register(settings("a", "b"))
     assert artifacts(parent) == {"data", "leaderboard.csv", "report.html"}
 
@@ -401,7 +407,7 @@ def test_outside_of_kubeflow_no_parent_is_made(place):
     assert "kfp_run_id" not in find_run("f1").data.tags
 
 
-@pytest.mark.parametrize("missing", ["split/summary.json", "train/a/run.json", "evaluate/metrics.json", "scores"])
+@pytest.mark.parametrize("missing", ["split/summary.json", "train/a/run.json", "evaluate/scores.json", "scores"])
 def test_a_missing_output_names_the_stage_to_run(place, missing):
     params = settings("a")
     place.train("a", REPAINTS, "f1")

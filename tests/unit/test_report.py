@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from bmask.html import charts
 from bmask.params import Params
-from bmask.quality.leaderboard import COLUMNS, Entry, best, metrics, slice_rates
-from bmask.quality.report import hardest_photos, headline
+from bmask.quality.leaderboard import COLUMNS, Entry, all_scores, best, headlines, intervals_of, slice_rates
+from bmask.quality.pictures import hardest_photos
+from bmask.quality.report import headline
 from bmask.quality.scores import Interval, Scores
 
 
@@ -28,7 +31,7 @@ def made(name: str, rate: float, kid: float, trained: bool = True, n: int = 60) 
         prefix="judge_",
     )
     found = {"unmask_rate": Interval(rate, rate, rate), "judge_kid": Interval(kid, kid, kid)}
-    return Entry(name, trained, None, scores, found)
+    return Entry(name, trained, scores, found)
 
 
 COLUMN = {column.name: column for column in COLUMNS}
@@ -63,9 +66,31 @@ def test_slices_count_a_photo_under_each_of_its_labels():
 def test_numbers_that_are_not_finite_stay_out_of_the_metrics():
     entry = made("a", 0.5, 0.1)
     entry.found["outside_ssim"] = Interval(float("nan"), float("nan"), float("nan"))
-    assert set(metrics([entry])["a"]) == {
+    assert set(all_scores([entry])["a"]) == {
         f"{name}{end}" for name in ("unmask_rate", "judge_kid") for end in ("", "_low", "_high")
     }
+
+
+def test_intervals_survive_the_way_through_a_file_and_a_missing_end_is_no_number():
+    entry = made("a", 0.5, 0.1)
+    entry.found["kid"] = Interval(0.25, float("nan"), float("nan"))
+    read = intervals_of(json.loads(json.dumps(all_scores([entry])))["a"])
+    assert read["unmask_rate"] == Interval(0.5, 0.5, 0.5)
+    assert read["kid"].value == 0.25 and np.isnan(read["kid"].low) and np.isnan(read["kid"].high)
+
+
+@pytest.mark.parametrize("systems", [1, 3, 8, 40])
+def test_the_table_of_experiments_has_no_more_than_25_columns_and_says_first_what_decides(systems):
+    entries = [made(f"s{i}", 0.5, 0.1) for i in range(systems)]
+    for entry in entries:
+        entry.found.update(dict.fromkeys(("region_ssim", "outside_mae", "region_psnr"), Interval(1, 1, 1)))
+        entry.found["upper_ssim"] = entry.found["untouched"] = Interval(1, 1, 1)
+    entries += [made(name, 0.1, 9, trained=False) for name in ("identity", "mean_face", "inpainting")]
+    shown = headlines(entries)
+    assert set(shown) == {f"s{i}" for i in range(systems)}  # baselines say the same in every experiment
+    assert sum(map(len, shown.values())) <= max(25, systems)
+    assert all(next(iter(own)) == "unmask_rate" for own in shown.values())
+    assert set(headlines(entries[systems:])) == {"identity", "mean_face", "inpainting"}  # without models
 
 
 def test_pictures_survive_the_way_into_the_page():

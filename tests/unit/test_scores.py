@@ -15,6 +15,7 @@ from bmask.errors import DataError
 from bmask.gan.translation import Translation
 from bmask.quality.features import inception, inception_features, inception_path
 from bmask.quality.judge import Judge
+from bmask.quality.measuring import reference, score
 from bmask.quality.render import render, resize_regions, translator
 from bmask.quality.scores import (
     Scores,
@@ -23,8 +24,6 @@ from bmask.quality.scores import (
     paired_bootstrap,
     photo_interval,
     primary_value,
-    reference,
-    score,
 )
 
 

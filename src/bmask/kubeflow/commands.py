@@ -63,7 +63,7 @@ def run(
     from bmask.params import load_params
 
     chosen = pinned(load_params(params, changes or ()))
-    typer.echo(f"report: {run(chosen, folder, cache, image) / 'report.html'}")
+    typer.echo(f"report: {run(chosen, folder, cache, image) / 'report' / 'report.html'}")
 
 
 @app.command()

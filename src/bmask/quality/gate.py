@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bmask.params import sections
 from bmask.quality.scores import LOWER_IS_BETTER, Scores, paired_bootstrap, photo_interval, primary_name, primary_value
+
+if TYPE_CHECKING:
+    from bmask.params import sections
 
 
 class Decision(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from bmask.errors import TrainingError
-from bmask.params import sections
 from bmask.progress import bar
 from bmask.quality.counterfeits import CHECKS, MOUTHLESS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
 from bmask.quality.judge import Judge
+
+if TYPE_CHECKING:
+    from bmask.params import sections
 
 Photos = NDArray[np.uint8]
 SMOOTHING = 0.05  # of the labels: a judge that is never sure leaves room between a good and a perfect face

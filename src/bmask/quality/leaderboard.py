@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from bmask.files import write_text
-from bmask.quality.render import Rendered
 from bmask.quality.scores import LOWER_IS_BETTER, NEUTRAL, Interval, Scores, photo_interval
 
 
@@ -22,7 +21,6 @@ class Entry:
 
     name: str
     trained: bool  # else a baseline
-    rendered: Rendered
     scores: Scores
     found: dict[str, Interval]  # every score with its interval
 
@@ -44,6 +42,9 @@ class Column:
         return self.form.format(value) if math.isfinite(value) else "–"
 
 
+MOST = 25  # numbers in DVC's tables
+# The first of them decide: is the mask gone, do the faces look real, is the rest left alone.
+HEADLINES = ("unmask_rate", "kid", "judge_kid", "upper_ssim", "region_ssim", "outside_mae", "region_psnr", "untouched")
 _REAL = "distance to real unmasked photos"
 COLUMNS = (
     Column("unmask_rate", "Unmask rate", "share of the photos that the judge calls unmasked afterwards", "{:.1%}"),
@@ -77,9 +78,27 @@ def _value(entry: Entry, column: Column) -> float:
     return entry.found[column.name].value if column.name in entry.found else math.nan
 
 
-def metrics(entries: list[Entry]) -> dict[str, dict[str, float]]:
-    """{system: {score, score_low, score_high}}, finite numbers only, rounded to six digits: what DVC compares."""
+def all_scores(entries: list[Entry]) -> dict[str, dict[str, float]]:
+    """{system: {score, score_low, score_high}}, finite numbers only, rounded to six digits."""
     return {entry.name: dict(_flat(entry.found)) for entry in entries}
+
+
+def intervals_of(numbers: dict[str, float]) -> dict[str, Interval]:
+    """The scores of a system as `all_scores` gives them, with NaN where an end is missing."""
+    names = [name for name in numbers if not name.endswith(("_low", "_high"))]
+    ends = ("", "_low", "_high")
+    return {name: Interval(*(numbers.get(name + end, math.nan) for end in ends)) for name in names}
+
+
+def headlines(entries: list[Entry], most: int = MOST) -> dict[str, dict[str, float]]:
+    """What DVC compares between experiments, {system: {score: value}}: of each trained system as many of HEADLINES as
+    keep the table readable. Baselines say the same in every experiment on the same photos; alone, they are shown."""
+    shown = [entry for entry in entries if entry.trained] or entries
+    scores = all_scores(shown)
+    each = max(1, most // len(shown))
+    return {
+        name: {key: own[key] for key in [key for key in HEADLINES if key in own][:each]} for name, own in scores.items()
+    }
 
 
 def _flat(found: dict[str, Interval]) -> Iterator[tuple[str, float]]:

@@ -3,52 +3,74 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bmask.files import write_bytes
+from bmask.errors import DataError
+from bmask.files import read_json
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.params import Params
 from bmask.quality.gate import pick
-from bmask.quality.leaderboard import COLUMNS, Entry, best, shown_columns, slice_rates
-from bmask.quality.scores import Interval, primary_name
+from bmask.quality.leaderboard import COLUMNS, Entry, best, intervals_of, shown_columns, slice_rates
+from bmask.quality.pictures import PICTURES, STRIP, Pictures, shown_photos
+from bmask.quality.scores import Interval, Scores, primary_name
 
 if TYPE_CHECKING:
-    from bmask.data.split.dataset import Split
-    from bmask.quality.judge import Judge
-
-STRIP = 8  # photos in before_after.png
+    from bmask.params import Params
 
 
-def report(
-    params: Params, split: Split, part: str, entries: list[Entry], judge: Judge, checks: dict[str, Any], trained: Path
-) -> str:
-    """The page as text. `checks` is the judge's checks.json; `trained` holds <model>/losses.csv. Pictures of people are
-    left out when the split is private."""
+def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judge: Path, evaluate: Path) -> str:
+    """The page as text, from what the stages left in their folders; `summary` is the split's. Pictures of people are
+    left out when the split is private.
+
+    Raises DataError when a file is missing.
+    """
+    entries = read_entries(params, evaluate)
     leader = headline(entries, params)
     return page(
         "quality/report.html",
         leader=leader,
         over_floors=_over_floors(entries, params) is not None,
         params=params,
-        summary=split.summary,
-        part=part,
+        summary=summary,
         entries=entries,
         photos=len(entries[0].scores.names),
         groups=len(np.unique(entries[0].scores.groups)),
         table=_table(entries),
         primary=_label(primary_name(leader.scores, params.register_.primary)),
-        ceiling=_ceiling(split, part, judge),
+        ceiling=_read(evaluate / "ceiling.json"),
         slices=slice_rates(entries, params.evaluate.bootstrap, params.evaluate.seed),
-        checks=checks,
-        sections=[] if split.private else _pictures(split, part, entries, leader, params.evaluate.pictures),
-        losses=_losses(entries, trained),
+        checks=_read(judge / "checks.json"),
+        sections=[] if summary["private"] else _pictures(evaluate, entries, leader, params.evaluate.pictures),
+        losses=_losses(entries, train),
         sources=as_yaml(params.model_dump(mode="json", by_alias=True)),
     )
+
+
+def before_after(params: Params, evaluate: Path) -> bytes:
+    """A PNG: the first STRIP test photos before, their attention, after by the leader, and the truth."""
+    leader, pictures = headline(read_entries(params, evaluate), params).name, Pictures.load(evaluate / PICTURES)
+    rows = {"before": pictures.photos, "attention": pictures.attention.get(leader)}
+    rows |= {"after": pictures.images[leader], "true face": pictures.truth}
+    return charts.strip([(label, list(own[:STRIP])) for label, own in rows.items() if own is not None])
+
+
+def read_entries(params: Params, evaluate: Path) -> list[Entry]:
+    """The leaderboard in a folder of evaluate."""
+    return [
+        Entry(name, name in params.models, Scores.load(evaluate / "scores" / f"{name}.npz"), intervals_of(numbers))
+        for name, numbers in _read(evaluate / "scores.json").items()
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; run the stage that writes {path.parent} again") from None
 
 
 def headline(entries: list[Entry], params: Params) -> Entry:
@@ -81,64 +103,39 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
-def _ceiling(split: Split, part: str, judge: Judge) -> dict[str, float]:
-    """What the judge says of real faces: no system can be expected to score above that."""
-    shares = {"real unmasked photos": (judge.unmasked(split.photos("unmasked", part)) > 0.5).mean()}
-    if (truth := split.truth(part)) is not None:
-        shares["the true faces behind the masks"] = (judge.unmasked(truth[0]) > 0.5).mean()
-    return {what: float(share) for what, share in shares.items()}
-
-
-def _pictures(split: Split, part: str, entries: list[Entry], leader: Entry, rows: int) -> list[dict[str, Any]]:
+def _pictures(evaluate: Path, entries: list[Entry], leader: Entry, rows: int) -> list[dict[str, Any]]:
     """Two sections: the first photos of the part, and those where the leader fares worst, by slice and overall."""
-    scores = leader.scores
-    hardest = hardest_photos(scores.photos["probability"], scores.slices)[: max(1, rows // 2)]
-    twins = _twins(split, part, scores.names, leader.rendered.photos.shape[1])
+    pictures = Pictures.load(evaluate / PICTURES)
+    first, hardest = shown_photos(leader.scores, rows)
     plan = {
-        "The first test photos": [(i, "") for i in range(min(max(1, rows - len(hardest)), len(scores.names)))],
+        "The first test photos": dict.fromkeys(first, ""),
         f"The hardest for {leader.name}, slice by slice, then overall": hardest,
     }
     return [
-        {"title": title, "rows": [_row(index, note, entries, twins) for index, note in chosen]}
+        {"title": title, "rows": [_row(index, note, entries, pictures) for index, note in chosen.items()]}
         for title, chosen in plan.items()
     ]
 
 
-def hardest_photos(probability: NDArray[np.float64], slices: NDArray[np.str_]) -> list[tuple[int, str]]:
-    """(index, note): the photo of each slice that looks least unmasked, then all others from the worst on."""
-    labels = [set(filter(None, text.split(";"))) for text in slices]
-    order = np.argsort(probability, kind="stable")
-    chosen: dict[int, str] = {}
-    for label in sorted(set().union(*labels)):
-        index = next((int(i) for i in order if label in labels[i] and i not in chosen), None)
-        if index is not None:
-            chosen[index] = label
-    return [*chosen.items(), *((int(i), "") for i in order if i not in chosen)]
-
-
-def _row(index: int, note: str, entries: list[Entry], twins: NDArray[np.uint8] | None) -> dict[str, Any]:
+def _row(index: int, note: str, entries: list[Entry], pictures: Pictures) -> dict[str, Any]:
     """The cells of one photo: before; then attention and after for each system; then the true face."""
-    cells = [{"caption": "before", "picture": entries[0].rendered.photos[index]}]
+    place = int(np.searchsorted(pictures.index, index))
+    cells = [{"caption": "before", "picture": pictures.photos[place]}]
     for entry in entries:
-        if entry.name == "identity":  # its picture stands there already
-            cells[0]["probability"] = entry.scores.photos["probability"][index]
-            continue
-        if entry.trained and entry.rendered.attention is not None:
-            cells.append({"caption": "attention", "picture": entry.rendered.attention[index], "kind": "attention"})
         probability = entry.scores.photos["probability"][index]
-        cells.append({"caption": entry.name, "picture": entry.rendered.images[index], "probability": probability})
-    if twins is not None:
-        cells.append({"caption": "true face", "picture": twins[index]})
+        if entry.name == "identity":  # its picture stands there already
+            cells[0]["probability"] = probability
+            continue
+        if entry.trained and entry.name in pictures.attention:
+            cells.append(
+                {"caption": "attention", "picture": pictures.attention[entry.name][place], "kind": "attention"}
+            )
+        cells.append({"caption": entry.name, "picture": pictures.images[entry.name][place], "probability": probability})
+    if pictures.truth is not None:
+        cells.append({"caption": "true face", "picture": pictures.truth[place]})
     for cell in cells:
         cell["address"] = charts.data_address(cell.pop("picture"))
     return {"index": index, "note": note, "cells": cells}
-
-
-def _twins(split: Split, part: str, names: NDArray, size: int) -> NDArray[np.uint8] | None:
-    from bmask.data.split.dataset import resize
-
-    truth = split.truth(part)
-    return None if truth is None else resize(truth[0], size)
 
 
 def _losses(entries: list[Entry], trained: Path) -> dict[str, str]:
@@ -147,13 +144,14 @@ def _losses(entries: list[Entry], trained: Path) -> dict[str, str]:
     return {name: charts.loss_chart(steps, losses) for name, (steps, losses) in curves.items() if losses}
 
 
-def before_after(path: Path, params: Params, split: Split, part: str, entries: list[Entry]) -> None:
-    """before_after.png: the first STRIP test photos before, their attention, after by the leader, and the truth."""
-    leader = headline(entries, params)
-    photos, images, attention = leader.rendered
-    rows = [("before", photos), ("after", images)]
-    if attention is not None:
-        rows.insert(1, ("attention", attention))
-    if (twins := _twins(split, part, leader.scores.names, photos.shape[1])) is not None:
-        rows.append(("true face", twins))
-    write_bytes(path, charts.strip([(label, list(pictures[:STRIP])) for label, pictures in rows]))
+def loss_tables(models: Iterable[str], trained: Path) -> dict[str, str]:
+    """{model/loss: a CSV of step and value}, so that each is one plot in DVC, whichever losses a system has."""
+    tables = {}
+    for model in models:
+        steps, losses = charts.read_losses(trained / model / "losses.csv")
+        for name, values in losses.items():
+            rows = [
+                f"{step:.0f},{value:.6g}" for step, value in zip(steps, values, strict=True) if math.isfinite(value)
+            ]
+            tables[f"{model}/{name}"] = "\n".join(["step,value", *rows, ""])
+    return tables

@@ -1,24 +1,16 @@
 """Scores of one translation on the test photos, their intervals, and whether one translation is better than another.
 
-Everything is measured on the composite that serving gives. Per photo (grey levels are of 255):
-
-    probability    that the judge gives to "unmasked"; unmask_rate is 1 where it is above one half
-    upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
-    attention      mean of the attention mask, where the system has one
-    untouched      share of pixels that are the input's own, bit for bit
-    region_psnr, region_ssim, region_mae    against the true face inside the true mask region, where truth exists
-    outside_ssim, outside_mae               against the input outside that region, where truth exists
-
-And for the set: kid and frechet, under the name `judge_...` when they are measured on the judge's features.
+`measuring` says what is measured per photo. For the set there are kid and frechet, under the name `judge_...` when they
+are measured on the judge's features.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,13 +18,7 @@ from numpy.typing import NDArray
 
 from bmask.errors import DataError
 from bmask.files import write_bytes
-from bmask.quality import distances, similarity
-from bmask.quality.features import Extract, extractor
-from bmask.quality.render import Rendered, Translate, render, resize_regions
-
-if TYPE_CHECKING:
-    from bmask.data.split.dataset import Split
-    from bmask.quality.judge import Judge
+from bmask.quality import distances
 
 LOWER_IS_BETTER = {"kid", "frechet", "judge_kid", "judge_frechet", "upper_mae", "region_mae", "outside_mae"}
 NEUTRAL = {"attention", "untouched"}  # described, not ranked
@@ -45,16 +31,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The real unmasked photos of a part, as features; taken once for all systems."""
-
-    prefix: str  # of the distances' names: "" or "judge_"
-    extract: Extract
-    features: NDArray[np.float32]
-    groups: NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -90,72 +66,6 @@ class Scores:
 
 
 _ARRAYS = ("names", "groups", "slices", "features", "real", "real_groups")
-
-
-def reference(split: Split, part: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
-    """Features of the part's real unmasked photos at `size` px."""
-    from bmask.data.split.dataset import resize
-
-    prefix, extract = extractor(judge, device)
-    features = extract(resize(split.photos("unmasked", part), size))
-    return Reference(prefix, extract, features, split.groups("unmasked", part))
-
-
-def score(
-    translate: Translate,
-    split: Split,
-    part: str,
-    judge: Judge,
-    size: int,
-    floor: float,
-    real: Reference | None = None,
-) -> Scores:
-    """Translates the part's masked photos at `size` px and measures the composites. `real` saves taking it again.
-
-    Raises DataError when the part has fewer than two masked or unmasked photos.
-    """
-    rendered = render(translate, split, part, size, floor)
-    return measure(rendered, split, part, judge, real or reference(split, part, judge, size))
-
-
-def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Reference) -> Scores:
-    """Scores of the rendered pictures of the part's masked photos."""
-    from bmask.data.split.dataset import resize
-
-    inputs, images, attention = rendered
-    size = images.shape[1]
-    probability = judge.unmasked(images)
-    photos = {"probability": probability, "unmask_rate": (probability > 0.5).astype(np.float64)}
-    pairs = list(zip(images, inputs, strict=True))
-    crops = [(similarity.upper(y), similarity.upper(x)) for y, x in pairs]
-    photos["upper_ssim"] = _each(similarity.ssim, crops)
-    photos["upper_mae"] = _each(similarity.mae, crops)
-    photos["untouched"] = (images == inputs).all(axis=3).mean(axis=(1, 2))
-    if attention is not None:
-        photos["attention"] = attention.mean(axis=(1, 2), dtype=np.float64)
-    if (truth := split.truth(part)) is not None:
-        twins, regions = resize(truth[0], size), resize_regions(truth[1], size)
-        inside = list(zip(images, twins, regions, strict=True))
-        outside = [(y, x, region) for (y, x), region in zip(pairs, regions, strict=True)]
-        photos["region_psnr"] = _each(similarity.psnr, inside)
-        photos["region_ssim"] = _each(similarity.ssim_inside, inside)
-        photos["region_mae"] = _each(similarity.mae, inside)
-        photos["outside_ssim"] = _each(similarity.ssim_outside, outside)
-        photos["outside_mae"] = _each(lambda y, x, region: similarity.mae(y, x, ~region), outside)
-    return Scores(
-        names=np.array(split.names("masked", part)),
-        groups=np.asarray(split.groups("masked", part)),
-        slices=np.array([";".join(sorted(labels)) for labels in split.slices(part)], dtype=np.str_),
-        photos=photos,
-        features=real.extract(images),
-        real=real.features,
-        real_groups=np.asarray(real.groups),
-        prefix=real.prefix,
-    )
-
-
-def _each(function: Callable[..., float], rows: list[tuple]) -> NDArray[np.float64]:
-    return np.array([function(*row) for row in rows], dtype=np.float64)
 
 
 def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:

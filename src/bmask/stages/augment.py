@@ -14,12 +14,13 @@ from bmask.data.records import DOMAINS
 from bmask.data.sheets import contact_sheet
 from bmask.data.split.dataset import Split, open_array
 from bmask.files import fresh_folder, write_bytes, write_json
-from bmask.params import Params
-from bmask.params.sections import Augment
 from bmask.progress import bar, say
 
 if TYPE_CHECKING:
     from albumentations import Compose
+
+    from bmask.params import Params
+    from bmask.params.sections import Augment
 
 COLOURS = ("brightness", "contrast", "saturation")
 ON_SHEET = 6  # photos of each domain

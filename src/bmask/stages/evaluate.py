@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmask.errors import DataError
-from bmask.files import fresh_folder, read_json, write_json, write_text
-from bmask.params import Params
+from bmask.files import fresh_folder, write_json
 from bmask.progress import say
 
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Split
+    from bmask.params import Params
     from bmask.quality.judge import Judge
     from bmask.quality.leaderboard import Entry
-    from bmask.quality.scores import Reference
+    from bmask.quality.measuring import Reference
+    from bmask.quality.render import Rendered
 
 PART = "test"
 
@@ -22,9 +23,9 @@ PART = "test"
 def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, out: Path) -> dict:
     """Scores params.models and params.evaluate.baselines on the test photos and writes into `out`:
 
-    metrics.json (flat numbers for DVC), leaderboard.csv, scores.csv (a row per system and photo), scores/<system>.npz
-    (what the gate needs), report.html (self-contained) and before_after.png of the best system. Pictures of people are
-    left out when the split is private. Returns the metrics.
+    metrics.json (a few numbers, for DVC), scores.json (all of them with their intervals), leaderboard.csv, scores.csv
+    (a row per system and photo), scores/<system>.npz (what the gate needs), ceiling.json (what the judge says of real
+    faces) and, unless the split is private, pictures.npz (what the report shows). Returns what is in scores.json.
 
     Raises:
         DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
@@ -32,12 +33,12 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     """
     import torch
 
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Split, resize
     from bmask.gan.device import pick_device
     from bmask.quality.judge import load_judge
-    from bmask.quality.leaderboard import metrics, write_leaderboard, write_photo_scores
-    from bmask.quality.report import before_after, report
-    from bmask.quality.scores import reference
+    from bmask.quality.leaderboard import all_scores, headlines, write_leaderboard, write_photo_scores
+    from bmask.quality.measuring import ceiling, reference
+    from bmask.quality.pictures import PICTURES, chosen_pictures
 
     if not params.models and not params.evaluate.baselines:
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
@@ -47,34 +48,43 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     split = Split.open(split_folder)
     judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
     _same_photos(about, split, Path(judge_folder))
-    real = reference(split, PART, judge, params.train.image_size, device)
-    entries = [_entry(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
-    entries += [_entry(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]
+    size = params.train.image_size
+    real = reference(split, PART, judge, size, device)
+    trained = [_scored(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
+    baselines = [_scored(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]
+    entries, rendered = map(list, zip(*trained, *baselines, strict=True))
+    found = all_scores(entries)
     with fresh_folder(out) as folder:
-        found = metrics(entries)
-        write_json(folder / "metrics.json", found)
+        write_json(folder / "metrics.json", headlines(entries))
+        write_json(folder / "scores.json", found)
         write_leaderboard(folder / "leaderboard.csv", entries)
         write_photo_scores(folder / "scores.csv", entries)
         for entry in entries:
             entry.scores.save(folder / "scores" / f"{entry.name}.npz")
-        checks = read_json(Path(judge_folder) / "checks.json")
-        write_text(folder / "report.html", report(params, split, PART, entries, judge, checks, Path(train_folder)))
+        write_json(folder / "ceiling.json", ceiling(split, PART, judge))
         if not split.private:
-            before_after(folder / "before_after.png", params, split, PART, entries)
+            truth = split.truth(PART)
+            chosen_pictures(
+                {entry.name: own for entry, own in zip(entries, rendered, strict=True)},
+                [entry.scores for entry, _ in trained or baselines],
+                params.evaluate.pictures,
+                None if truth is None else resize(truth[0], size),
+            ).save(folder / PICTURES)
     for entry in entries:
         rate = entry.found["unmask_rate"]
         say(f"{entry.name}: unmask rate {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})")
     return found
 
 
-def _entry(
+def _scored(
     params: Params, split: Split, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
-) -> Entry:
+) -> tuple[Entry, Rendered]:
     """Scores one trained model, or the baseline of that name when there is no `train_folder`."""
     from bmask.quality.baselines import baseline
     from bmask.quality.leaderboard import Entry
+    from bmask.quality.measuring import measure
     from bmask.quality.render import render, translator
-    from bmask.quality.scores import intervals, measure
+    from bmask.quality.scores import intervals
 
     size = params.train.image_size
     if train_folder is None:
@@ -88,7 +98,7 @@ def _entry(
     rendered = render(translate, split, PART, size, params.evaluate.attention_floor, what=name)
     scores = measure(rendered, split, PART, judge, real)
     found = intervals(scores, params.evaluate.bootstrap, params.evaluate.seed)
-    return Entry(name, train_folder is not None, rendered, scores, found)
+    return Entry(name, train_folder is not None, scores, found), rendered
 
 
 def _same_photos(about: dict, split: Split, folder: Path) -> None:

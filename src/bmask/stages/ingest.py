@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
 from bmask.data.reading.squares import read_squares, scratch_files, write_parts
 from bmask.data.reading.workers import readers
 from bmask.data.records import DOMAINS, PARTS
-from bmask.data.report.report import data_report
 from bmask.data.sheets import contact_sheet
 from bmask.data.sources.opening import open_source
 from bmask.data.split.assignment import assign_parts
@@ -21,11 +21,13 @@ from bmask.data.split.manifest import digest, write_manifest
 from bmask.data.split.slices import assign_slices
 from bmask.data.split.truth import write_truth
 from bmask.errors import DataError
-from bmask.files import fresh_folder, write_bytes, write_json, write_text
+from bmask.files import fresh_folder, write_bytes, write_json
 from bmask.parallel import in_chunks
-from bmask.params import Params
-from bmask.params.sections import Ingest
 from bmask.progress import bar, say
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+    from bmask.params.sections import Ingest
 
 ON_SHEET = 12  # photos of each domain and part
 
@@ -39,8 +41,8 @@ def ingest(params: Params, out: Path) -> None:
     in the catalog, and near-duplicates are looked for among a limited number of photos at a time.
 
     Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
-    `rejected.csv`, `summary.json`, `report.html` and, unless private, `contact_sheet.png`. The split depends on the
-    photos' contents alone; names and the order of files change nothing but the names in the manifest.
+    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The split depends on the photos' contents
+    alone; names and the order of files change nothing but the names in the manifest.
 
     Raises:
         DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a part left empty,
@@ -78,8 +80,7 @@ def ingest(params: Params, out: Path) -> None:
         write_json(folder / "summary.json", summary)
         if not settings.private:
             write_bytes(folder / "contact_sheet.png", _sheet(folder))
-        write_text(folder / "report.html", data_report(settings, folder, catalog, summary))
-        _report(catalog, summary)
+        _say_counts(catalog, summary)
 
 
 def _check_refused(catalog: Catalog, settings: Ingest) -> None:
@@ -101,7 +102,7 @@ def _sheet(folder: Path) -> bytes:
     return contact_sheet(rows, [f"{domain} {part}" for domain, part in keys])
 
 
-def _report(catalog: Catalog, summary: dict) -> None:
+def _say_counts(catalog: Catalog, summary: dict) -> None:
     columns = "{:9}{:>7}{:>9}{:>7}{:>8}{:>7}{:>12}{:>6}   {}"
     say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "kept resolution, px (10, 50, 90 %)"))
     found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_json
-from bmask.params import Params
 from bmask.progress import say
+
+if TYPE_CHECKING:
+    from bmask.params import Params
 
 
 def judge(params: Params, split_folder: Path, out: Path) -> dict:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
-from bmask.params import Params
 from bmask.progress import say
 from bmask.tracking import logs as tracking
 from bmask.tracking import registry, runs, store
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from bmask.params import Params
     from bmask.quality.scores import Scores
     from bmask.serving.unmasker import Unmasker
 
@@ -52,10 +52,10 @@ class Outputs:
     def read(models: Iterable[str], split: Path, train: Path, judge: Path, evaluate: Path) -> Outputs:
         """Raises DataError when something is missing."""
         runs = {name: _read(train / name / "run.json") for name in models}
-        metrics = _read(evaluate / "metrics.json")
+        metrics = _read(evaluate / "scores.json")
         for name in runs:
             if name not in metrics:
-                raise DataError(f"{evaluate}/metrics.json has no {name}; run evaluate again")
+                raise DataError(f"{evaluate}/scores.json has no {name}; run evaluate again")
         return Outputs(split, train, judge, evaluate, runs, metrics, _read(split / "summary.json")["digest"])
 
     def values(self, model: str) -> dict[str, float]:
@@ -67,13 +67,22 @@ class Outputs:
 
 
 def register(
-    params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
+    params: Params,
+    split_folder: Path,
+    train_folder: Path,
+    judge_folder: Path,
+    evaluate_folder: Path,
+    data_page: Path,
+    page: Path,
+    out: Path,
 ) -> dict[str, Any]:
     """Logs what is not logged yet, registers the best training and decides who is champion.
 
     The best is the first in `register.primary` among the trainings over the floors, or among all where none is over
     them. It becomes a version, one for each training and attention floor. The gate compares it with the present
     champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`.
+
+    `data_page` and `page` are the reports about the photos and about the systems, which are logged.
 
     Writes and returns decision.json: model, version, promoted, reasons, the present champion, scores and digests.
 
@@ -90,7 +99,7 @@ def register(
     client = store.connect()
     private = _read(outputs.split_folder / "summary.json")["private"]
     floor = params.evaluate.attention_floor
-    logged = [_log(client, outputs, model, evaluation, floor, private) for model in outputs.runs]
+    logged = [_log(client, outputs, model, evaluation, floor, data_page, private) for model in outputs.runs]
     decision = _decided(client, name, evaluation)
     if decision is None:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
@@ -110,8 +119,8 @@ def register(
         "data_digest": outputs.data_digest,
         "scores": outputs.metrics[model],
     }
-    named = _named(outputs, model)
-    tracking.log_pipeline(logged, decision, named, outputs.split_folder, outputs.evaluate_folder, private)
+    named, leaderboard = _named(outputs, model), outputs.evaluate_folder / "leaderboard.csv"
+    tracking.log_pipeline(logged, decision, named, data_page, (leaderboard, page), private)
     with fresh_folder(out) as folder:
         write_json(folder / "decision.json", decision)
     return decision
@@ -141,7 +150,9 @@ def _digest(params: Params, outputs: Outputs) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float, private: bool) -> str:
+def _log(
+    client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float, data_page: Path, private: bool
+) -> str:
     """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model, and
     the report of the photos to the run.
 
@@ -152,7 +163,7 @@ def _log(client: MlflowClient, outputs: Outputs, model: str, evaluation: str, fl
         return run.info.run_id
     model_id = run.data.tags[tracking.MODEL_ID]
     tracking.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
-    tracking.log_data_report(run.info.run_id, outputs.split_folder, private)
+    tracking.log_data_report(run.info.run_id, data_page, private)
     client.set_tag(run.info.run_id, tracking.EVALUATED, evaluation)
     return run.info.run_id
 
@@ -272,7 +283,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
 
     from bmask.data.split.dataset import Split
     from bmask.quality.judge import load_judge
-    from bmask.quality.scores import score
+    from bmask.quality.measuring import score
 
     def translate(photos: np.ndarray) -> tuple[np.ndarray, None]:
         return np.stack([result.image for result in unmasker.unmask(list(photos))]), None

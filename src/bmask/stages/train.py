@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,8 +29,6 @@ from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.observers.checkpoint_sync import open_checkpoints
 from bmask.observers.progress_bar import Progress
 from bmask.observers.sample_sheets import SampleSheets
-from bmask.params import Params
-from bmask.params.sections import Model
 from bmask.progress import say
 from bmask.tracking.logs import Tracker
 from bmask.training import checkpoint
@@ -39,6 +38,10 @@ from bmask.training.launch import in_processes
 from bmask.training.loop import train as run_loop
 from bmask.training.options import LoopOptions
 from bmask.training.stopping import Stopped
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+    from bmask.params.sections import Model
 
 MASK_GENERATOR = "mask_generator.safetensors"
 

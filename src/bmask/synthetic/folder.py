@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,10 +15,12 @@ import numpy as np
 from bmask.errors import DataError
 from bmask.files import fresh_folder, write_text
 from bmask.parallel import ahead, one_thread_each
-from bmask.params.sections import Faces
 from bmask.progress import bar
 from bmask.synthetic.masks import KINDS
 from bmask.synthetic.picture import CASES, Face, draw_face
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Faces
 
 
 def draw_set(folder: Path, faces: Faces, masked: str = "masked", unmasked: str = "unmasked") -> None:

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,28 +152,28 @@ def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], data
     connect().log_batch(run_id, metrics=[Metric(key, float(value), now, 0, **tied) for key, value in scores.items()])
 
 
-def log_data_report(run_id: str, split_folder: Path, private: bool) -> None:
-    """The report of ingest, as `data/report.html`: ingest itself runs before there is any run. Safe to repeat.
+def log_data_report(run_id: str, page: Path, private: bool) -> None:
+    """The report about the photos, as `data/report.html`: ingest itself runs before there is any run. Safe to repeat.
 
     Raises DataError when it is missing.
     """
-    _log_page(connect(), run_id, split_folder / "report.html", private, "data")
+    _log_page(connect(), run_id, page, private, "data")
 
 
 def log_pipeline(
     trainings: list[str],
     decision: dict,
     scores: dict[str, float],
-    split_folder: Path,
-    folder: Path,
+    data_page: Path,
+    pages: Iterable[Path],
     private: bool,
 ) -> None:
-    """What a pipeline run on Kubeflow came to: the best training's scores, leaderboard, reports, trainings' run ids.
+    """What a pipeline run on Kubeflow came to: the best training's scores, reports and tables, trainings' run ids.
 
     They go to the parent of its runs, which ends with it; where Kubeflow's MLflow plugin keeps the parent, to the run
     that it gave this task. Elsewhere nothing happens. Safe to repeat.
 
-    Raises DataError when `folder` is no evaluation's, or `split_folder` no split's.
+    Raises DataError when a page is missing.
     """
     pipeline = os.environ.get("KFP_RUN_ID")
     if not pipeline:
@@ -183,9 +184,9 @@ def log_pipeline(
     run_id, data = run.info.run_id, decision["data_digest"]
     if run.data.tags.get(EVALUATED) != decision["evaluation"]:
         log_scores(run_id, None, scores, ("test photos", data))
-    for name in ("leaderboard.csv", "report.html"):
-        _log_page(client, run_id, folder / name, private)
-    log_data_report(run_id, split_folder, private)
+    for page in pages:
+        _log_page(client, run_id, page, private)
+    log_data_report(run_id, data_page, private)
     told = {PIPELINE_RUN: pipeline, TRAININGS: " ".join(trainings), "bmask.best": decision["model"]}
     for key, value in {**told, "data_digest": data, EVALUATED: decision["evaluation"]}.items():
         client.set_tag(run_id, key, value)

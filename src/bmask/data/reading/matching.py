@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image
 
 from bmask.data.catalog import SOUND, Catalog
 from bmask.data.reading.framing import effective_side, frame, middle, recompress, resample, resample_image
 from bmask.data.records import DOMAINS
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 
 def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:

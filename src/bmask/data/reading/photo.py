@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from bmask.data.reading.decoding import decode_image, stored_size
 from bmask.data.reading.matching import square
 from bmask.data.records import Entry, Photo
 from bmask.errors import DataError
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 # A shorter side, px, that suffices for the perceptual hash. It depends on nothing but the photo, or a photo's part
 # would change with load_size. JPEG files decoded at a scale that keeps 64 px had another coarse hash than in full in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from bmask.data.duplicates.fingerprints import FINGERPRINT
 from bmask.data.reading.matching import assign_sides
 from bmask.data.reading.workers import Readers, Scratch
 from bmask.parallel import in_chunks
-from bmask.params.sections import Ingest
 from bmask.progress import bar
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from bmask.data.records import Entry, Photo
 from bmask.data.split.slices import labels
 from bmask.errors import DataError
 from bmask.parallel import cores, one_thread_each
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 FEW = 1000  # photos that are read before workers have started
 

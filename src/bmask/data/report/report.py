@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,14 @@ from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog, several
 from bmask.data.records import DOMAINS, PARTS, Photo
 from bmask.data.report.cues import FEWEST, cues, told_apart
-from bmask.data.split.dataset import open_array, resize
+from bmask.data.split.dataset import Split, open_array, resize
+from bmask.data.split.manifest import read_manifest
 from bmask.data.split.slices import RULES
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 SAMPLE = 500  # training photos of each domain that are measured
 ON_SHEET = 24  # photos of each domain and part that are shown
@@ -27,12 +30,18 @@ NAMED = 50  # refused files that are named
 SIDES = {float(np.log2(side)): str(side) for side in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)}
 
 
-def data_report(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, Any]) -> str:
-    """The page as text. Private photos are neither shown nor named.
+def data_report(settings: Ingest, folder: Path) -> str:
+    """The page about the split in a folder of ingest, as text. Private photos are neither shown nor named.
 
-    Args:
-        folder: holds the split's arrays. catalog: all files that were found. summary: as in summary.json.
+    Raises DataError when the folder is no split, or a file of it is missing.
     """
+    summary = Split.open(folder).summary
+    with Catalog() as catalog:
+        catalog.add(read_manifest(folder))
+        return _page(settings, folder, catalog, summary)
+
+
+def _page(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, Any]) -> str:
     sample = {domain: _sample(catalog, f"domain = '{domain}' AND part = 'train'") for domain in DOMAINS}
     squares = {domain: _squares(folder / f"{domain}_train.npy", sample[domain]) for domain in DOMAINS}
     refused = catalog.count(REFUSED)
@@ -59,8 +68,8 @@ def data_report(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[
 
 
 def _sample(catalog: Catalog, where: str) -> list[Photo]:
-    """At most SAMPLE of them, evenly spaced."""
-    numbers = catalog.column("number", np.int64, where)
+    """At most SAMPLE of them, evenly spaced in the order of the arrays."""
+    numbers = catalog.column("number", np.int64, where, '"index"')
     return list(catalog.at(numbers[:: max(1, -(-len(numbers) // SAMPLE))]))
 
 

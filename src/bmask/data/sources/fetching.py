@@ -17,15 +17,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bmask.data.records import MAX_BYTES
 from bmask.data.sources.listing import Listing, is_video, unusual
 from bmask.data.sources.objects import WORKERS, Object, Prefix
 from bmask.errors import DataError
 from bmask.parallel import ahead
-from bmask.params.sections import S3
 from bmask.progress import bar, say
+
+if TYPE_CHECKING:
+    from bmask.params.sections import S3
 
 
 @contextmanager

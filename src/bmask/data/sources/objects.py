@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bmask.data.sources.listing import unusual
 from bmask.errors import DataError, room
 from bmask.files import fresh_file
-from bmask.params.sections import S3
+
+if TYPE_CHECKING:
+    from bmask.params.sections import S3
 
 SCHEME = "s3://"
 CHUNK = 1 << 20  # bytes

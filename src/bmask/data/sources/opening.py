@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
 
 from bmask.data.records import Entry
 from bmask.data.sources.archives import unpack
@@ -18,8 +19,10 @@ from bmask.data.sources.listing import Listing, is_clutter, left_aside, list_fol
 from bmask.data.sources.objects import SCHEME
 from bmask.data.sources.revisions import fetched_revision
 from bmask.errors import DataError, ParamsError
-from bmask.params import Params
 from bmask.progress import say
+
+if TYPE_CHECKING:
+    from bmask.params import Params
 
 TRUTH = "truth"
 

@@ -21,11 +21,12 @@ from bmask.data.sources.listing import Listing
 from bmask.data.sources.objects import SCHEME, Object, region_of
 from bmask.errors import DataError
 from bmask.files import fresh_file
-from bmask.params.sections import S3
 
 if TYPE_CHECKING:
     from dvc.fs import DVCFileSystem
     from dvc.repo import Repo
+
+    from bmask.params.sections import S3
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # this disk: the remote's is only read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from bmask.data.duplicates.fingerprints import FINGERPRINT
 from bmask.data.duplicates.groups import find_groups, group_names, part_of, settle
 from bmask.data.records import DOMAINS, PARTS, Photo
 from bmask.errors import DataError
-from bmask.params.sections import Ingest
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 BLOCK = 1024  # fingerprints that are read at a time
 

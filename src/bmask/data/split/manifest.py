@@ -5,32 +5,62 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bmask.data.records import Photo
+from bmask.data.catalog import several
+from bmask.data.records import Entry, Photo
 from bmask.data.split.dataset import open_array
+from bmask.errors import DataError
 from bmask.files import fresh_file
 
 BLOCK = 1 << 20  # bytes
+HEADER = ("domain", "name", "sha256", "width", "height", "group", "part", "index", "slices", "reason") + (
+    "side",  # resolution that is kept, px
+    "labels",  # the source's own
+    "guessed",  # by the rules of slices.py
+)
 
 
 def write_manifest(photos: Iterable[Photo], folder: Path) -> None:
     """Writes `manifest.csv` and `rejected.csv`, with rows in the order of the photos."""
-    header = ["domain", "name", "sha256", "width", "height", "group", "part", "index", "slices", "reason"]
     with ExitStack() as stack:
         rows, few = (_table(stack, folder / name) for name in ("manifest.csv", "rejected.csv"))
-        rows.writerow(header)
+        rows.writerow(HEADER)
         few.writerow(["domain", "name", "reason"])
         for p in photos:
             index = p.index if p.part else ""
             size = (p.width, p.height) if p.width else ("", "")
-            slices = ";".join(p.slices)
-            rows.writerow([p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason])
+            slices, labels, guessed = map(";".join, (p.slices, p.entry.slices, p.guessed))
+            row = [p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason]
+            rows.writerow([*row, p.side or "", labels, guessed])
             if p.reason:
                 few.writerow([p.entry.domain, p.entry.name, p.reason])
+
+
+def read_manifest(folder: Path) -> Iterator[Photo]:
+    """The photos of `manifest.csv` as `write_manifest` was given them, without their files' paths and rows.
+
+    Raises DataError when it is missing or not of this version.
+    """
+    path = folder / "manifest.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                slices, labels, guessed = (several(row[name]) for name in ("slices", "labels", "guessed"))
+                width, height, side = (int(row[name] or 0) for name in ("width", "height", "side"))
+                yield Photo(
+                    Entry(row["domain"], row["name"], "", labels),
+                    **{name: row[name] for name in ("sha256", "group", "part", "reason")},
+                    **{"width": width, "height": height, "side": side, "slices": slices, "guessed": guessed},
+                    index=int(row["index"] or -1),
+                )
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; run ingest again") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged or of another version ({error}); run ingest again") from None
 
 
 def digest(used: Iterable[Photo], folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,8 +15,10 @@ from bmask.data.reading.matching import region_square, square
 from bmask.data.records import Photo
 from bmask.errors import DataError
 from bmask.parallel import parallel
-from bmask.params.sections import Ingest
 from bmask.progress import bar
+
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
 
 PARTS = ("validation", "test")
 

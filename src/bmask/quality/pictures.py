@@ -1,0 +1,99 @@
+"""The few rendered pictures that the report shows, as evaluate leaves them: all systems, chosen photos alone."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.errors import DataError
+from bmask.files import write_bytes
+
+if TYPE_CHECKING:
+    from bmask.quality.render import Rendered
+    from bmask.quality.scores import Scores
+
+PICTURES = "pictures.npz"  # its usual name
+STRIP = 8  # photos in before_after.png
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """K photos of the part before and after each system."""
+
+    index: NDArray[np.int64]  # (K,) their places among the part's masked photos, rising
+    photos: NDArray[np.uint8]  # (K, S, S, 3) as the systems saw them
+    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by system, each (K, S, S, 3)
+    attention: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (K, S, S), 255 where all is changed
+    truth: NDArray[np.uint8] | None = None  # (K, S, S, 3) the true faces, where there are some
+
+    def save(self, path: Path) -> None:
+        """One .npz file without pickles."""
+        arrays = {"index": self.index, "photos": self.photos}
+        arrays |= {f"images.{name}": own for name, own in self.images.items()}
+        arrays |= {f"attention.{name}": own for name, own in self.attention.items()}
+        arrays |= {} if self.truth is None else {"truth": self.truth}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_bytes(path, buffer.getvalue())
+
+    @staticmethod
+    def load(path: Path) -> Pictures:
+        """Raises DataError when the file is missing or is none of save's."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            by_kind: dict[str, dict[str, NDArray]] = {"images": {}, "attention": {}}
+            for name in [name for name in arrays if "." in name]:
+                kind, _, system = name.partition(".")
+                by_kind[kind][system] = arrays.pop(name)
+            return Pictures(**arrays, **by_kind)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise DataError(f"{path} holds no pictures ({error}); run evaluate again") from error
+
+
+def chosen_pictures(
+    rendered: dict[str, Rendered], leaders: list[Scores], rows: int, truth: NDArray[np.uint8] | None
+) -> Pictures:
+    """What a report of `rows` photos may show, whichever of the leaders it puts first, and what before_after.png shows.
+
+    Args:
+        rendered: every system's pictures of the part. leaders: scores of those that may lead.
+        truth: uint8 (N, S, S, 3), the true faces behind the masks.
+    """
+    first = next(iter(rendered.values())).photos
+    wanted = set(range(min(STRIP, len(first))))
+    for scores in leaders:
+        wanted.update(*shown_photos(scores, rows))
+    index = np.array(sorted(wanted))
+    attention = {name: own.attention[index] for name, own in rendered.items() if own.attention is not None}
+    return Pictures(
+        index,
+        first[index],
+        {name: own.images[index] for name, own in rendered.items()},
+        {name: (own * 255).round().clip(0, 255).astype(np.uint8) for name, own in attention.items()},
+        None if truth is None else truth[index],
+    )
+
+
+def shown_photos(scores: Scores, rows: int) -> tuple[list[int], dict[int, str]]:
+    """The first photos of the part and those where a system fares worst, with a note: `rows` in all."""
+    hardest = dict(hardest_photos(scores.photos["probability"], scores.slices)[: max(1, rows // 2)])
+    return list(range(min(max(1, rows - len(hardest)), len(scores.names)))), hardest
+
+
+def hardest_photos(probability: NDArray[np.float64], slices: NDArray[np.str_]) -> list[tuple[int, str]]:
+    """(index, note): the photo of each slice that looks least unmasked, then all others from the worst on."""
+    labels = [set(filter(None, text.split(";"))) for text in slices]
+    order = np.argsort(probability, kind="stable")
+    chosen: dict[int, str] = {}
+    for label in sorted(set().union(*labels)):
+        index = next((int(i) for i in order if label in labels[i] and i not in chosen), None)
+        if index is not None:
+            chosen[index] = label
+    return [*chosen.items(), *((int(i), "") for i in order if i not in chosen)]

@@ -1,0 +1,33 @@
+"""The page about the systems: leaderboard, slices, pictures, losses. Only the stage that logs it depends on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bmask.files import fresh_folder, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+
+
+def report_evaluate(
+    params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
+) -> None:
+    """Writes `report.html`, self-contained, `losses/<model>/<loss>.csv`, which DVC plots, and `before_after.png` of the
+    best system. Pictures of people are left out when the split is private.
+
+    Raises:
+        DataError: a file of these folders is missing; nothing is measured here.
+    """
+    from bmask.data.split.dataset import Split
+    from bmask.quality.report import before_after, evaluation_report, loss_tables
+
+    summary = Split.open(split_folder).summary
+    folders = (Path(train_folder), Path(judge_folder), Path(evaluate_folder))
+    with fresh_folder(Path(out)) as folder:
+        write_text(folder / "report.html", evaluation_report(params, summary, *folders))
+        for name, table in loss_tables(params.models, Path(train_folder)).items():
+            write_text(folder / "losses" / f"{name}.csv", table)
+        if not summary["private"]:
+            write_bytes(folder / "before_after.png", before_after(params, Path(evaluate_folder)))
