@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -40,7 +40,7 @@ def build_system(options: SystemOptions, frozen: Mapping[str, Weights] = {}) -> 
     Args:
         frozen: weights of networks that are handed in, by their names in `options.frozen`.
     """
-    kind = system_class(options.system)
+    kind: Callable[..., System] = system_class(options.system)  # it takes weights where its options name some
     return kind(options, frozen) if options.frozen else kind(options)
 
 
