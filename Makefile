@@ -48,9 +48,10 @@ test: setup ## the tests, without the slow ones
 test-slow: setup ## all tests
 	$(RUN) pytest -n 2 --dist loadfile
 
-lint: setup ## ruff: rules and format
+lint: setup ## ruff: rules and format; mypy: names and calls
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: setup ## how fast a training step and a translation are, against the papers' and fp32: some minutes, alone please
 	$(BIN)/python benchmarks/all.py

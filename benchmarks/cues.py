@@ -21,7 +21,7 @@ from bmask.data.split.dataset import Split
 from bmask.params import parse_params
 from bmask.stages.ingest import ingest
 
-TREATMENTS = {
+TREATMENTS: dict[str, dict[str, object]] = {
     "as they are": {"match_resolution": False},
     "resolution matched": {},
     "and JPEG 75": {"jpeg_quality": 75},

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bmask.gan.options import SystemOptions
 from bmask.gan.registry import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
@@ -23,14 +24,13 @@ from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import OutOfMemory
-from bmask.training.loop import train
+from bmask.training.loop import Trained, train
 from bmask.training.options import LoopOptions
 
-SMALL = {"filters": 16, "blocks": 2, "discriminator_filters": 16}
-SYSTEMS = {
-    "cyclegan": CycleGANOptions(**SMALL),
-    "scheme 1": AttentionGANOptions(**SMALL, scheme=1),
-    "scheme 2": AttentionGANOptions(**SMALL, scheme=2, masks=4),
+SYSTEMS: dict[str, SystemOptions] = {
+    "cyclegan": CycleGANOptions(filters=16, blocks=2, discriminator_filters=16),
+    "scheme 1": AttentionGANOptions(filters=16, blocks=2, discriminator_filters=16, scheme=1),
+    "scheme 2": AttentionGANOptions(filters=16, blocks=2, discriminator_filters=16, scheme=2, masks=4),
 }
 OPTIONS = LoopOptions(
     epochs=2, constant_epochs=2, batch_size=4, epoch_photos=16, image_size=64, device="cuda", log_every=1
@@ -105,7 +105,7 @@ def nothing_waits_for_the_device() -> str:
     return "20 steps without a synchronisation"
 
 
-def _train(folder: Path, options: LoopOptions, system=SYSTEMS["scheme 2"], side: int = 72):
+def _train(folder: Path, options: LoopOptions, system: SystemOptions = SYSTEMS["scheme 2"], side: int = 72) -> Trained:
     draws = np.random.default_rng(1)
     photos = {d: draws.integers(0, 256, (1, 16, side, side, 3), np.uint8) for d in "ab"}
     return train(system, photos, torch.zeros(2, 3, options.image_size, options.image_size), options, folder, {})

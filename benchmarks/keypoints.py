@@ -27,7 +27,9 @@ def find_pairs(photos: list[np.ndarray]) -> set[tuple[int, int]]:
         cv2.setRNGSeed(1)
         sample = np.concatenate([descriptors[::10] for _, descriptors, _ in plain])
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-4)
-        words = cv2.kmeans(sample, WORDS, None, stop, 1, cv2.KMEANS_PP_CENTERS)[2]
+        words = cv2.kmeans(  # type: ignore[call-overload]  # the stubs want labels to begin with
+            sample, WORDS, None, stop, 1, cv2.KMEANS_PP_CENTERS
+        )[2]
         whole = np.stack([_vlad(descriptors, words) for _, descriptors, _ in plain])
         tasks = []
         for others in (plain, mirrored):
@@ -45,11 +47,11 @@ def _features(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int
     size = round(photo.shape[1] * scale), round(photo.shape[0] * scale)
     grey = cv2.cvtColor(np.ascontiguousarray(photo), cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    points, descriptors = cv2.SIFT_create(POINTS, contrastThreshold=0.02).detectAndCompute(grey, None)
+    points, descriptors = cv2.SIFT.create(POINTS, contrastThreshold=0.02).detectAndCompute(grey, None)
     if not points:
         return np.empty((0, 2), np.float32), np.empty((0, 128), np.float32), size
     shares = descriptors / (descriptors.sum(1, keepdims=True) + 1e-6)
-    return np.float32([point.pt for point in points]), np.sqrt(shares), size
+    return np.array([point.pt for point in points], np.float32), np.sqrt(shares), size
 
 
 def _vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def joined(labels: np.ndarray) -> set[tuple[int, int]]:
     return {pair for group in members for pair in combinations(group.tolist(), 2)}
 
 
-def straddling(parts: np.ndarray, pairs) -> int:
+def straddling(parts: np.ndarray, pairs: Iterable[tuple[int, int]]) -> int:
     return sum(parts[i] != parts[j] and parts[i] != "" and parts[j] != "" for i, j in pairs)
 
 

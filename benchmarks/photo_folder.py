@@ -35,7 +35,7 @@ def _draw_chunk(folder: Path, start: int, end: int) -> None:
         quality = 70 if copied else 80 + number % 16
         done, content = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
         assert done
-        (folders[number % 2] / f"{number:07}.jpg").write_bytes(content)
+        (folders[number % 2] / f"{number:07}.jpg").write_bytes(content.tobytes())
 
 
 def draw(seed: int) -> np.ndarray:

@@ -7,7 +7,10 @@ It shares the layers' shapes and weights with bmask and none of its steps.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +47,10 @@ class PlainStep:
         if switches.compile:
             for network in (*self.generators.values(), *self.discriminators.values()):
                 network.compile()
-        self.options, self.switches, self.device = options, switches, device
-        adam = {"lr": lr, "betas": (0.5, 0.999), "fused": switches.fused}
-        self.optimizer_g = torch.optim.Adam(self.generators.parameters(), **adam)
-        self.optimizer_d = torch.optim.Adam(self.discriminators.parameters(), **adam)
+        self.options: Any = options
+        self.switches, self.device = switches, device
+        adam = partial(torch.optim.Adam, lr=lr, betas=(0.5, 0.999), fused=switches.fused)
+        self.optimizer_g, self.optimizer_d = adam(self.generators.parameters()), adam(self.discriminators.parameters())
 
     def step(self, a: Tensor, b: Tensor, epoch: int = 0) -> dict[str, Tensor]:
         """Returns the unweighted losses by name, as `bmask.gan` names them."""
@@ -56,14 +59,14 @@ class PlainStep:
         with self._precision():
             losses, fake_a, fake_b = self._generator_losses(a, b)
         weights = self.system.weights(epoch)
-        sum(weights[name.split("_")[0]] * loss for name, loss in losses.items()).backward()
+        _sum(weights[name.split("_")[0]] * loss for name, loss in losses.items()).backward()
         self.optimizer_g.step()
 
         self.discriminators.requires_grad_(True)
         self.optimizer_d.zero_grad()
         with self._precision():
             judged = self._discriminator_losses({"a": (a, fake_a.detach()), "b": (b, fake_b.detach())})
-        sum(judged.values()).backward()
+        _sum(judged.values()).backward()
         self.optimizer_d.step()
         return {name: loss.detach() for name, loss in {**losses, **judged}.items()}
 
@@ -93,7 +96,7 @@ class PlainStep:
         if isinstance(self.options, AttentionGANOptions):
             if self.options.w_pixel:
                 losses |= {"pixel_ab": F.l1_loss(fake_b, a), "pixel_ba": F.l1_loss(fake_a, b)}
-            if self.options.w_tv:
+            if self.options.w_tv and attention_b is not None and attention_a is not None:
                 losses |= {"tv_ab": _tv(attention_b), "tv_ba": _tv(attention_a)}
         return losses, fake_a, fake_b
 
@@ -130,6 +133,11 @@ class NamedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.instance_norm(x)
+
+
+def _sum(losses: Iterable[Tensor]) -> Tensor:
+    first, *others = losses
+    return sum(others, first)
 
 
 def _tv(attention: Tensor) -> Tensor:

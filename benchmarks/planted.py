@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ def compressed(photo: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def cropped(photo: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def cropped(photo: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
     """Without `share` of the width and height a side, on average: a window of the same aspect, anywhere."""
     height, width = photo.shape[:2]
     kept = round(height * (1 - 2 * share)), round(width * (1 - 2 * share))
@@ -26,7 +27,7 @@ def cropped(photo: np.ndarray, share: float, rng: np.random.Generator) -> np.nda
     return photo[top : top + kept[0], left : left + kept[1]]
 
 
-def unevenly_cropped(photo: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def unevenly_cropped(photo: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
     """Every side loses between nothing and 2 `share`, so that the aspect changes too."""
     height, width = photo.shape[:2]
     top, left = (round(side * rng.uniform(0, 2 * share)) for side in (height, width))
@@ -35,7 +36,7 @@ def unevenly_cropped(photo: np.ndarray, share: float, rng: np.random.Generator) 
 
 
 def turned(
-    photo: np.ndarray, degrees: float, rng: np.random.Generator, border: int = cv2.BORDER_CONSTANT
+    photo: np.ndarray, rng: np.random.Generator, degrees: float, border: int = cv2.BORDER_CONSTANT
 ) -> np.ndarray:
     height, width = photo.shape[:2]
     about = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees * rng.choice([-1, 1]), 1)
@@ -43,7 +44,7 @@ def turned(
 
 
 def lit(photo: np.ndarray, contrast: float, brightness: float) -> np.ndarray:
-    return np.uint8(np.clip((photo - 128.0) * contrast + 128 + brightness, 0, 255))
+    return np.clip((photo - 128.0) * contrast + 128 + brightness, 0, 255).astype(np.uint8)
 
 
 def changes() -> dict[str, Change]:
@@ -55,13 +56,15 @@ def changes() -> dict[str, Change]:
         "contrast 0.7 or 1.4": lambda photo, rng: lit(photo, rng.choice([0.7, 1.4]), 0),
     }
     for share in (1, 3, 5, 10, 15):
-        found[f"cropped {share} % a side"] = lambda photo, rng, share=share: cropped(photo, share / 100, rng)
+        found[f"cropped {share} % a side"] = partial(cropped, share=share / 100)
     for share in (3, 5, 10):
-        found[f"unevenly cropped {share} %"] = lambda photo, rng, share=share: unevenly_cropped(photo, share / 100, rng)
+        found[f"unevenly cropped {share} %"] = partial(unevenly_cropped, share=share / 100)
     for degrees in (1, 3, 5, 10, 15):
-        found[f"turned {degrees}°, black corners"] = lambda photo, rng, by=degrees: turned(photo, by, rng)
-    found["turned 10°, border continued"] = lambda photo, rng: turned(photo, 10, rng, cv2.BORDER_REPLICATE)
-    found["mirrored, turned 5°, cropped 5 %"] = lambda photo, rng: cropped(turned(photo[:, ::-1], 5, rng), 0.05, rng)
-    return {
-        name: lambda photo, rng, change=change: compressed(change(photo, rng), 85) for name, change in found.items()
-    }
+        found[f"turned {degrees}°, black corners"] = partial(turned, degrees=degrees)
+    found["turned 10°, border continued"] = partial(turned, degrees=10, border=cv2.BORDER_REPLICATE)
+    found["mirrored, turned 5°, cropped 5 %"] = lambda photo, rng: cropped(turned(photo[:, ::-1], rng, 5), rng, 0.05)
+    return {name: partial(_saved, change=change) for name, change in found.items()}
+
+
+def _saved(photo: np.ndarray, rng: np.random.Generator, change: Change) -> np.ndarray:
+    return compressed(change(photo, rng), 85)

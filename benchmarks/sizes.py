@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 
@@ -28,10 +29,10 @@ def add_sizes(parser: argparse.ArgumentParser, runs: int) -> None:
 
 def system(args: argparse.Namespace) -> SystemOptions:
     """With the losses of the public code: no guided discriminators, no curriculum; scheme 2 no pixel loss and TV."""
-    sizes = {"filters": args.filters, "discriminator_filters": args.filters}
+    sizes = {"filters": args.filters, "discriminator_filters": args.filters, "blocks": args.blocks}
     if args.system == "cyclegan":
-        return CycleGANOptions(**sizes, blocks=args.blocks)
-    public = {"guided": False, "curriculum": False, "w_gan": 1.0, "w_cycle": 10.0, "w_identity": 5.0}
+        return replace(CycleGANOptions(), **sizes)
+    public = AttentionGANOptions(guided=False, curriculum=False, w_gan=1.0, w_cycle=10.0, w_identity=5.0)
     if args.scheme == 2:
-        public |= {"w_pixel": 0.0, "w_tv": 0.0}
-    return AttentionGANOptions(**sizes, **public, scheme=args.scheme, blocks=args.blocks)
+        public = replace(public, w_pixel=0.0, w_tv=0.0)
+    return replace(public, scheme=args.scheme, **sizes)

@@ -93,8 +93,8 @@ def _pair(args: argparse.Namespace, plain: Callable, ours: Callable, device: str
 
 
 def _plain(args: argparse.Namespace, options: SystemOptions, device: str) -> Callable[[], object]:
-    plain, batch = PlainStep(options, 1, LR, device), _batch(args, device)
-    return lambda: plain.step(*batch)
+    plain, (a, b) = PlainStep(options, 1, LR, device), _batch(args, device)
+    return lambda: plain.step(a, b)
 
 
 def _ours(args: argparse.Namespace, options: SystemOptions, device: str) -> Callable[[], object]:

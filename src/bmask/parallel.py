@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -25,7 +25,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def parallel(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
     """Yields `function(item)` in the order of the items, a thread a core.
 
     What it raises is raised here, and the rest is left undone. Of the items, a few are taken ahead.
@@ -33,14 +33,14 @@ def parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     return in_chunks(lambda chunk: [function(item) for item in chunk], items)
 
 
-def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T]) -> Iterator[R]:
+def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T]) -> Generator[R]:
     """As `parallel`, with a function that takes and gives several items."""
     with closing(ahead(function, batched(items, CHUNK), cores())) as results:
         for some in results:
             yield from some
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
     """As `parallel`, one item a task: Executor.map with the `buffersize` of Python 3.14."""
     waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 def bar(items: Iterable[T], total: int | None = None, what: str = "", every: float = 15.0) -> Iterator[T]:
     """Yields the items. In a log, prints a line every `every` seconds and one at the end."""
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # type: ignore[arg-type]
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if sys.stderr.isatty():
         from tqdm import tqdm
 

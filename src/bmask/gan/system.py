@@ -34,9 +34,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
 class Rates(Protocol):
     """What `System.optimizers` may go by; the loop's options are such."""
 
-    lr: float
-    beta1: float
-    beta2: float
+    @property
+    def lr(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
 
 
 class GeneratorStep(NamedTuple):
@@ -120,8 +123,12 @@ class System(nn.Module):
             "generators": [*self.generators.parameters(), *self.helpers.parameters()],
             "discriminators": [*self.discriminators.parameters()],
         }
-        adam = {"lr": schedule.lr, "betas": (schedule.beta1, schedule.beta2), "fused": True}
-        return {name: torch.optim.Adam(weights, **adam) for name, weights in groups.items() if weights}
+        betas = schedule.beta1, schedule.beta2
+        return {
+            name: torch.optim.Adam(weights, lr=schedule.lr, betas=betas, fused=True)
+            for name, weights in groups.items()
+            if weights
+        }
 
     def after_discriminator_step(self) -> None:
         """Once the discriminators are updated: where critics are clipped."""
@@ -148,7 +155,8 @@ class System(nn.Module):
     def total(self, losses: dict[str, Tensor], epoch: int) -> Tensor:
         """The generators' objective: the weighted sum of `losses`."""
         weights = self.weights(epoch)
-        return sum(weights[name.split("_")[0]] * loss for name, loss in losses.items())
+        first, *others = (weights[name.split("_")[0]] * loss for name, loss in losses.items())
+        return sum(others, first)
 
     def translate(self, a: Tensor) -> Translation:
         return self.generators["ab"](a)
@@ -160,10 +168,11 @@ def translate_both(
     """Two batches through one generator in one pass: the same as two, since instance norm keeps samples apart."""
     if second is None:
         return generator(first), None
-    both = generator(torch.cat([first, second]))
+    both: Translation = generator(torch.cat([first, second]))
     n = len(first)
-    halves = [None if part is None else (part[:n], part[n:]) for part in both]
-    return Translation(*(h and h[0] for h in halves)), Translation(*(h and h[1] for h in halves))
+    image = both.image[:n], both.image[n:]
+    rest = [(None, None) if part is None else (part[:n], part[n:]) for part in both[1:]]
+    return Translation(image[0], *(half for half, _ in rest)), Translation(image[1], *(half for _, half in rest))
 
 
 def judge_both(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,13 +12,16 @@ from bmask.gan.translation import Translation
 from bmask.progress import say
 from bmask.training.options import LoopOptions
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 
 class Progress:
     """A bar with losses and time left on a terminal, a line now and then in a log."""
 
     def __init__(self, model: str, options: LoopOptions, every: float = 15.0):
         self.model, self.options, self.every = model, options, every
-        self.bar = None
+        self.bar: tqdm | None = None
 
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
         self.total = self.options.epochs * steps_per_epoch

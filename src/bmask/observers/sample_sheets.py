@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,11 @@ class SampleSheets:
     def samples(self, epoch: int, step: int, inputs: Tensor, translated: Translation) -> None:
         if self.private:
             return
-        rows, labels = [to_photos(inputs), to_photos(translated.image)], ["photo", "translated"]
+        rows: list[Sequence[np.ndarray]] = [list(to_photos(inputs)), list(to_photos(translated.image))]
+        labels = ["photo", "translated"]
         if translated.attention is not None:
             attention = translated.attention.float().cpu().numpy()[:, 0]
-            rows.append(np.round(attention * 255).astype(np.uint8))
+            rows.append(list(np.round(attention * 255).astype(np.uint8)))
             labels.append("attention")
         write_bytes(self.folder / f"epoch-{epoch:04d}.png", contact_sheet(rows, labels))
 

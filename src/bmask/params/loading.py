@@ -9,13 +9,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bmask.errors import ParamsError
 from bmask.params.sections import S3, Augment, Cluster, Evaluate, Ingest, Judge, Model, Register, Section, Train
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Params(Section):
@@ -90,7 +93,7 @@ def parse_params(tree: Any, origin: str = "params") -> Params:
         raise ParamsError(f"{origin}: " + "; ".join(_sentence(e) for e in error.errors())) from None
 
 
-def _sentence(error: dict) -> str:
+def _sentence(error: ErrorDetails) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "top level"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not a parameter; remove it or correct its name"

@@ -46,7 +46,7 @@ def lower_face(size: int) -> NDArray[np.float32]:
     return inside.astype(np.float32)
 
 
-def mean_photo(photos: Photos, size: int) -> NDArray[np.float32]:
+def mean_photo(photos: Photos, size: int) -> np.ndarray:
     """Mean of uint8 photos (N, S, S, 3), read CHUNK at a time, at `size` px: float (size, size, 3) in [0, 255]."""
     total = np.zeros(photos.shape[1:], np.float64)
     for start in range(0, len(photos), CHUNK):
@@ -55,7 +55,7 @@ def mean_photo(photos: Photos, size: int) -> NDArray[np.float32]:
     return cv2.resize((total / len(photos)).astype(np.float32), (size, size), interpolation=method)
 
 
-def _paste(photos: Photos, mean: NDArray[np.float32], alpha: NDArray[np.float32]) -> tuple[Photos, Attention]:
+def _paste(photos: Photos, mean: np.ndarray, alpha: np.ndarray) -> tuple[Photos, Attention]:
     pasted = photos + alpha[None, ..., None] * (mean - photos)
     return pasted.round().clip(0, 255).astype(np.uint8), np.broadcast_to(alpha, photos.shape[:3])
 
@@ -63,5 +63,7 @@ def _paste(photos: Photos, mean: NDArray[np.float32], alpha: NDArray[np.float32]
 def _inpaint(photos: Photos, region: NDArray[np.float32]) -> tuple[Photos, Attention]:
     """Telea's fast marching method (2004), radius 3 px."""
     hole = region.astype(np.uint8)
-    filled = np.stack([cv2.inpaint(np.ascontiguousarray(photo), hole, 3, cv2.INPAINT_TELEA) for photo in photos])
+    filled: np.ndarray = np.stack(
+        [cv2.inpaint(np.ascontiguousarray(photo), hole, 3, cv2.INPAINT_TELEA) for photo in photos]
+    )
     return filled, np.broadcast_to(region, photos.shape[:3])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Picture = np.ndarray  # what OpenCV returns is not typed by more
 
 PASTED = ("plain", "patterned", "cut_out")
 SPOILED = ("blurred", "grey", "skin", "averaged", "inpainted", "paled", "faint")
@@ -195,7 +195,7 @@ def augment(photo: Picture, rng: Generator) -> Picture:
     side = len(photo)
     zoom, angle = rng.uniform(0.85, 1.25), rng.uniform(-12, 12)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle, zoom)
-    matrix[:, 2] += rng.uniform(-0.08, 0.08, 2) * side
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(-0.08, 0.08, 2) * side
     photo = cv2.warpAffine(photo, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     if rng.random() < 0.5:
         photo = photo[:, ::-1]

@@ -36,7 +36,9 @@ def _centred(x: Features, weights: NDArray | None) -> tuple[NDArray, NDArray]:
 
 def _short(a: NDArray) -> NDArray:
     """R of a = QR where there are more rows than columns: the same A'A, and the same singular values of A B'."""
-    return np.linalg.qr(a, mode="r") if a.shape[0] > a.shape[1] else a
+    if a.shape[0] <= a.shape[1]:
+        return a
+    return np.linalg.qr(a, mode="r")  # type: ignore[return-value]  # the stubs take every mode for the usual one
 
 
 def cubic_kernel(x: Features, y: Features) -> NDArray[np.float64]:

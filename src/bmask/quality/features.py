@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from bmask.quality.judge import Judge
 
 INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 BATCH = 64
@@ -20,7 +24,7 @@ BATCH = 64
 Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # photos (N, S, S, 3) -> features (N, D)
 
 
-def extractor(judge: nn.Module, device: str = "cpu") -> tuple[str, Extract]:
+def extractor(judge: Judge, device: str = "cpu") -> tuple[str, Extract]:
     """Returns ("", Inception's features) where its weights are cached, else ("judge_", the judge's)."""
     path = inception_path()
     if not path.is_file():

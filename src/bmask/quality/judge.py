@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Judge(nn.Module):
         filters: channels of the first stage; the later ones have 2, 4 and 4 times as many.
         size: side of the pictures it looks at, px; others are resized to it.
     """
+
+    scale: Tensor
 
     def __init__(self, filters: int = 24, size: int = 64) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class Judge(nn.Module):
         return self._each(photos, lambda x: self.pooled(x) * self.scale)
 
     @torch.inference_mode()
-    def _each(self, photos: NDArray[np.uint8], function) -> NDArray:
+    def _each(self, photos: NDArray[np.uint8], function: Callable[[Tensor], Tensor]) -> NDArray:
         from bmask.data.split.dataset import resize, to_tensor
 
         self.eval()

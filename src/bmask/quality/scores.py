@@ -51,7 +51,7 @@ class Scores:
         buffer = io.BytesIO()
         arrays = {f"photos.{name}": values for name, values in self.photos.items()}
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
-        np.savez_compressed(buffer, prefix=np.array(self.prefix), **arrays)
+        np.savez_compressed(buffer, allow_pickle=False, prefix=np.array(self.prefix), **arrays)
         write_bytes(path, buffer.getvalue())
 
     @staticmethod

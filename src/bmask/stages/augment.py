@@ -41,7 +41,9 @@ def augment(params: Params, split_folder: Path, out: Path) -> None:
     vary = policy(settings, split.load_size)
     total = hashlib.sha256()
     with fresh_folder(Path(out)) as folder:
-        rows, labels, counts = [], [], {}
+        rows: list[list[np.ndarray]] = []
+        labels: list[str] = []
+        counts: dict[str, int] = {}
         for domain in DOMAINS:
             photos, contents = split.photos(domain, "train"), split.hashes(domain, "train")
             path = folder / f"{domain}_train.npy"
@@ -70,8 +72,8 @@ def augment(params: Params, split_folder: Path, out: Path) -> None:
         )
         if not split.private:
             write_bytes(folder / "contact_sheet.png", contact_sheet(rows, labels))
-        photos = " + ".join(map(str, counts.values()))
-        say(f"augment: {settings.copies} arrays of {photos} photos, the first as they are, digest {total.hexdigest()}")
+        sizes = " + ".join(map(str, counts.values()))
+        say(f"augment: {settings.copies} arrays of {sizes} photos, the first as they are, digest {total.hexdigest()}")
 
 
 def policy(settings: Augment, size: int) -> Compose:

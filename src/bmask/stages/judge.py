@@ -42,9 +42,9 @@ def judge(params: Params, split_folder: Path, out: Path) -> dict:
     if params.train.threads:
         torch.set_num_threads(params.train.threads)
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
-    unseen = [photos[domain, "validation"] for domain in ("masked", "unmasked")]
+    masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
     groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")
-    checks = check_judge(trained, *unseen, groups, params.judge)
+    checks = check_judge(trained, masked, unmasked, groups, params.judge)
     with fresh_folder(out) as folder:
         save_judge(folder / "judge.safetensors", trained, {"data_digest": split.digest})
         write_json(folder / "checks.json", {**checks, "data_digest": split.digest, "size": size})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 Points = np.ndarray  # (N, 2) float, x to the right and y down
+Corners = np.ndarray | Sequence[Sequence[float] | np.ndarray]  # the same, or what can be made into it
 Layer = tuple[slice, slice, np.ndarray]  # rows, columns and opacity (rows, columns) of a window of the picture
 _SHIFT = 4  # fractional bits of polygon corners
 _EMPTY = (slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32))
@@ -19,7 +22,7 @@ def colour(*rgb: float) -> np.ndarray:
     return np.asarray(rgb, np.float32) / 255
 
 
-def rounded(points, times: int = 3, closed: bool = True) -> Points:
+def rounded(points: Corners, times: int = 3, closed: bool = True) -> Points:
     """Chaikin's corner cutting: a smooth curve along a few corners. Open curves keep their ends."""
     return _cutting(len(points), times, closed) @ np.asarray(points, np.float64)
 
@@ -37,13 +40,13 @@ def _cutting(n: int, times: int, closed: bool) -> np.ndarray:
     return points
 
 
-def across(right, times: int = 3) -> Points:
+def across(right: Corners, times: int = 3) -> Points:
     """A smooth open curve across the face, left to right, from its right half, listed from the outside in."""
     right = np.asarray(right, np.float64)
     return rounded(np.concatenate([right * (-1, 1), right[::-1]]), times, closed=False)
 
 
-def mirrored(right) -> Points:
+def mirrored(right: Corners) -> Points:
     """A closed outline from its right half, listed from top to bottom; ends that lie on the axis are not doubled."""
     right = np.asarray(right, np.float64)
     left = (right * (-1, 1))[::-1]
@@ -80,7 +83,7 @@ class Pose:
     pitch: float  # -1..1
     width: float = 0.72  # half width of the head, in head units: what lies there does not move
 
-    def turn(self, points, lift: float = 0.0) -> Points:
+    def turn(self, points: Corners, lift: float = 0.0) -> Points:
         """Head coordinates after yaw and pitch: what is near the front of the head moves most, its outline hardly."""
         points = np.asarray(points, np.float64)
         x, y = points[:, 0], points[:, 1]
@@ -91,12 +94,12 @@ class Pose:
         turned[:, 1] = y + self.pitch * 0.16 * depth
         return turned
 
-    def place(self, points) -> Points:
+    def place(self, points: Corners) -> Points:
         """Turned head coordinates to shares of the picture's side."""
         c, s = np.cos(self.roll) * self.scale, np.sin(self.roll) * self.scale
         return np.asarray(points) @ ((c, s), (-s, c)) + (self.x, self.y)
 
-    def __call__(self, points, lift: float = 0.0) -> Points:
+    def __call__(self, points: Corners, lift: float = 0.0) -> Points:
         return self.place(self.turn(points, lift))
 
     def grid(self, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +130,7 @@ class Canvas:
         """The layer of strokes."""
         return self._layer(lines, width, blur, within)
 
-    def _layer(self, outlines, width: float, blur: float, within: Layer | None) -> Layer:
+    def _layer(self, outlines: Sequence[Points], width: float, blur: float, within: Layer | None) -> Layer:
         shrink = max(1, int(blur * self.side / 2.5))  # a wide blur needs no fine grid
         side = -(-self.side // shrink)
         thick = max(1, round(width * side)) if width else 0
@@ -138,7 +141,7 @@ class Canvas:
         top, bottom = max(0, int(top) - margin), min(side, int(bottom) + margin + 1)
         if right <= left or bottom <= top:
             return _EMPTY
-        alpha = np.zeros((bottom - top, right - left), np.uint8)
+        alpha: np.ndarray = np.zeros((bottom - top, right - left), np.uint8)
         corners = np.rint((every - (left + 0.5, top + 0.5)) * (1 << _SHIFT)).astype(np.int32)
         shapes = np.split(corners, np.cumsum([len(o) for o in outlines[:-1]])) if len(outlines) > 1 else [corners]
         if thick:
@@ -165,7 +168,14 @@ class Canvas:
         window = full[rows, columns]
         return rows, columns, alpha * (1 - window if out else window)
 
-    def paint(self, layer: Layer, paint, light: np.ndarray | None = None, opacity: float = 1.0, texture=None) -> None:
+    def paint(
+        self,
+        layer: Layer,
+        paint: ArrayLike,
+        light: np.ndarray | None = None,
+        opacity: float = 1.0,
+        texture: np.ndarray | None = None,
+    ) -> None:
         """Paints on the picture and on its masked copy. `light` (3, side, side) and `texture` (side, side) multiply."""
         paint, alpha = _mixed(layer, paint, light, opacity, texture)
         for image in self.images:
@@ -173,7 +183,14 @@ class Canvas:
         if self.coverage is not None:
             self.coverage[layer[:2]] *= 1 - alpha
 
-    def paint_mask(self, layer: Layer, paint, light=None, opacity: float = 1.0, texture=None) -> None:
+    def paint_mask(
+        self,
+        layer: Layer,
+        paint: ArrayLike,
+        light: np.ndarray | None = None,
+        opacity: float = 1.0,
+        texture: np.ndarray | None = None,
+    ) -> None:
         """Paints on the masked copy alone and counts it as mask."""
         if self.coverage is None:
             self.images.append(self.images[0].copy())
@@ -184,15 +201,17 @@ class Canvas:
         covered += alpha * (1 - covered)
 
 
-def _mixed(layer: Layer, paint, light, opacity: float, texture) -> tuple[np.ndarray, np.ndarray]:
+def _mixed(
+    layer: Layer, paint: ArrayLike, light: np.ndarray | None, opacity: float, texture: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     rows, columns, alpha = layer
-    paint = np.asarray(paint, np.float32)
-    paint = paint[:, None, None] if paint.ndim == 1 else paint[:, rows, columns]
+    colours = np.asarray(paint, np.float32)
+    colours = colours[:, None, None] if colours.ndim == 1 else colours[:, rows, columns]
     if light is not None:
-        paint = paint * light[:, rows, columns]
+        colours = colours * light[:, rows, columns]
     if texture is not None:
-        paint = paint * texture[rows, columns]
-    return paint, alpha if opacity == 1 else alpha * np.float32(opacity)
+        colours = colours * texture[rows, columns]
+    return colours, alpha if opacity == 1 else alpha * np.float32(opacity)
 
 
 def _blend(image: np.ndarray, layer: Layer, paint: np.ndarray, alpha: np.ndarray) -> None:

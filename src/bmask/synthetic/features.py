@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmask.synthetic.canvas import ellipse, rounded
+from bmask.synthetic.canvas import Corners, Points, ellipse, rounded
 from bmask.synthetic.head import BLACK, WHITE, Drawing
 
 _FRAMES = {"round": (0.215, 0.2, 0.024), "square": (0.235, 0.17, 0.038), "wide": (0.25, 0.2, 0.03)}  # half axes, rim
 
 
-def _open(points, times: int = 3) -> np.ndarray:
+def _open(points: Corners, times: int = 3) -> Points:
     return rounded(points, times, closed=False)
 
 
@@ -126,7 +126,8 @@ def draw_beard(d: Drawing, texture: np.ndarray) -> None:
     inner = [(edge * 0.86, 0.1), (edge * 0.72, 0.44), (w * 1.12, 0.56), (w * 1.2, 0.70), (w * 0.5, below)]
     half = np.array([*reversed(inner), *right])
     jaw = np.concatenate([half, (half * (-1, 1))[::-1]])
-    shapes = {"moustache": [moustache], "goatee": [moustache, goatee]}.get(p.beard, [moustache, jaw])
+    drawn: dict[str, list[Corners]] = {"moustache": [moustache], "goatee": [moustache, goatee]}
+    shapes = drawn.get(p.beard, [moustache, jaw])
     opacity = {"stubble": 0.32, "short": 0.8}.get(p.beard, 0.92) * (1 - 0.25 * p.hair_colour.mean())
     blur = 0.05 if p.beard == "stubble" else 0.022
     layer = d.fill(*[rounded(s, 2) for s in shapes], blur=blur, within=None if p.beard == "full" else d.head)

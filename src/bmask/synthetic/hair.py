@@ -54,8 +54,8 @@ def draw_hair_front(d: Drawing, light: np.ndarray, texture: np.ndarray) -> None:
     p, pose, c = d.person, d.pose, d.canvas
     if p.hair == "bald":
         return
-    crown, front = _front(d)
-    crown, front = rounded(crown, closed=False), pose.turn(rounded(front, closed=False))
+    over, along = _front(d)
+    crown, front = rounded(over, closed=False), pose.turn(rounded(along, closed=False))
     shape = pose.place(_wave(d, np.concatenate([crown, front])))
     if p.hair == "buzz":
         stubble = c.fill(shape, blur=0.03 * pose.scale, within=d.head)
@@ -74,9 +74,9 @@ def draw_hair_front(d: Drawing, light: np.ndarray, texture: np.ndarray) -> None:
         _curls(d, light, texture)
         return
     strands = _strands(d)
-    high, low = np.minimum(p.hair_colour * 1.5 + 0.03, 1), p.hair_colour * 0.5
-    c.paint(c.line(*strands[::2], width=0.015 * pose.scale, within=mass), high, light, 0.3)
-    c.paint(c.line(*strands[1::2], width=0.015 * pose.scale, within=mass), low, light, 0.35)
+    bright, dark = np.minimum(p.hair_colour * 1.5 + 0.03, 1), p.hair_colour * 0.5
+    c.paint(c.line(*strands[::2], width=0.015 * pose.scale, within=mass), bright, light, 0.3)
+    c.paint(c.line(*strands[1::2], width=0.015 * pose.scale, within=mass), dark, light, 0.35)
 
 
 def _front(d: Drawing) -> tuple[list, list]:

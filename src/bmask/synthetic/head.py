@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bmask.synthetic.canvas import Canvas, Layer, Points, Pose, across, ellipse, mirrored, rounded
+from bmask.synthetic.canvas import Canvas, Corners, Layer, Points, Pose, across, ellipse, mirrored, rounded
 from bmask.synthetic.relief import Relief
 from bmask.synthetic.traits import Person
 
@@ -30,16 +32,25 @@ class Drawing:
         self.outline = pose(_outline(person))
         self.head = canvas.fill(self.outline)
 
-    def fill(self, *outlines, blur: float = 0.0, within: Layer | None = None, lift: float = 0.0) -> Layer:
+    def fill(self, *outlines: Points, blur: float = 0.0, within: Layer | None = None, lift: float = 0.0) -> Layer:
         """The layer of outlines in head coordinates; blur in head units."""
         return self.canvas.fill(*self._at(outlines, lift), blur=blur * self.pose.scale, within=within)
 
-    def line(self, *lines, width: float, blur: float = 0.0, within: Layer | None = None, lift: float = 0.0) -> Layer:
+    def line(
+        self, *lines: Points, width: float, blur: float = 0.0, within: Layer | None = None, lift: float = 0.0
+    ) -> Layer:
         """The layer of strokes in head coordinates; width and blur in head units."""
         scale = self.pose.scale
         return self.canvas.line(*self._at(lines, lift), width=width * scale, blur=blur * scale, within=within)
 
-    def paint(self, layer: Layer, paint, opacity: float = 1.0, texture=None, lit: bool = True) -> None:
+    def paint(
+        self,
+        layer: Layer,
+        paint: ArrayLike,
+        opacity: float = 1.0,
+        texture: np.ndarray | None = None,
+        lit: bool = True,
+    ) -> None:
         """Paints in the light of the skin, or unlit."""
         self.canvas.paint(layer, paint, self.relief.skin if lit else None, opacity, texture)
 
@@ -47,7 +58,7 @@ class Drawing:
         """Where the ear of a side is, in turned head coordinates."""
         return way * (self.person.width + 0.02 - 0.12 * abs(self.pose.yaw)) - 0.05 * self.pose.yaw
 
-    def _at(self, outlines, lift: float) -> list[Points]:
+    def _at(self, outlines: Sequence[Points], lift: float) -> list[Points]:
         if len(outlines) == 1:
             return [self.pose(outlines[0], lift)]
         placed = self.pose(np.concatenate(outlines), lift)
@@ -67,7 +78,7 @@ def draw_body(d: Drawing) -> None:
     still = replace(pose, roll=pose.roll * 0.4, x=pose.x + pose.yaw * 0.06 * pose.scale)
     width = p.jaw * 0.84
 
-    def at(right, times: int = 2) -> Points:
+    def at(right: Corners, times: int = 2) -> Points:
         return still.place(rounded(mirrored(right), times))
 
     if p.collar == "hood":

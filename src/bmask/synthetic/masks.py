@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bmask.synthetic.canvas import Layer, across, colour, ellipse, mirrored, rounded
+from bmask.synthetic.canvas import Layer, Points, across, colour, ellipse, mirrored, rounded
 from bmask.synthetic.head import BLACK, WHITE, Drawing
 from bmask.synthetic.traits import any_colour
 
@@ -21,7 +21,7 @@ _SURGICAL = tuple(
 )  # fmt: skip
 _N95 = tuple(colour(*rgb) for rgb in ((236, 236, 230), (236, 236, 230), (244, 242, 238), (226, 220, 205), (60, 62, 66)))
 _PATTERNS = ("dots", "stripes", "checks", "flowers", "camouflage")
-_METAL = np.float32([0.66, 0.68, 0.7])
+_METAL = np.array([0.66, 0.68, 0.7], np.float32)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def draw_mask(d: Drawing, m: Mask) -> None:
     d.canvas.paint_mask(body, _pattern(d, m) if m.kind == "printed" else m.cloth, light)
     dark = 0.55 if m.cloth.mean() > 0.35 else 1.7  # lines on dark cloth are lighter than it
 
-    def line(points, width: float, shade: float, opacity: float, blur: float = 0.0, lift: float = 0.1) -> None:
+    def line(points: Points, width: float, shade: float, opacity: float, blur: float = 0.0, lift: float = 0.1) -> None:
         paint = m.cloth * shade if shade <= 1 else np.minimum(m.cloth * shade + 0.06, 1)
         d.canvas.paint_mask(d.line(points, width=width, blur=blur, within=body, lift=lift), paint, light, opacity)
 
@@ -138,9 +138,9 @@ def _pattern(d: Drawing, m: Mask) -> np.ndarray:
                 cv2.circle(tile, (int(x + 10 * np.cos(angle)), int(y + 10 * np.sin(angle))), 8, petal, -1, cv2.LINE_AA)
             cv2.circle(tile, (x, y), 6, (0.95, 0.8, 0.25), -1, cv2.LINE_AA)
     else:
-        noise = np.tile(rng.normal(0, 1, (96, 96)).astype(np.float32), (3, 3))
+        noise: np.ndarray = np.tile(rng.normal(0, 1, (96, 96)).astype(np.float32), (3, 3))
         noise = cv2.GaussianBlur(noise, (0, 0), 9)[96:192, 96:192]  # of three copies, so that the tiles fit
-        noise /= noise.std()
+        noise = noise / noise.std()
         tile[noise > 0.5] = m.second
         tile[noise < -0.7] = m.second * 0.5
     c, s = np.cos(d.pose.roll), np.sin(d.pose.roll)

@@ -52,9 +52,9 @@ def draw_face(
     """
     if kind not in (None, *KINDS) or case not in (None, *CASES):
         raise ValueError(f"kind {kind!r} must be one of {KINDS} or None and case {case!r} one of {CASES} or None")
-    people, poses, light, scenery, mask, lens = (np.random.default_rng([*np.atleast_1d(seed), n]) for n in range(6))
+    people, poses, lights, scenery, mask, lens = (np.random.default_rng([*np.atleast_1d(seed), n]) for n in range(6))
     person = sample_person(people)
-    pose, light = sample_pose(poses, person), sample_light(light)
+    pose, light = sample_pose(poses, person), sample_light(lights)
     canvas = Canvas(size * (oversample or (2 if size >= 90 else 3)))
     plain = scene.plain_light(light, canvas.side)
     scene.draw_background(canvas, scenery)
@@ -73,7 +73,7 @@ def draw_face(
     masked = take(canvas.images[1])
     coverage = cv2.resize(canvas.coverage, (size, size), interpolation=cv2.INTER_AREA)
     region = (coverage > 0.5) | (masked != twin).any(-1)  # the second for soft edges that the lens has spread
-    slices = (kind, case) if case else (kind,)
+    slices = tuple(filter(None, (kind, case)))
     return Face(masked, twin, region.astype(np.uint8) * 255, slices, person)
 
 

@@ -21,7 +21,7 @@ _PAIRED = (
 )
 
 
-def _hill(x, y, at, widths, height: float) -> np.ndarray:
+def _hill(x: np.ndarray, y: np.ndarray, at: np.ndarray, widths: tuple[float, float], height: float) -> np.ndarray:
     return np.float32(height) * np.exp(-(((x - at[0]) / widths[0]) ** 2) - ((y - at[1]) / widths[1]) ** 2)
 
 
@@ -66,7 +66,9 @@ class Relief:
         heights += self._nose(person)
         self.skin = lit(heights, light, self.unit, side, warm=0.14, gloss=0.13)
 
-    def hill(self, at, widths, height: float, lift: float = 0.0) -> np.ndarray:
+    def hill(
+        self, at: tuple[float, float], widths: tuple[float, float], height: float, lift: float = 0.0
+    ) -> np.ndarray:
         """One smooth hill at a place in head coordinates."""
         return _hill(self.x, self.y, self.pose.turn([at], lift)[0], widths, height)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from bmask.synthetic.canvas import Canvas, ellipse, rounded
+from bmask.synthetic.canvas import Canvas, Corners, ellipse, rounded
 from bmask.synthetic.head import BLACK
 from bmask.synthetic.traits import Light, any_colour
 
@@ -77,7 +77,7 @@ def draw_hand(
     """
     c, s = np.cos(angle), np.sin(angle)
 
-    def put(points) -> np.ndarray:
+    def put(points: Corners) -> np.ndarray:
         return np.asarray(points, float) * (way, 1) @ ((c, s), (-s, c)) * unit + at
 
     fingers = [put(f) for f in _FINGERS]
@@ -91,7 +91,7 @@ def draw_hand(
     for line, (root, tip) in zip(fingers, np.asarray(_FINGERS), strict=True):
         canvas.paint(canvas.line(line, width=0.15 * unit, blur=0.006 * unit), crease, light)
         canvas.paint(canvas.line(line, width=0.118 * unit), skin, light)
-        canvas.paint(canvas.fill(put(ellipse(*(tip - (0, 0.015)), 0.036, 0.045))), nail, light, 0.8)
+        canvas.paint(canvas.fill(put(ellipse(tip[0], tip[1] - 0.015, 0.036, 0.045))), nail, light, 0.8)
         joint = root * 0.6 + tip * 0.4
         wrinkle = canvas.line(put([joint - (0.03, 0), joint + (0.03, 0)]), width=0.012 * unit, blur=0.006 * unit)
         canvas.paint(wrinkle, skin * 0.6, light, 0.6)

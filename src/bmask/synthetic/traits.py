@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bmask.synthetic.canvas import Pose, colour
+
+T = TypeVar("T")
 
 TONES = tuple(
     colour(*rgb)
@@ -99,7 +104,7 @@ class Light:
     @property
     def halfway(self) -> np.ndarray:
         """Between the light and the camera: surfaces that face it shine."""
-        middle = self.direction + np.float32([0, 0, 1])
+        middle = self.direction + np.array([0, 0, 1], np.float32)
         return middle / np.linalg.norm(middle)
 
 
@@ -109,7 +114,7 @@ def any_colour(rng: np.random.Generator, low: float = 0.12, high: float = 0.9) -
     return np.clip(grey + rng.normal(0, (0.02, 0.06, 0.13)[rng.integers(3)], 3), 0.03, 0.97).astype(np.float32)
 
 
-def _choice(rng: np.random.Generator, items, odds):
+def _choice(rng: np.random.Generator, items: Sequence[T], odds: ArrayLike) -> T:
     return items[rng.choice(len(items), p=np.asarray(odds, float) / np.sum(odds))]
 
 

@@ -14,7 +14,7 @@ class EMA:
     The ramp lets the average forget the random start; it does not depend on how long the training will be.
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, network: nn.ModuleDict, decay: float):
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
 

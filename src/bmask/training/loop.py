@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +49,17 @@ class Trained:
     history: list[dict]
     steps: int
     seconds: float  # of all processes that trained, each up to its last checkpoint
+
+
+@dataclass
+class State:
+    """Where a training stands, in checkpoints by these names."""
+
+    epoch: int = 0  # as many are done
+    step: int = 0
+    history: list[dict] = field(default_factory=list)  # a row per `log_every` steps
+    window: list[dict[str, Tensor]] = field(default_factory=list)  # the steps since the last row
+    collapsed: int = 0  # epochs in a row whose attention says nothing
 
 
 def train(
@@ -94,25 +105,27 @@ def train(
         system.generators[way].load_state_dict(dict(weights))
     engine = Engine(system, options, device, precision, world)
     arrays = {name: torch.from_numpy(array).to(device) for name, array in photos.items()}
-    cut = (options.image_size, options.batch_size, options.seed, world)
-    feeds = [Feed(system.needs, arrays, *cut, turn) for turn in range(system.discriminator_steps)]
+    feeds = [
+        Feed(system.needs, arrays, options.image_size, options.batch_size, options.seed, world, turn)
+        for turn in range(system.discriminator_steps)
+    ]
     larger = max(photos[domain].shape[1] for domain in ("a", "b"))
     steps_per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
-    state = {"epoch": 0, "step": 0, "history": [], "window": [], "collapsed": 0}
+    state = State()
 
     # Resume.
     found = _resumed(folder, fingerprint, options, world)
     if found:
         engine.load(found)
-        state |= {key: found[key] for key in state if key in found}
-        state["window"] = [{k: v[world.rank].to(device) for k, v in row.items()} for row in state["window"]]
+        state = replace(state, **{key: found[key] for key in vars(state) if key in found})
+        state.window = [{k: v[world.rank].to(device) for k, v in row.items()} for row in state.window]
         began -= found.get("seconds", 0.0)
     for observer in observers:
-        observer.started(state["epoch"], steps_per_epoch, state["history"])
+        observer.started(state.epoch, steps_per_epoch, state.history)
 
     def save(before_decay: bool = False) -> None:
         if world.first:
-            whole = {**state, **engine.state(), "fingerprint": fingerprint, "seconds": time.monotonic() - began}
+            whole = {**vars(state), **engine.state(), "fingerprint": fingerprint, "seconds": time.monotonic() - began}
             checkpoint.save(folder, whole | {"schedule": [options.epochs, options.constant_epochs]}, before_decay)
             for observer in observers:
                 observer.saved()
@@ -120,41 +133,41 @@ def train(
     # Train.
     shown = shown.to(device)
     with on_sigterm() as stopped, memory_explained(options, device, world.size):
-        for epoch in range(state["epoch"], options.epochs):
+        for epoch in range(state.epoch, options.epochs):
             factor = rate(epoch, options.epochs, options.constant_epochs)
             engine.set_rate(factor)
             lr = options.lr * factor
-            while state["step"] < (epoch + 1) * steps_per_epoch:
-                step = state["step"]
+            while state.step < (epoch + 1) * steps_per_epoch:
+                step = state.step
                 batch, *others = (feed.at(step) for feed in feeds)
-                state["window"].append(engine.step(batch, epoch, step, *others))
-                state["step"] += 1
-                if len(state["window"]) == options.log_every or state["step"] % steps_per_epoch == 0:
-                    row = summarise(state["window"], state["step"], epoch, lr, world)
-                    state["window"] = []
-                    state["history"].append(row)
+                state.window.append(engine.step(batch, epoch, step, *others))
+                state.step += 1
+                if len(state.window) == options.log_every or state.step % steps_per_epoch == 0:
+                    row = summarise(state.window, state.step, epoch, lr, world)
+                    state.window = []
+                    state.history.append(row)
                     for observer in observers:
                         observer.losses(row)
                 if world.any(stopped()):
-                    if state["window"]:
-                        summarise(state["window"], state["step"], epoch, lr, world)  # no broken state is saved
-                        rows = state["window"]
-                        state["window"] = [{k: world.gather(v[None]) for k, v in row.items()} for row in rows]
+                    if state.window:
+                        summarise(state.window, state.step, epoch, lr, world)  # no broken state is saved
+                        rows = state.window
+                        state.window = [{k: world.gather(v[None]) for k, v in row.items()} for row in rows]
                     save()
                     world.any(False)  # none leaves before it is saved: the launcher would take it for a failure
-                    raise Stopped(f"stopped at step {state['step']} of {options.epochs * steps_per_epoch}")
-            state["epoch"] = epoch + 1
-            state["collapsed"] = collapsed_epochs(state["history"], epoch, state["collapsed"])
-            last, before_decay = state["epoch"] == options.epochs, state["epoch"] == options.constant_epochs
+                    raise Stopped(f"stopped at step {state.step} of {options.epochs * steps_per_epoch}")
+            state.epoch = epoch + 1
+            state.collapsed = collapsed_epochs(state.history, epoch, state.collapsed)
+            last, before_decay = state.epoch == options.epochs, state.epoch == options.constant_epochs
 
             # Report and save.
-            if world.first and (state["epoch"] % options.sample_every == 0 or last):
+            if world.first and (state.epoch % options.sample_every == 0 or last):
                 translated = translate(engine.average.network["ab"], shown, precision)
                 for observer in observers:
-                    observer.samples(state["epoch"], state["step"], shown, translated)
-            if state["epoch"] % options.checkpoint_every == 0 or before_decay or last:
+                    observer.samples(state.epoch, state.step, shown, translated)
+            if state.epoch % options.checkpoint_every == 0 or before_decay or last:
                 save(before_decay)
-    return Trained(engine.average.network, state["history"], state["step"], time.monotonic() - began)
+    return Trained(engine.average.network, state.history, state.step, time.monotonic() - began)
 
 
 def _resumed(folder: Path, fingerprint: dict, options: LoopOptions, world: World) -> dict | None:

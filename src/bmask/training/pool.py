@@ -26,10 +26,10 @@ class ImagePool:
             return out
         draws = generator_for(self.seed, f"pool {self.domain}", step)
         for i, fake in enumerate(fakes):
-            held = 0 if self.kept is None else len(self.kept)
-            if held < self.size:
-                self.kept = fake[None].clone() if self.kept is None else torch.cat([self.kept, fake[None]])
+            kept = self.kept
+            if kept is None or len(kept) < self.size:
+                self.kept = fake[None].clone() if kept is None else torch.cat([kept, fake[None]])
             elif torch.rand(1, generator=draws).item() < 0.5:
                 slot = int(torch.randint(self.size, (1,), generator=draws))
-                out[i], self.kept[slot] = self.kept[slot].clone(), fake
+                out[i], kept[slot] = kept[slot].clone(), fake
         return out

@@ -44,8 +44,8 @@ VIEWS = [  # degrees, share of the width and height that is seen, right and down
 ]
 
 _Y, _X = (np.indices((SIDE, SIDE), np.float32) + 0.5) / SIDE - 0.5
-_DISC = np.float32(np.clip(np.cos(np.pi * np.hypot(_X, _Y)), 0, None))  # turning leaves the disc full
-_INSIDE = np.uint8(_DISC > 0)
+_DISC = np.clip(np.cos(np.pi * np.hypot(_X, _Y)), 0, None).astype(np.float32)  # turning leaves the disc full
+_INSIDE = (_DISC > 0).astype(np.uint8)
 _STRAIGHT = np.array([degrees == 0 for degrees, *_ in VIEWS])
 _TO_PIXELS = np.array([[SIDE, 0, SIDE / 2 - 0.5], [0, SIDE, SIDE / 2 - 0.5], [0, 0, 1]])
 
@@ -104,7 +104,7 @@ class _Shelf:
         """What passes sieves 1 and 2: photos i, j, whether mirrored, affine maps in pixels."""
         own = self._thumbnails(block)
         maps = _maps(self._aspects[block])
-        warps = np.float32(_in_pixels(maps))
+        warps = _in_pixels(maps).astype(np.float32)
         views = _unit(_view_spectra(own, warps))
         for rows, photos in self._tables.neighbours(views):
             others = rows != photos + self._start - block[0]
@@ -135,7 +135,7 @@ def likeness(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-3)
     try:
         _, found = cv2.findTransformECC(
-            np.ascontiguousarray(other), one, np.float32(start), cv2.MOTION_AFFINE, stop, _INSIDE, 3
+            np.ascontiguousarray(other), one, start.astype(np.float32), cv2.MOTION_AFFINE, stop, _INSIDE, 3
         )
     except cv2.error:  # they do not meet, or one is flat
         return 0.0
@@ -173,7 +173,7 @@ def _view_spectra(pictures: np.ndarray, warps: np.ndarray) -> np.ndarray:
     straight = pictures.reshape(len(pictures), -1).astype(np.float32) @ _straight_waves()
     spectra[:, _STRAIGHT] = straight.reshape(len(pictures), -1, len(_LOW_WAVES))
     turned = [[_warp(picture, warp) for warp in own[~_STRAIGHT]] for picture, own in zip(pictures, warps, strict=True)]
-    spectra[:, ~_STRAIGHT] = _spectra(np.float32(turned), _LOW_WAVES)
+    spectra[:, ~_STRAIGHT] = _spectra(np.array(turned, np.float32), _LOW_WAVES)
     return spectra
 
 
@@ -186,7 +186,7 @@ def _straight_waves() -> np.ndarray:
     """
     columns = np.eye(SIDE, dtype=np.float32)[:, :, None].repeat(SIDE, 2)  # a picture for each row that is lit
     waves = []
-    for warp in np.float32(_in_pixels(_maps(np.ones(1))))[0, _STRAIGHT]:
+    for warp in _in_pixels(_maps(np.ones(1))).astype(np.float32)[0, _STRAIGHT]:
         down = np.stack([_warp(picture, warp)[:, 0] for picture in columns], 1)
         right = np.stack([_warp(np.ascontiguousarray(picture.T), warp)[0] for picture in columns], 1)
         waves.append(down.T @ _LOW_WAVES.reshape(-1, SIDE, SIDE) @ right)
@@ -214,7 +214,7 @@ def _frequencies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             order.append((u, v))
     odd, radius = np.array(order)[:, 0] % 2 == 1, np.hypot(*np.array(order).T)
     apart = np.argsort(odd, kind="stable")
-    return np.float32(waves)[apart], radius[apart] < 7.1, odd[apart]
+    return np.array(waves, np.float32)[apart], radius[apart] < 7.1, odd[apart]
 
 
 _WAVES, _LOW, _ODD = _frequencies()

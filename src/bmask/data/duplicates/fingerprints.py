@@ -38,7 +38,7 @@ def fingerprint(photo: np.ndarray) -> np.void:
     """uint8 (H, W, 3) or grey (H, W) -> one FINGERPRINT."""
     height, width = photo.shape[:2]
     grey = photo if photo.ndim == 2 else cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-    return np.array((perceptual_hash(grey), width / height, thumbnail(grey)), FINGERPRINT)[()]
+    return np.array([(perceptual_hash(grey), width / height, thumbnail(grey))], FINGERPRINT)[0]
 
 
 def perceptual_hash(photo: np.ndarray) -> np.uint64:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -58,7 +59,7 @@ def part_of(hash_: np.uint64, test: float, validation: float) -> str:
     return "validation" if int.from_bytes(draws[8:16], "big") < validation * 2**64 else "train"
 
 
-def settle(groups: Sequence[int], parts: Sequence[str]) -> np.ndarray:
+def settle(groups: ArrayLike, parts: Sequence[str]) -> np.ndarray:
     """Gives every group one part; returns a part per photo, text (N,), "" where the photo is set aside.
 
     No photo ever moves from one part to another when photos are added, and no group lies in two parts. Without a
@@ -78,9 +79,9 @@ def settle(groups: Sequence[int], parts: Sequence[str]) -> np.ndarray:
     return np.where(own == chosen[place], names[own], "")
 
 
-def group_names(groups: Sequence[int], contents: Sequence[str]) -> np.ndarray:
+def group_names(groups: ArrayLike, contents: ArrayLike) -> np.ndarray:
     """A name for each photo's group, text (N,): the first twelve letters of the smallest sha256 in it."""
-    groups, contents = np.asarray(groups), np.asarray(contents, "S12")
-    order = np.lexsort((contents, groups))
-    firsts = order[np.diff(groups[order], prepend=groups[order[:1]] - 1) != 0]  # of each group, in the groups' order
-    return contents[firsts].astype(str)[np.searchsorted(groups[firsts], groups)]
+    own, short = np.asarray(groups), np.asarray(contents, "S12")
+    order = np.lexsort((short, own))
+    firsts = order[np.diff(own[order], prepend=own[order[:1]] - 1) != 0]  # of each group, in the groups' order
+    return short[firsts].astype(str)[np.searchsorted(own[firsts], own)]

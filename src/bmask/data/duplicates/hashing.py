@@ -61,21 +61,11 @@ class Tables:
         Yields:
             Rows of `views`, numbers of vectors: int (P,) each, sorted, every pair once.
         """
-        count, size = len(views), self._codes.shape[1]
+        count = len(views)
         codes = self.codes(views.reshape(-1, views.shape[-1])).astype(np.uint64)
         # Sorted, a search finds in the cache what the one before it read. Of views in one bucket one asks for all.
         asked = codes << np.uint64(32) | np.repeat(np.arange(count, dtype=np.uint64), views.shape[1])
-        row, first, many = [], [], []
-        for number, (stored, mine) in enumerate(zip(self._codes, asked, strict=True)):
-            mine = _distinct(mine)
-            wanted, of = (mine >> np.uint64(32)).astype(np.uint32), mine.astype(np.uint32)
-            low = np.searchsorted(stored, wanted)
-            there = np.flatnonzero(low < size)
-            there = there[stored[low[there]] == wanted[there]]
-            first.append(low[there] + number * size)
-            many.append(np.searchsorted(stored, wanted[there], "right") - low[there])
-            row.append(of[there].astype(np.intp))
-        row, first, many = (np.concatenate(column) for column in (row, first, many))
+        row, first, many = (np.concatenate(column) for column in zip(*self._met(asked), strict=True))
         by_row = np.argsort(row, kind="stable")
         row, first, many = row[by_row], first[by_row], many[by_row]
         whole = np.cumsum(np.bincount(row, many, count)).astype(np.int64)
@@ -86,6 +76,18 @@ class Tables:
             met = self._order.ravel().take(np.repeat(first[part], many[part]) + steps)
             pairs = _distinct(np.repeat(row[part], many[part]) << 32 | met)
             yield pairs >> 32, pairs & 0xFFFFFFFF
+
+    def _met(self, asked: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Of each table: who asked for a bucket that is there, where it begins in `_order`, how many are in it."""
+        size = self._codes.shape[1]
+        for number, (stored, mine) in enumerate(zip(self._codes, asked, strict=True)):
+            mine = _distinct(mine)
+            wanted, of = (mine >> np.uint64(32)).astype(np.uint32), mine.astype(np.uint32)
+            low = np.searchsorted(stored, wanted)
+            there = np.flatnonzero(low < size)
+            there = there[stored[low[there]] == wanted[there]]
+            many = np.searchsorted(stored, wanted[there], "right") - low[there]
+            yield of[there].astype(np.intp), low[there] + number * size, many
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:

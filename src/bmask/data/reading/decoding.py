@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from bmask.data.reading.endings import check_end
 from bmask.data.reading.silence import hush, muted
@@ -93,7 +93,7 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
             yield image, content
     except DataError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DataError(_known(content) or f"is no picture that can be read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"has more than {MAX_PIXELS} pixels; shrink it") from None

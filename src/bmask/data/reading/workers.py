@@ -112,12 +112,14 @@ class _Worker:
     def _start(self) -> None:
         command = [sys.executable, "-P", "-m", "bmask.data.reading.workers"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         self._say(self._told)
 
     def _say(self, requests: list) -> None:
         with contextlib.suppress(BrokenPipeError):  # it has died; reading its answer will tell
-            self._process.stdin.write("".join(json.dumps(request) + "\n" for request in requests))
-            self._process.stdin.flush()
+            self._requests.write("".join(json.dumps(request) + "\n" for request in requests))
+            self._requests.flush()
 
     def tell(self, what: list) -> None:
         """Says what has no answer, and again to whoever takes its place."""
@@ -133,7 +135,7 @@ class _Worker:
             self.restart()
         self._say([request(photo) for photo in photos])
         for number, photo in enumerate(photos):
-            answer = self._process.stdout.readline()
+            answer = self._answers.readline()
             if answer:
                 take(photo, *json.loads(answer))
             else:  # it was at this photo, and the others wait
@@ -154,9 +156,9 @@ class _Worker:
     def stop(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._requests.close()
 
 
 def _looked(photo: Photo, sha256: str, width: int, height: int, reason: str) -> None:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -39,7 +39,7 @@ MAX_RATIO = 100  # of what is unpacked to the archive itself; photos hardly shri
 SMALL = 1 << 30  # bytes that may come out of any archive, whatever the ratio
 MAX_HEADER = 1 << 20  # bytes; tarfile takes a long name into memory whole
 CHUNK = 1 << 20
-COMPRESSED = {
+COMPRESSED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -160,7 +160,9 @@ def _members(archive: Path, called: str, allowed: int) -> Iterator[Iterator[Memb
         if _is_tar(archive):
             with _decompressed(archive) as raw:
                 stream = _Stream(raw, allowed, too_large)
-                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8") as tar:
+                with tarfile.open(  # type: ignore[call-overload]  # of a stream to read from, only `read` is called
+                    fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8"
+                ) as tar:
                     yield _of_tar(tar, stream)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
@@ -195,13 +197,14 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
 
 def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, chunk: int) -> IO[bytes]:
     content = archive.open(info)
+    assert isinstance(content, zipfile.ZipExtFile)
     content.MIN_READ_SIZE = min(chunk, content.MIN_READ_SIZE)
     return content
 
 
 def _of_tar(archive: tarfile.TarFile, stream: _Stream) -> Iterator[Member]:
     while (info := archive.next()) is not None:
-        archive.members.clear()  # else it keeps all of them
+        archive.members.clear()  # type: ignore[attr-defined]  # not in the stubs; else it keeps all of them
         refused = same_as = ""
         if info.isdir():
             continue
@@ -211,9 +214,15 @@ def _of_tar(archive: tarfile.TarFile, stream: _Stream) -> Iterator[Member]:
             refused = f"is a link to {printable(info.linkname)}; pack what it leads to (tar --dereference)"
         elif not info.isreg():
             refused = "is a device or a pipe"
-        yield Member(info.name, info.size, partial(archive.extractfile, info), refused, same_as)
+        yield Member(info.name, info.size, partial(_open_tarred, archive, info), refused, same_as)
     while stream.read(CHUNK):  # the check sums of the compression stand at the end
         pass
+
+
+def _open_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(info)
+    assert content is not None  # which only folders and devices have
+    return content
 
 
 def _is_tar(archive: Path) -> bool:
@@ -259,10 +268,10 @@ class _Header(tarfile.TarInfo):
     """tarfile's reader ends quietly at a header that is missing or damaged, and takes memory as headers tell it to."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in the stubs
             raise
         except tarfile.HeaderError as error:
             raise _CutOff(str(error)) from None
@@ -272,7 +281,7 @@ class _Header(tarfile.TarInfo):
             raise _CutOff("a sparse file, which is not read; pack it without --sparse")
         if self.size < 0 or (self.type in LONG and self.size > MAX_HEADER):
             raise _CutOff(f"a header of {self.size} bytes")
-        return super()._proc_member(tar)
+        return super()._proc_member(tar)  # type: ignore[misc]  # not in the stubs
 
     def _proc_gnusparse_10(self, *_: Any) -> None:
         raise _CutOff("a sparse file, which is not read; pack it without --sparse")

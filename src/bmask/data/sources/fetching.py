@@ -50,7 +50,8 @@ def fetched(url: str, settings: S3, field: str) -> Iterator[Listing | Path]:
 class Place(Protocol):
     """Where objects are. `save` is called by many threads; the file it writes is whole or not there."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
     def save(self, item: Object, path: Path) -> None: ...
 

@@ -49,7 +49,7 @@ def open_source(params: Params) -> Iterator[Source]:
     settings, commit = params.ingest, ""
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bmask-photos-")))
-        place: Path | Listing = temporary / "photos"
+        place: Path | Listing
         if settings.repository:
             at = fetched_revision(settings.repository, settings.revision, settings.source, params.s3)
             commit, place = stack.enter_context(at)
@@ -58,17 +58,19 @@ def open_source(params: Params) -> Iterator[Source]:
         elif settings.source == "embedded":
             from bmask.synthetic import draw_set
 
+            place = temporary / "photos"
             draw_set(place, settings.faces, settings.masked, settings.unmasked)
         else:
             place = Path(settings.source)
         if isinstance(place, Path) and place.is_file():
-            listing = unpack(place, temporary / "unpacked", settings.source)
-            place = listing.unwrapped((settings.masked, settings.unmasked))
+            place = unpack(place, temporary / "unpacked", settings.source).unwrapped(
+                (settings.masked, settings.unmasked)
+            )
         if isinstance(place, Path):
             entries = scan(place, settings.masked, settings.unmasked, settings.source)
         else:
             entries = enter(place, settings.masked, settings.unmasked, settings.source)
-        place = listing = None  # a path for each file, which the entries have
+        del place  # a path for each file, which the entries have
         yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
 
 
@@ -116,8 +118,8 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
         entries += sorted(mine, key=lambda entry: entry.name)
         if videos := [below for name in listing.videos if (below := _below(start, name))]:
             say(f"{role}: {left_aside(videos)}")
-    strays = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
-    return entries + [Entry("", printable(name), "", refused=reason) for name, reason in strays]
+    elsewhere = [(name, reason) for name, reason in sorted(strays) if _below("", name)]
+    return entries + [Entry("", printable(name), "", refused=reason) for name, reason in elsewhere]
 
 
 def _below(start: str, name: str) -> str:

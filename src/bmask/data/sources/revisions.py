@@ -54,7 +54,8 @@ def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Ite
             )
         with kept_folder(f"{repository} {commit} {source}") as folder:
             try:
-                listing = fetch(*_objects(files, inside, f"{source} of {repository} at {commit}"), folder)
+                place = _Inside(files, inside, f"{source} of {repository} at {commit}")
+                listing = fetch(place, _objects(files, inside), folder)
             except Exception as error:  # DVC's remotes fail in the ways of a dozen libraries
                 if isinstance(error, OSError) and error.errno in FULL:
                     raise DataError(
@@ -68,7 +69,7 @@ def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Ite
             yield commit, listing.files.get("", listing)
 
 
-def _objects(files: DVCFileSystem, inside: str, called: str) -> tuple[_Inside, list[Object]]:
+def _objects(files: DVCFileSystem, inside: str) -> list[Object]:
     """All files of a folder of a revision, or the one file under an empty name."""
     from dvc.scm import lfs_prefetch
 
@@ -76,7 +77,7 @@ def _objects(files: DVCFileSystem, inside: str, called: str) -> tuple[_Inside, l
     lfs_prefetch(files, [glob.escape(inside) + ("" if alone else "/**")])
     names = [""] if alone else ["/".join(files.relparts(path, inside)) for path in files.find(inside)]
     # DVC need not know a size, and at a commit a name is one content.
-    return _Inside(files, inside, called), [Object(name, None, "") for name in names]
+    return [Object(name, None, "") for name in names]
 
 
 @dataclass(frozen=True)

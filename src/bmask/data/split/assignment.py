@@ -55,7 +55,7 @@ def assign_parts(catalog: Catalog, fingerprints: ArrayFile, settings: Ingest) ->
     found = {domain: np.unique(groups[mine]) for domain, mine in zip(DOMAINS, (masked, ~masked), strict=True)}
     return {
         **{domain: len(own) for domain, own in found.items()},
-        "in_both_domains": len(np.intersect1d(*found.values(), assume_unique=True)),
+        "in_both_domains": len(np.intersect1d(found["masked"], found["unmasked"], assume_unique=True)),
         "largest": int(np.bincount(groups).max()),
         "set_aside": int(aside.sum()),
     }

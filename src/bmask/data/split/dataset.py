@@ -87,7 +87,8 @@ class Split:
         """
         if not self.summary["truth"] or part == "train":
             return None
-        return tuple(open_array(self.folder / f"truth_{part}_{what}.npy") for what in ("twin", "region"))
+        twin, region = (open_array(self.folder / f"truth_{part}_{what}.npy") for what in ("twin", "region"))
+        return twin, region
 
     def _rows(self, domain: str, part: str) -> list[dict[str, str]]:
         if domain not in DOMAINS or part not in PARTS:
@@ -104,7 +105,7 @@ class Split:
             raise DataError(f"{self.folder} has no manifest.csv; run ingest again") from None
 
 
-def open_array(path: Path) -> np.ndarray:
+def open_array(path: Path) -> np.memmap:
     """Maps a stored array read-only. Raises DataError when it is missing or damaged."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -20,7 +20,8 @@ Box = tuple[float, float, float, float]  # left, right, top, bottom
 FACE: Box = (0.35, 0.65, 0.25, 0.50)  # forehead, eyes and the bridge of the nose: mostly skin
 MASK: Box = (0.36, 0.64, 0.57, 0.75)  # nose and mouth
 CROWN: Box = (0.36, 0.64, 0.08, 0.20)  # hair, or what covers it
-GREY, UNIT = np.float32([0, 128, 128]), np.float32([100 / 255, 1, 1])  # L*, a*, b* = (bytes - GREY) * UNIT
+GREY = np.array([0, 128, 128], np.float32)
+UNIT = np.array([100 / 255, 1, 1], np.float32)  # L*, a*, b* = (bytes - GREY) * UNIT
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class AttentionGAN(System):
             return initialise(AttentionGenerator1(options.filters, options.blocks))
         generator = initialise(AttentionGenerator2(options.filters, options.blocks, options.masks))
         with torch.no_grad():
-            generator.attention[-1].bias[-1] = options.background_bias
+            generator.attention[-1].get_parameter("bias")[-1] = options.background_bias
         return generator
 
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
@@ -139,14 +139,14 @@ class AttentionGAN(System):
         if o.w_pixel > 0:
             named |= {"pixel_ab": losses.l1(fake_b.image, a), "pixel_ba": losses.l1(fake_a.image, b)}
         if o.w_tv > 0:
-            named["tv_ab"] = losses.total_variation(fake_b.attention)
-            named["tv_ba"] = losses.total_variation(fake_a.attention)
-        if with_identity:
+            named["tv_ab"] = losses.total_variation(_attention(fake_b))
+            named["tv_ba"] = losses.total_variation(_attention(fake_a))
+        if same_a is not None and same_b is not None:
             named |= {"identity_a": losses.l1(same_a.image, a), "identity_b": losses.l1(same_b.image, b)}
         measured = {
             f"{name}_{way}": value
             for way, fake in (("ab", fake_b), ("ba", fake_a))
-            for name, value in losses.attention_statistics(fake.attention).items()
+            for name, value in losses.attention_statistics(_attention(fake)).items()
         }
         return GeneratorStep(named, pairs, measured)
 
@@ -179,6 +179,11 @@ class AttentionGAN(System):
         }
 
 
+def _attention(fake: Translation) -> Tensor:
+    assert fake.attention is not None  # both generators say it
+    return fake.attention
+
+
 def _pair(fake: Translation) -> Tensor:
     """[attention, image] as (N, 4, H, W): what the image pool holds and the guided discriminator judges."""
-    return torch.cat([fake.attention, fake.image], dim=1)
+    return torch.cat([_attention(fake), fake.image], dim=1)

@@ -76,7 +76,7 @@ class CycleGAN(System):
             "cycle_a": losses.l1(self.generators["ba"](fake_b.image).image, a),
             "cycle_b": losses.l1(self.generators["ab"](fake_a.image).image, b),
         }
-        if with_identity:
+        if same_a is not None and same_b is not None:
             named |= {"identity_a": losses.l1(same_a.image, a), "identity_b": losses.l1(same_b.image, b)}
         return GeneratorStep(named, {"a": fake_a.image, "b": fake_b.image}, {})
 
