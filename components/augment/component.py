@@ -7,7 +7,7 @@ from kfp.dsl import Dataset, Input, Output
 
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
-def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]):
+def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]) -> None:
     """Stores every training photo and its altered copies.
 
     Args:

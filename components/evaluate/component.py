@@ -21,7 +21,7 @@ def evaluate(
     judging: dict[str, Any],
     evaluate: dict[str, Any],
     register: dict[str, Any],
-):
+) -> None:
     """Scores all trained systems and the baselines on the test photos.
 
     Args:

@@ -13,7 +13,7 @@ def ingest(
     report: Output[HTML],
     ingest: dict[str, Any],
     s3: dict[str, Any],
-) -> NamedTuple("Outputs", digest=str):
+) -> NamedTuple("Outputs", digest=str):  # type: ignore[valid-type]  # kfp sends no types along
     """Checks, groups, splits and stores the photos of a folder, an S3 prefix or a DVC revision.
 
     Args:

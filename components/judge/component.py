@@ -14,7 +14,7 @@ def judge(
     ingest: dict[str, Any],
     train: dict[str, Any],
     judge: dict[str, Any],
-):
+) -> None:
     """Trains the judge, once per split, and holds it to its own checks.
 
     Args:

@@ -20,7 +20,7 @@ def register(
     judging: dict[str, Any],
     evaluate: dict[str, Any],
     register: dict[str, Any],
-) -> NamedTuple("Outputs", model=str, version=int, promoted=bool):
+) -> NamedTuple("Outputs", model=str, version=int, promoted=bool):  # type: ignore[valid-type]  # kfp sends no types along
     """Brings MLflow in line with the results and promotes the best generator if it passes the gate.
 
     Args:

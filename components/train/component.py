@@ -16,7 +16,7 @@ def train(
     ingest: dict[str, Any],
     train: dict[str, Any],
     s3: dict[str, Any],
-):
+) -> None:
     """Trains one translation system. A retried task goes on from its last checkpoint and its MLflow run.
 
     With GPUs (the environment variable BMASK_GPUS says how many were asked for) as many processes train together, each

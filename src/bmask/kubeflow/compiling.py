@@ -49,6 +49,7 @@ def _module(path: Path) -> ModuleType:
     if not path.is_file():
         raise PipelineError(f"there is no {path}; run in the folder of a bmask checkout")
     specification = importlib.util.spec_from_file_location("bmask_pipeline", path)
+    assert specification and specification.loader  # as there are of every .py
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module

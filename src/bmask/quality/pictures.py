@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,12 +34,12 @@ class Pictures:
 
     def save(self, path: Path) -> None:
         """One .npz file without pickles."""
-        arrays = {"index": self.index, "photos": self.photos}
+        arrays: dict[str, NDArray] = {"index": self.index, "photos": self.photos}
         arrays |= {f"images.{name}": own for name, own in self.images.items()}
         arrays |= {f"attention.{name}": own for name, own in self.attention.items()}
         arrays |= {} if self.truth is None else {"truth": self.truth}
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
         write_bytes(path, buffer.getvalue())
 
     @staticmethod
@@ -47,12 +47,12 @@ class Pictures:
         """Raises DataError when the file is missing or is none of save's."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+                arrays: dict[str, Any] = {name: file[name] for name in file.files}
             by_kind: dict[str, dict[str, NDArray]] = {"images": {}, "attention": {}}
             for name in [name for name in arrays if "." in name]:
                 kind, _, system = name.partition(".")
                 by_kind[kind][system] = arrays.pop(name)
-            return Pictures(**arrays, **by_kind)
+            return Pictures(**arrays, images=by_kind["images"], attention=by_kind["attention"])
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} holds no pictures ({error}); run evaluate again") from error
 

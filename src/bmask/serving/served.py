@@ -22,6 +22,7 @@ from typing import Any
 import mlflow
 import pandas
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from bmask.errors import DataError
 from bmask.serving import pictures
@@ -41,12 +42,12 @@ class BadRequest(mlflow.MlflowException):
         return json.dumps({"error_code": self.error_code, "message": str(self)})
 
 
-class UnmaskModel(mlflow.pyfunc.PythonModel):
-    def load_context(self, context) -> None:
+class UnmaskModel(PythonModel):
+    def load_context(self, context: PythonModelContext) -> None:
         self.unmasker = Unmasker(context.artifacts["generator"])
 
     def predict(
-        self, context, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, str]]:
         if "image" not in model_input or not len(model_input):
             raise BadRequest("The request holds no photos; send base64 strings in the column image.")

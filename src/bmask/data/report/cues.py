@@ -59,7 +59,7 @@ CUES: dict[str, Callable[[Greys], NDArray]] = {"spectrum": spectrum, "compressio
 
 def cues(photos: NDArray[np.uint8]) -> dict[str, NDArray]:
     """Each of CUES for photos uint8 (N, S, S, 3): {name: (N, numbers)}."""
-    weights = np.float32([0.299, 0.587, 0.114])
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
     upper = [photo[: round(UPPER * len(photo))].astype(np.float32) @ weights for photo in photos]
     return {name: measure(upper) for name, measure in CUES.items()}
 

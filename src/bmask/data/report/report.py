@@ -118,13 +118,14 @@ def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
         for field in ("MIN(width, height)", "CAST(width AS REAL) / height", "side")
     )
     logs = {domain: np.log2(sides) for domain, sides in short.items()}
-    ends = [np.floor(min(map(np.min, logs.values()))), np.ceil(max(map(np.max, logs.values())))]
+    low, high = np.floor(min(map(np.min, logs.values()))), np.ceil(max(map(np.max, logs.values())))
     shapes = {-1.0: "1:2", 0.0: "1:1", 1.0: "2:1"}
     least = min(load_size - 1, *(sides.min() for sides in kept.values()))
+    whole = {float(least): f"{least:.0f}", float(load_size): str(load_size)}
     plots = {
-        "Shorter side of the file, px": charts.histogram(logs, *ends, _within(SIDES, *ends)),
+        "Shorter side of the file, px": charts.histogram(logs, low, high, _within(SIDES, low, high)),
         "Width : height of the file": charts.histogram(_each(np.log2, shape), -1.5, 1.5, shapes),
-        "Resolution kept, px": charts.histogram(kept, least, load_size, {least: f"{least:.0f}", load_size: load_size}),
+        "Resolution kept, px": charts.histogram(kept, least, load_size, whole),
     }
     rows = [
         (what, domain, np.percentile(own[domain], [10, 50, 90]), form)
@@ -151,7 +152,7 @@ def _each(function: Any, values: dict[str, NDArray]) -> dict[str, NDArray]:
 def _light(squares: dict[str, NDArray[np.uint8]]) -> dict[str, Any]:
     """Charts of brightness, contrast and colour of whole pictures."""
     lab = {domain: np.array([_lab(photo) for photo in photos]) for domain, photos in squares.items()}
-    plots = {
+    plots: dict[str, tuple[int, float, float, dict[float, str]]] = {
         "Brightness (mean L*)": (0, 0, 100, {0: "black", 50: "50", 100: "white"}),
         "Contrast (deviation of L*)": (1, 0, 40, {0: "0", 20: "20", 40: "40"}),
         "Green to red (mean a*)": (2, -20, 40, {-20: "green", 0: "0", 40: "red"}),
@@ -182,7 +183,7 @@ def _labels(catalog: Catalog) -> list[tuple[str, dict[str, int]]]:
 
 def _rules(catalog: Catalog) -> list[dict[str, Any]]:
     """Each rule, how many photos it labels and, where the source has labels that say it too, how often it is right."""
-    rows = [{"rule": rule, "photos": 0, "true": 0, "right": 0} for rule in RULES]
+    rows: list[dict[str, Any]] = [{"rule": rule, "photos": 0, "true": 0, "right": 0} for rule in RULES]
     for (guessed, labels), photos in catalog.counts("guessed, labels", f"{USED} AND domain = 'masked'").items():
         for row in rows:
             says = row["rule"].label in several(guessed)

@@ -50,12 +50,18 @@ def read_manifest(folder: Path) -> Iterator[Photo]:
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 slices, labels, guessed = (several(row[name]) for name in ("slices", "labels", "guessed"))
-                width, height, side = (int(row[name] or 0) for name in ("width", "height", "side"))
                 yield Photo(
                     Entry(row["domain"], row["name"], "", labels),
-                    **{name: row[name] for name in ("sha256", "group", "part", "reason")},
-                    **{"width": width, "height": height, "side": side, "slices": slices, "guessed": guessed},
+                    sha256=row["sha256"],
+                    width=int(row["width"] or 0),
+                    height=int(row["height"] or 0),
+                    group=row["group"],
+                    part=row["part"],
                     index=int(row["index"] or -1),
+                    side=int(row["side"] or 0),
+                    slices=slices,
+                    guessed=guessed,
+                    reason=row["reason"],
                 )
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; run ingest again") from None
