@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,8 @@ def report(
     if stage is Reported.ingest:
         report_ingest(read, results / "ingest", out)
     else:
-        report_evaluate(read, *(results / name for name in ("ingest", "train", "judge", "evaluate")), out)
+        split, trained, judged, scored = (results / name for name in ("ingest", "train", "judge", "evaluate"))
+        report_evaluate(read, split, trained, judged, scored, out)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -131,9 +133,9 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     from bmask.params import load_params
     from bmask.stages.register import register
 
-    folders = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
-    pages = (results / "report" / stage / "report.html" for stage in ("ingest", "evaluate"))
-    register(load_params(params), *folders, *pages, results / "register")
+    split, trained, judged, scored = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
+    data_page, page = (results / "report" / stage / "report.html" for stage in ("ingest", "evaluate"))
+    register(load_params(params), split, trained, judged, scored, data_page, page, results / "register")
 
 
 @app.command(rich_help_panel=USE)
@@ -266,7 +268,8 @@ def _speak_utf8() -> None:
     if sys.getfilesystemencoding() != "utf-8":
         command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for its children
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
+    if isinstance(sys.stdout, TextIOWrapper):  # None where standard output is closed
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
 def _bear_a_name() -> None:

@@ -95,7 +95,9 @@ def _packages(name: str, package: Path) -> Iterator[str]:
     """Those above a module whose own file runs more than a docstring."""
     while name:
         name = name.rpartition(".")[0]
-        tree = ast.parse((package / module_file(name, package)).read_text(encoding="utf-8"))
+        if (path := module_file(name, package)) is None:  # a folder without `__init__`, in which nothing can run
+            continue
+        tree = ast.parse((package / path).read_text(encoding="utf-8"))
         if any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in tree.body):
             yield name
 

@@ -122,6 +122,11 @@ def test_what_the_locale_cannot_print_is_printed_in_escapes(tmp_path):
     assert shown.isascii()
 
 
+def test_a_closed_standard_output_is_no_error(tmp_path):
+    closing = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'bmask', '--help'])"
+    assert run(tmp_path, "-c", closing) == ""
+
+
 # A user id without a name, as in `docker run -u 12345`.
 
 

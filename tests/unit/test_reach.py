@@ -61,6 +61,11 @@ def test_it_ends_at_what_is_named_and_a_start_may_lie_there(house):
         reach("start2", package=house)
 
 
+def test_a_folder_without_init_is_a_package_that_does_nothing(house):
+    (house / "room" / "__init__.py").unlink()
+    assert names(reach("room.module", package=house)) == ["room/module.py"]
+
+
 def test_what_stands_in_functions_and_what_is_for_types_can_be_told_apart(house):
     tree = ast.parse((house / "start.py").read_text())
     at_import = {"typing.TYPE_CHECKING", "numpy", "bmask.top", "bmask.room.module", "bmask.untyped"}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from bmask.errors import DataError
-from bmask.serving import model
+from bmask.serving import files, model
 from bmask.serving.files import plan, unmask_files
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking.resolving import ARTIFACT, resolve
@@ -159,6 +159,14 @@ def test_where_no_name_is_left_the_photo_is_named_and_left_out(tmp_path, unmaske
     (line,) = unmask_files(source, tmp_path / "out", unmasker, attention=True)
     assert "a.jpg.attention would be written over the result of another photo" in line
     assert "unmasked 2 of 3 photos" in capsys.readouterr().err
+
+
+def test_results_that_are_taken_away_at_once_keep_no_photo_from_its_place(tmp_path, unmasker, monkeypatch):
+    for name in ("a.jpg", "b.jpg"):
+        picture().save(tmp_path / name)
+    write = files.write_bytes
+    monkeypatch.setattr(files, "write_bytes", lambda file, content: (write(file, content), file.unlink()))
+    assert unmask_files(tmp_path, tmp_path / "out", unmasker) == []
 
 
 def test_a_name_that_the_disk_cannot_take_is_named_and_the_others_are_done(tmp_path, unmasker, capsys):

@@ -137,7 +137,8 @@ class _Writer:
                 raise
             self.leave_out(path, f"cannot be written to {printable(str(file))} ({error.strerror}); rename it")
             return False
-        self._written.add(_identity(file))
+        if (made := _identity(file)) is not None:  # else somebody took it away already
+            self._written.add(made)
         return True
 
     def leave_out(self, path: Path, reason: str) -> None:
