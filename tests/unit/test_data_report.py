@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.records import DOMAINS, PARTS
+from bmask.data.catalog import Catalog
+from bmask.data.records import DOMAINS, PARTS, Entry, Photo
 from bmask.data.report import report as data_report
 from bmask.data.split.dataset import Split
 from bmask.data.split.slices import RULES
@@ -120,6 +121,17 @@ def test_light_and_colour_are_means_over_the_picture(side, brightest, seed):
     lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     light, red, yellow = lab.mean(0)
     np.testing.assert_allclose(data_report._lab(photo), [light, lab[:, 0].std(), red, yellow], rtol=1e-6)
+
+
+def test_files_of_one_size_have_their_place_in_the_middle_of_their_chart():
+    with Catalog() as catalog:
+        catalog.add(
+            Photo(Entry(domain, "a.png", ""), width=256, height=256, part="train", index=0, side=128)
+            for domain in DOMAINS
+        )
+        svg = data_report._sizes(catalog, load_size=128)["plots"]["Shorter side of the file, px"]
+    assert 'x="130.0" y="109" text-anchor="middle">256<' in svg
+    assert "nan" not in svg
 
 
 def test_a_histogram_shows_shares_and_counts_what_lies_outside_to_the_ends():

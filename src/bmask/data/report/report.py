@@ -119,6 +119,8 @@ def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
     )
     logs = {domain: np.log2(sides) for domain, sides in short.items()}
     low, high = np.floor(min(map(np.min, logs.values()))), np.ceil(max(map(np.max, logs.values())))
+    if low == high:  # all files have one side, a power of two: in the middle
+        low, high = low - 1, high + 1
     shapes = {-1.0: "1:2", 0.0: "1:1", 1.0: "2:1"}
     least = min(load_size - 1, *(sides.min() for sides in kept.values()))
     whole = {float(least): f"{least:.0f}", float(load_size): str(load_size)}
