@@ -32,11 +32,11 @@ BY_PARAMS = [str(Path(sys.executable).with_name("bmask")), "train", "unmasker"]
 # The same numbers.
 
 PLANS = {
-    f"{system}, pool {pool}, in {parts}": (system, {"pool": pool, "accumulate": parts})
+    f"{system}, pool {pool}, in {parts}": (system, {"pool": pool, "accumulate_steps": parts})
     for system in SYSTEMS
     for pool, parts in ((0, 1), (3, 1), (3, 2))
 }
-REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate": 4})}
+REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate_steps": 4})}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together
     """
     system, changes = PLANS[name]
     first, second = (checkpoint.read(together / f"{name}-{rank}") for rank in (0, 1))
-    alone = outcome(system, {**changes, "accumulate": 1})
+    alone = outcome(system, {**changes, "accumulate_steps": 1})
     assert len(alone["history"]) == 5
     for row, expected in zip(first["history"], alone["history"], strict=True):
         assert set(row) == set(expected)
@@ -83,7 +83,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_every_process_with_the_fiel
         odd, parts = (checkpoint.read(together / f"{name}-{rank}")["error"] for name in REFUSED)
         assert odd == "schedule.batch_size 3 cannot be shared by 2 processes; make it a multiple of 2"
         assert "schedule.batch_size 4 on 2 processes" in parts
-        assert "schedule.accumulate 4" in parts
+        assert "schedule.accumulate_steps 4" in parts
         assert "make it a multiple of 8" in parts
 
 
@@ -309,11 +309,11 @@ def test_what_the_first_process_alone_runs_into_is_the_launchers_answer(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("batch", "accumulate"), [(3, 1), (6, 2)])
+@pytest.mark.parametrize(("batch", "accumulate_steps"), [(3, 1), (6, 2)])
 def test_a_batch_that_cannot_be_shared_ends_the_command_with_exit_code_3(
-    batch, accumulate, tmp_path: Path, store_template: Path
+    batch, accumulate_steps, tmp_path: Path, store_template: Path
 ):
-    place = Place(tmp_path, store_template, processes=2, batch_size=batch, accumulate=accumulate)
+    place = Place(tmp_path, store_template, processes=2, batch_size=batch, accumulate_steps=accumulate_steps)
     said = place.run(BY_PARAMS, code=3)
     assert f"models.unmasker: schedule.batch_size {batch}" in said
     assert "make it a multiple of" in said

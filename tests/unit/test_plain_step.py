@@ -52,7 +52,9 @@ def test_our_step_gives_the_losses_and_the_weights_of_the_plain_step(name):
     weights = dict(ours.system.named_parameters())
     for key, value in plain.system.named_parameters():
         difference = (weights[key] - value).abs()
-        assert difference.max() <= 2.05 * STEPS * LR, key  # as far apart as Adam can move what has no gradient but noise
+        assert difference.max() <= 2.05 * STEPS * LR, (
+            key
+        )  # as far apart as Adam can move what has no gradient but noise
         assert difference.mean() < 0.1 * LR or ".bias" in key, key  # a bias before a norm has no gradient but noise
 
 
@@ -96,7 +98,7 @@ def test_bf16_gives_the_losses_to_its_three_digits(name):
 
 def test_a_batch_in_parts_has_the_gradients_of_the_whole():
     options = dataclasses.replace(OPTIONS["scheme 2"], guided=True)
-    whole, split = engine(options), engine(options, accumulate=2)
+    whole, split = engine(options), engine(options, accumulate_steps=2)
     batch = pictures(0)
     losses, expected = split.step(*batch, 0, 0), whole.step(*batch, 0, 0)
     for key, value in expected.items():

@@ -107,7 +107,7 @@ class Schedule(Section):
     epochs: Positive = 200
     constant_epochs: Count = 100  # then the rate falls linearly to 0 at the end
     batch_size: Positive = 4  # photos of each domain in a step, over all processes
-    accumulate: Positive = 1  # parts that a step's batch is worked through in: less memory, the same gradients
+    accumulate_steps: Positive = 1  # parts that a step's batch is worked through in: less memory, the same gradients
     lr: Annotated[float, Field(gt=0)] = 1e-4
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -118,9 +118,9 @@ class Schedule(Section):
     def _decay_fits(self) -> Schedule:
         if self.constant_epochs > self.epochs:
             raise ValueError(f"constant_epochs {self.constant_epochs} exceeds epochs {self.epochs}; lower it")
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.accumulate_steps:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}; make it one"
+                f"batch_size {self.batch_size} is no multiple of accumulate_steps {self.accumulate_steps}; make it one"
             )
         return self
 

@@ -19,11 +19,11 @@ class Engine:
 
     def __init__(self, system: System, options: LoopOptions, device: torch.device, precision: str, world: World):
         self.system, self.device, self.precision, self.world = system.to(device), device, precision, world
-        self.parts, self.rows = options.accumulate, world.share(options.batch_size)
+        self.parts, self.rows = options.accumulate_steps, world.share(options.batch_size)
         if (self.rows.stop - self.rows.start) % self.parts:
             raise ValueError(
                 f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be worked through in"
-                f" schedule.accumulate {self.parts} equal parts; make it a multiple of {self.parts * world.size}"
+                f" schedule.accumulate_steps {self.parts} equal parts; make it a multiple of {self.parts * world.size}"
             )
         self.average = EMA(system.generators, options.ema)
         adam = {"lr": options.lr, "betas": (options.beta1, options.beta2), "fused": True}

@@ -72,13 +72,13 @@ def memory_explained(options: LoopOptions, device: torch.device, processes: int)
         named = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not named and not any(words in str(error) for words in CPU_FULL):
             raise
-        part = options.batch_size // (options.accumulate * processes)
+        part = options.batch_size // (options.accumulate_steps * processes)
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
             has = f"{(total - free) / 2**30:.1f} of its {total / 2**30:.1f} GB are taken"
         else:
             has = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB were taken"
-        smaller = "raise schedule.accumulate (the same gradients), or " if part > 1 else ""
+        smaller = "raise schedule.accumulate_steps (the same gradients), or " if part > 1 else ""
         raise OutOfMemory(
             f"{part} photos of {options.image_size} px at a time take more memory than {device} has ({has});"
             f" {smaller}lower train.image_size, network.filters or network.blocks"
