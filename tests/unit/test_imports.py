@@ -65,10 +65,12 @@ ALLOWED = {
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},
     "fingerprint": {"gan", *BASE},
+    "placement": {"gan", "training", *BASE},
     "kubeflow": {"kubeflow", "tracking", "data", *BASE},
     "stages": {
         "stages",
         "fingerprint",
+        "placement",
         "data",
         "quality",
         "tracking",

@@ -71,7 +71,8 @@ def test_numbers_alone_are_logged(tree: dict):
     assert metrics.logged == {f"deep.{k}": float(v) for k, v in tree.items() if not isinstance(v, str)}
 
 
-def test_a_task_trains_in_a_process_for_each_of_its_gpus_or_in_more_where_the_params_say_so():
-    assert on_gpus({}, 0)["processes"] == on_gpus({}, 1)["processes"] == 1
-    assert on_gpus({"seed": 2}, 4) == {"seed": 2, "processes": 4}
+def test_auto_finds_the_gpus_of_a_task_itself_and_a_number_is_raised_to_them():
+    assert on_gpus({"seed": 2}, 4) == {"seed": 2}
+    assert on_gpus({"processes": "auto"}, 4) == {"processes": "auto"}
+    assert on_gpus({"processes": 1}, 4)["processes"] == 4
     assert on_gpus({"processes": 3}, 1.0)["processes"] == 3

@@ -23,8 +23,12 @@ def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any])
 
 
 def on_gpus(train: dict[str, Any], gpus: int) -> dict[str, Any]:
-    """The section `train` for a task that has so many GPUs: a process for each, or more where the section says so."""
-    return {**train, "processes": max(gpus, train.get("processes", 1))}
+    """The section `train` for a task that has so many GPUs: a process for each, or more where the section says so.
+
+    `auto` finds the GPUs itself.
+    """
+    stated = train.get("processes", "auto")
+    return train if stated == "auto" else {**train, "processes": max(gpus, stated)}
 
 
 def _whole(tree: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
 from bmask.gan.options import AttentionGANOptions, CycleGANOptions
 
@@ -14,6 +14,15 @@ Positive = Annotated[int, Field(strict=True, ge=1)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+
+
+def _auto_or_count(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"{value!r} is neither auto nor a whole number from 1 on")
+
+
+AutoOrCount = Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)]
 
 
 class Section(BaseModel):
@@ -88,8 +97,8 @@ class Train(Section):
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False  # torch.compile: a minute at the start, then faster steps; needs a C++ compiler
-    processes: Positive = 1  # on this machine, each with its share of every batch; on GPUs, one each
-    threads: Count = 2  # CPU threads; part of the fingerprint, since sums depend on it; 0 takes what torch takes
+    processes: AutoOrCount = "auto"  # on this machine, each with its share of every batch; auto: one a GPU, or a core
+    threads: AutoOrCount = "auto"  # CPU threads of each process; auto shares the cores among the processes
     pool: Count = 50
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the generators' moving average; 0 switches it off
     samples: Positive = 8  # photos whose translation is shown through time

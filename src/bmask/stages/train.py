@@ -21,17 +21,18 @@ from bmask.data.split.dataset import Split, open_array, resize, to_tensor
 from bmask.errors import DataError, ParamsError, Preempted, TrainingError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.fingerprint import fingerprint, identity, short
-from bmask.gan.device import pick_device, pick_precision
+from bmask.gan.device import pick_device
 from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.observers.checkpoint_sync import open_checkpoints
 from bmask.observers.progress_bar import Progress
 from bmask.observers.sample_sheets import SampleSheets
 from bmask.params import Params
 from bmask.params.sections import Model
+from bmask.placement import Placement, place, told
 from bmask.progress import say
 from bmask.tracking.logs import Tracker
 from bmask.training import checkpoint
-from bmask.training.distributed import Lost, World, joined, started_by_torchrun
+from bmask.training.distributed import Lost, World, joined, launched_processes
 from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.launch import in_processes
 from bmask.training.loop import train as run_loop
@@ -45,33 +46,45 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
     A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
-    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or with `train.processes`
-    above 1, several processes share each batch, and the first one writes.
+    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or as `train.processes` says,
+    several processes share each batch, and the first one writes.
 
     Raises:
-        ParamsError: there is no such model. DataError: the photos do not fit, or the object storage fails at the start.
+        ParamsError: there is no such model or device.
+        DataError: the photos do not fit, or the object storage fails at the start.
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
-    if params.train.processes > 1 and not started_by_torchrun():
-        in_processes(params.train.processes, train, params, model, split_folder, augment_folder, out)
-        return
+    placement = place(params.train, _recipe(params, model).schedule)
+    whole = (params, model, placement, split_folder, augment_folder, out)
+    if placement.processes > launched_processes():
+        Split.open(split_folder), _photos(augment_folder)  # what is missing is said before all that starts
+        in_processes(placement.processes, _train_here, *whole)
+    else:
+        _train_here(*whole)
+
+
+def _train_here(
+    params: Params, model: str, placement: Placement, split_folder: Path, augment_folder: Path, out: Path
+) -> None:
+    """In each of the processes that train together."""
     recipe = _recipe(params, model)
-    options = _loop_options(params, recipe)
+    options = _loop_options(params, recipe, placement)
     split = Split.open(split_folder)
     photos, digest = _photos(augment_folder)
     warm = _warm_files(recipe)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
-    with _explained(model), joined(pick_device(options.device)) as world:
-        bits = fingerprint(params, recipe, digest, warm, world.size)
+    with _explained(model), joined(pick_device(params.train.device)) as world:
+        bits = fingerprint(params, recipe, digest, warm)
         about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
         about["data_revision"] = split.summary.get("revision", "")
         folder, observers = Path(f"{model}-{short(bits)}"), []
         tracker = Tracker(about, folder / "samples")
         if world.first:
+            say(f"train {model}: {placement}")
             folder, mirrors = open_checkpoints(params, folder.name, bits, split.private)
-            _say_resume(folder, bits, options)
+            _say_resume(folder, bits, options, placement)
             samples = SampleSheets(folder / "samples", private=split.private)
             tracker = Tracker(about, samples.folder)
             observers = [Progress(model, options), samples, tracker, *mirrors]
@@ -83,8 +96,10 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     about |= {
         "seconds": round(result.seconds, 1),
         "steps": result.steps,
-        "device": str(pick_device(options.device)),
-        "precision": bits["precision"],
+        "device": placement.device,
+        "precision": result.placed[-1]["precision"],
+        "placed": result.placed,
+        "placed_why": placement.why,
         "private": split.private,
     }
     with fresh_folder(out) as fresh:
@@ -133,8 +148,9 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
 
     recipe = _recipe(params, model)
     photos, _ = _photos(augment_folder)
-    options = _loop_options(params, recipe)
-    processes, warmup, timed = params.train.processes, 2, 5
+    placement = place(params.train, recipe.schedule)
+    options = _loop_options(params, recipe, placement)
+    processes, warmup, timed = placement.processes, 2, 5
 
     def seconds(steps: int) -> float:
         short = {
@@ -155,15 +171,15 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
         seconds(warmup)
         step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
     per_epoch = max(1, (options.epoch_photos or max(p.shape[1] for p in photos.values())) // options.batch_size)
-    device = pick_device(options.device)
+    device = torch.device(placement.device)
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
     else:
         memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"
     total = options.epochs * per_epoch
-    shared = f" in {processes} processes (one was measured, alone, with its {batch})" if processes > 1 else ""
+    shared = f" (one process was measured, alone, with its {batch})" if processes > 1 else ""
     return (
-        f"{model}: {recipe.network.system} on {device} in {pick_precision(options.precision, device)},"
+        f"{model}: {recipe.network.system}, {placement};"
         f" {options.epochs} epochs of {per_epoch} steps with batch {options.batch_size}{shared};"
         f" {step:.3f} s a step, about {total * step / 60:.1f} minutes in all, {memory}"
     )
@@ -184,17 +200,14 @@ def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
     return photos, read_json(Path(augment_folder) / "summary.json")["digest"]
 
 
-def _loop_options(params: Params, recipe: Model) -> LoopOptions:
-    try:
-        pick_device(params.train.device)
-    except (ValueError, RuntimeError) as error:
-        raise ParamsError(f"train.device: {str(error).splitlines()[0]}") from None
-    named = {**params.train.model_dump(), **recipe.schedule.model_dump()}
+def _loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOptions:
+    placed = {"precision": placement.precision, "threads": placement.threads}
+    named = {**params.train.model_dump(), **recipe.schedule.model_dump(), **placed}
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 
 
-def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
-    """Tells from where the training goes on, or which checkpoints it refuses and why."""
+def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:
+    """Tells from where the training goes on, whether on other ground, or which checkpoints it refuses and why."""
     found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
     model = folder.name.rpartition("-")[0]
     others = [path for path in folder.parent.glob(f"{model}-*/{checkpoint.LATEST}") if path.parent != folder]
@@ -206,8 +219,20 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
         say(f"checkpoint refused: {reason}")
     if found:
         say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+        _say_moved(found, folder, options, placement)
     elif reasons:
         say("no checkpoint can be used; the training starts anew")
+
+
+def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Placement) -> None:
+    """Tells when the checkpoint was computed on something else than what goes on."""
+    was, here = found["placed"][-1], placement.noted()
+    if all(was[key] == value for key, value in here.items()):
+        return
+    if found["epoch"] == options.epochs:
+        say(f"it is complete, from {told(was)}; to train anew in {told(here)}, remove {folder}")
+    else:
+        say(f"going on with a checkpoint from {told(was)}: the bits will differ from here")
 
 
 def _warm_files(recipe: Model) -> dict[str, Path]:

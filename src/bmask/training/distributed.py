@@ -92,14 +92,15 @@ class World:
         return buffer.tobytes()
 
 
-def started_by_torchrun() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def launched_processes() -> int:
+    """How many processes torchrun, or what stands for it, has started for this training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """The world that torchrun's environment describes; this process alone without it."""
-    if not started_by_torchrun():
+    if launched_processes() == 1:
         yield World()
         return
     if device.type == "cuda":

@@ -40,7 +40,7 @@ def summarise(window: list[dict[str, Tensor]], step: int, epoch: int, lr: float,
     if broken:
         raise Diverged(
             f"{', '.join(broken)} became NaN or infinite by step {step} (epoch {epoch});"
-            " lower schedule.lr, or set train.precision to fp32; either makes it another training, which starts anew"
+            " lower schedule.lr, which starts anew, or set train.precision: fp32, which goes on from the checkpoint"
         )
     return row
 

@@ -1,6 +1,6 @@
 """One loop for all translation systems: initialise, resume, train, report, save.
 
-The same seed, data, threads, precision and versions give the same bits on one CPU, with or without a kill in between.
+The same seed, data, threads, processes, precision and versions give the same bits on one CPU, with or without a kill.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Trained:
     history: list[dict]
     steps: int
     seconds: float  # of all processes that trained, each up to its last checkpoint
+    placed: list[dict]  # on what it was computed, from which step on; one entry unless it went on elsewhere
 
 
 def train(
@@ -93,15 +94,21 @@ def train(
     cut = (options.image_size, options.batch_size, options.seed)
     batches = {d: Batches(p, *cut, d, device, engine.rows) for d, p in photos.items()}
     steps_per_epoch = max(1, (options.epoch_photos or max(map(len, batches.values()))) // options.batch_size)
-    state = {"epoch": 0, "step": 0, "history": [], "window": [], "collapsed": 0}
+    state = {"epoch": 0, "step": 0, "history": [], "window": [], "collapsed": 0, "placed": []}
 
     # Resume.
     found = _resumed(folder, fingerprint, options, world)
     if found:
         engine.load(found)
         state |= {key: found[key] for key in state if key in found}
-        state["window"] = [{k: v[world.rank].to(device) for k, v in row.items()} for row in state["window"]]
+        state["window"] = [
+            {k: (v[world.rank] if len(v) == world.size else v.mean()).to(device) for k, v in row.items()}
+            for row in state["window"]
+        ]
         began -= found.get("seconds", 0.0)
+    if state["epoch"] < options.epochs:
+        here = {"device": device.type, "precision": precision, "processes": world.size}
+        state["placed"] = checkpoint.placed(state["placed"], here | {"threads": torch.get_num_threads()}, state["step"])
     for observer in observers:
         observer.started(state["epoch"], steps_per_epoch, state["history"])
 
@@ -147,7 +154,7 @@ def train(
                     observer.samples(state["epoch"], state["step"], shown, translated)
             if state["epoch"] % options.checkpoint_every == 0 or before_decay or last:
                 save(before_decay)
-    return Trained(engine.average.network, state["history"], state["step"], time.monotonic() - began)
+    return Trained(engine.average.network, state["history"], state["step"], time.monotonic() - began, state["placed"])
 
 
 def _resumed(folder: Path, fingerprint: dict, options: LoopOptions, world: World) -> dict | None:
