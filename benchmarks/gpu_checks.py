@@ -86,7 +86,7 @@ def full_memory_is_told() -> str:
         with tempfile.TemporaryDirectory() as folder:
             _train(Path(folder), huge, CycleGANOptions(), side=256)
     except OutOfMemory as error:
-        assert "GB" in str(error) and "schedule.accumulate" in str(error), str(error)
+        assert "GB" in str(error) and "schedule.accumulate_steps" in str(error), str(error)
         return str(error)
     raise AssertionError("4096 photos of 256 px fitted")
 

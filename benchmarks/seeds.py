@@ -83,10 +83,13 @@ def _spread(values: list[float]) -> str:
 
 
 def _written(params: Params, folder: Path) -> Path:
-    """The params in the folder of their results, with checkpoints beside it. Other params need another folder."""
+    """The params in the folder of their results, with checkpoints: a row in another precision is one of its own.
+
+    Other params need another folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path, tree = folder / "params.yaml", params.model_dump(mode="json", by_alias=True)
-    tree["train"]["checkpoints"] = str(folder.parent / "checkpoints")
+    tree["train"]["checkpoints"] = str(folder / "checkpoints")
     if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != tree:
         sys.exit(f"{folder} holds results of other params; take another --folder")
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")

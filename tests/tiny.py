@@ -91,7 +91,15 @@ def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None
     """Params through the public parser. `models`: network options by name; `train` and `schedule` override."""
     networks = models or {"unmasker": {"system": "attentiongan", "scheme": 2, "masks": 4, "background_bias": 2.0}}
     schedule = {"epochs": 2, "constant_epochs": 1, "batch_size": 3, "lr": 1e-3, **schedule}
-    shared = {"image_size": SIZE, "threads": 1, "precision": "fp32", "device": "cpu", "pool": 4, "samples": 2}
+    shared = {
+        "image_size": SIZE,
+        "processes": 1,
+        "threads": 1,
+        "precision": "fp32",
+        "device": "cpu",
+        "pool": 4,
+        "samples": 2,
+    }
     shared |= {"sample_every": 1, "checkpoint_every": 1, "log_every": 2, "ema": 0.9}
     return parse_params(
         {

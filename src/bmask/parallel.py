@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import cv2
-from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,8 +19,15 @@ AHEAD = 4  # tasks a thread that wait for it, or for the one before them
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use: by its affinity, and by the limit of its container or pod."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
+def threads(stated: int | Literal["auto"], processes: int = 1) -> int:
+    """CPU threads of each of so many processes on this machine: `auto` shares the cores among them."""
+    return max(1, cores() // processes) if stated == "auto" else stated
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
@@ -68,6 +73,8 @@ def one_thread_each() -> Iterator[None]:
 
     BLAS with two threads under two of ours spent twice the time of the cores, waiting.
     """
+    from threadpoolctl import threadpool_limits  # its import sets a variable of the environment
+
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -6,6 +6,7 @@ or all are told to stop, the next start ends with the bits of a training that no
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from bmask.params import Params
 from bmask.training import checkpoint
 from share_the_work import outcome
 from tiny import SYSTEMS, tiny_params, write_augment, write_split
@@ -32,11 +34,11 @@ BY_PARAMS = [str(Path(sys.executable).with_name("bmask")), "train", "unmasker"]
 # The same numbers.
 
 PLANS = {
-    f"{system}, pool {pool}, in {parts}": (system, {"pool": pool, "accumulate": parts})
+    f"{system}, pool {pool}, in {parts}": (system, {"pool": pool, "accumulate_steps": parts})
     for system in SYSTEMS
     for pool, parts in ((0, 1), (3, 1), (3, 2))
 }
-REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate": 4})}
+REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate_steps": 4})}
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +56,25 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together, one_thread):
-    """Five steps in fp32: losses to 1e-4, pictures to 1e-3 of their range of 2, where 2e-5 and 2e-4 were seen.
+    """Five steps in fp32: losses to 1e-4, pictures to 5e-3 of their range of 2; 2e-5 and 1.7e-3 were seen.
 
     Weights are not compared: a bias before a norm has a gradient of rounding alone, which Adam turns into whole steps,
     and no picture depends on it. The pool has 3 places for 4 fakes a step: both draw from what all processes made.
     """
     system, changes = PLANS[name]
     first, second = (checkpoint.read(together / f"{name}-{rank}") for rank in (0, 1))
-    alone = outcome(system, {**changes, "accumulate": 1})
+    alone = outcome(system, {**changes, "accumulate_steps": 1})
     assert len(alone["history"]) == 5
     for row, expected in zip(first["history"], alone["history"], strict=True):
         assert set(row) == set(expected)
         for key, value in expected.items():
             loose = 0.05 if key.startswith("gradient") else 1e-4  # those biases are part of the norm
             assert row[key] == pytest.approx(value, rel=loose), key
-    assert (first["output"] - alone["output"]).abs().max() < 2e-3
+    assert (first["output"] - alone["output"]).abs().max() < 1e-2
     for domain, kept in alone["pools"].items():
         assert (kept is None) == (changes["pool"] == 0)
         if kept is not None:
-            assert (first["pools"][domain] - kept).abs().max() < 2e-3
+            assert (first["pools"][domain] - kept).abs().max() < 1e-2
     assert first["history"] == second["history"]
     for key, value in first["average"].items():
         assert value.equal(second["average"][key]), f"the processes drifted apart in {key}"
@@ -83,7 +85,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_every_process_with_the_fiel
         odd, parts = (checkpoint.read(together / f"{name}-{rank}")["error"] for name in REFUSED)
         assert odd == "schedule.batch_size 3 cannot be shared by 2 processes; make it a multiple of 2"
         assert "schedule.batch_size 4 on 2 processes" in parts
-        assert "schedule.accumulate 4" in parts
+        assert "schedule.accumulate_steps 4" in parts
         assert "make it a multiple of 8" in parts
 
 
@@ -98,15 +100,18 @@ def environment() -> dict[str, str]:
 class Place:
     """A working folder with photos and params: 16 epochs of 6 steps, saved after each."""
 
-    def __init__(self, folder: Path, template: Path, processes: int = 1, **schedule):
+    def __init__(self, folder: Path, template: Path, processes: int | str = 1, **schedule):
         self.folder = folder
         write_split(folder / "results/ingest")
         write_augment(folder / "results/augment")
         shutil.copy(template, folder / "mlflow.db")
-        schedule = {"epochs": 16, "constant_epochs": 8, "batch_size": 2, **schedule}
-        self.write(tiny_params(train={"sample_every": 8, "log_every": 20, "processes": processes}, **schedule))
+        self.schedule = {"epochs": 16, "constant_epochs": 8, "batch_size": 2, **schedule}
+        self.write(self.params(processes))
 
-    def write(self, params) -> None:
+    def params(self, processes: int | str) -> Params:
+        return tiny_params(train={"sample_every": 8, "log_every": 20, "processes": processes}, **self.schedule)
+
+    def write(self, params: Params) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json", by_alias=True)))
 
     def start(self, command: list[str]) -> subprocess.Popen:
@@ -180,7 +185,9 @@ def test_the_first_process_alone_writes_says_and_logs(undisturbed: Place):
     assert run.info.status == "FINISHED"
     assert [m.step for m in client.get_metric_history(run.info.run_id, "total")] == list(range(6, 97, 6))
     assert run.data.tags["bmask.samples_epochs"] == "8 16"
-    assert checkpoint.read(latest)["fingerprint"]["processes"] == 2
+    here = {"device": "cpu", "precision": "fp32", "processes": 2, "threads": 1, "from_step": 0}
+    assert checkpoint.read(latest)["placed"] == [here]
+    assert json.loads((undisturbed.folder / "results/train/unmasker/run.json").read_text())["placed"] == [here]
 
 
 def test_torchrun_that_is_stopped_by_sigterm_saves_once_and_goes_on_to_the_bits_of_train_processes(
@@ -212,9 +219,9 @@ def test_train_processes_that_is_stopped_by_sigterm_exits_with_143_and_goes_on_t
     place = Place(tmp_path, store_template, processes=2)
     code, said = place.disturb(BY_PARAMS, signal.SIGTERM, None)
     assert code == 143, said[-3000:]
-    first, second = steps_said(said)
-    assert first == second
-    assert said.splitlines()[-1].startswith("bmask: SIGTERM ended all 2 processes; the same command goes on")
+    assert [f"step {checkpoint.read(place.checkpoints()[0])['step']} of 96"] == steps_said(said)  # said once
+    assert said.splitlines()[-1].startswith("bmask: models.unmasker: stopped at step")
+    assert said.splitlines()[-1].endswith("by SIGTERM; the same command goes on from there")
     assert "Traceback" not in said
     place.run(BY_PARAMS)
     assert place.files() == undisturbed.files()
@@ -228,10 +235,15 @@ def test_a_lost_process_stops_all_with_a_message_and_the_next_start_goes_on_to_t
     place = Place(tmp_path, store_template, processes=2 if command is BY_PARAMS else 1)
     code, said = place.disturb(command, signal.SIGKILL, rank)
     assert code == (4 if command is BY_PARAMS else 1)
-    assert "another process of this training is gone or cannot be reached" in said  # by the one that is left
     if command is BY_PARAMS:
-        assert f"process {rank} of 2 was killed by SIGKILL, and so all ended; the same command goes on" in said
+        told = said.splitlines()[-1]
+        assert told.startswith(
+            f"bmask: process {rank} of 2 was killed by SIGKILL (as the kernel does where memory ends)"
+        )
+        assert told.endswith("and so all ended; the same command goes on from the last checkpoint")
         assert "Traceback" not in said
+    else:  # by the one that is left
+        assert "another process of this training is gone or cannot be reached" in said
     if rank == 1:  # else nobody was left to say so
         assert place.mlflow()[1].info.status == "FAILED"
     place.run(command)
@@ -268,19 +280,67 @@ def test_an_interrupt_from_the_keyboard_ends_all_with_130_and_without_a_tracebac
     assert "Traceback" not in said
 
 
+def notice(said: str) -> str:
+    return next((line for line in said.splitlines() if line.startswith("going on with a checkpoint")), "")
+
+
 @pytest.mark.slow
-def test_the_checkpoint_of_another_number_of_processes_is_refused_and_the_difference_is_said(
-    undisturbed: Place, tmp_path: Path
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_killed_training_goes_on_in_another_number_of_processes_to_the_losses_of_an_undisturbed_one(
+    before, after, undisturbed: Place, tmp_path: Path, store_template: Path
 ):
-    place = Place.__new__(Place)
-    place.folder = tmp_path / "copy"
-    shutil.copytree(undisturbed.folder, place.folder)
-    place.write(tiny_params(train={"log_every": 20}, epochs=16, constant_epochs=8, batch_size=2))
+    """To 1e-4 of each loss over the two epochs from there; rounding grows with every step.
+
+    A gradient's norm is left out: biases before a norm are part of it, and are but rounding.
+    SIGTERM, so that it goes on amid an epoch, with losses of each process that are not summed up yet.
+    """
+    place = Place(tmp_path, store_template, processes=before)
+    assert place.disturb(BY_PARAMS, signal.SIGTERM, None)[0] == 143
+    stopped = checkpoint.read(place.checkpoints()[0])
+    place.write(place.params(after))
     said = place.run(BY_PARAMS)
-    assert "checkpoint refused" in said
-    assert "processes was 2, is 1" in said
-    assert "going on from" not in said
-    assert len(place.checkpoints()) == 2  # the old one stays
+    names = {1: "1 process", 2: "2 processes"}
+    expected = f"going on with a checkpoint from fp32 on cpu in {names[before]} of 1 thread: the bits will differ"
+    assert notice(said).startswith(expected)
+    assert len(place.checkpoints()) == 1  # it is the same training
+    placed = json.loads((place.folder / "results/train/unmasker/run.json").read_text())["placed"]
+    assert [(each["processes"], each["from_step"]) for each in placed] == [(before, 0), (after, stopped["step"])]
+    found, whole = (rows(each.folder / "results/train/unmasker/losses.csv") for each in (place, undisturbed))
+    assert len(found) == len(whole) == 16
+    for row, other in zip(found, whole, strict=True):
+        for name, value in row.items():
+            if row["step"] <= stopped["step"] + 12 and not name.startswith("gradient"):
+                assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), (row["step"], name)
+    assert place.mlflow()[1].info.status == "FINISHED"
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_auto_starts_a_process_a_core_and_says_so(tmp_path: Path, store_template: Path):
+    """On the cores that it may use: one of them, and as many as photos in a batch."""
+    place = Place(tmp_path, store_template, processes="auto", epochs=1, constant_epochs=1)
+    may = len(os.sched_getaffinity(0))
+    for cores in {1, min(may, 2)}:
+        shutil.rmtree(place.folder / "checkpoints", ignore_errors=True)
+        said = place.run(["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores])), *BY_PARAMS])
+        (placed,) = json.loads((place.folder / "results/train/unmasker/run.json").read_text())["placed"]
+        assert placed["processes"] == cores
+        told = {
+            1: "1 process of 1 thread (one process since there is 1 core",
+            2: "2 processes of 1 thread (2 processes",
+        }
+        assert f"train unmasker: fp32 on cpu in {told[cores]}" in said
+
+
+def test_what_all_processes_run_into_is_said_once_with_the_code_of_one_process(tmp_path: Path, store_template: Path):
+    place = Place(tmp_path, store_template, processes=2, epochs=1, constant_epochs=1, lr=1e30)
+    said = place.run(BY_PARAMS, code=4)
+    assert said.splitlines()[-1].startswith("bmask: models.unmasker: total, ")
+    assert said.count("became NaN or infinite by step") == 1
+    assert "Traceback" not in said
 
 
 def test_processes_that_do_not_meet_say_where_and_end(tmp_path: Path, store_template: Path):
@@ -303,21 +363,22 @@ def test_what_the_first_process_alone_runs_into_is_the_launchers_answer(tmp_path
     place = Place(tmp_path, store_template, processes=2)
     (place.folder / "checkpoints").write_text("a file where a folder should be")
     said = place.run(BY_PARAMS, code=1)
-    assert "bmask: process 0: checkpoints" in said
+    assert said.splitlines()[-1].startswith("bmask: checkpoints")
     assert "cannot be written or read: " in said
-    assert "process 0 of 2 ended with code 1" in said
+    assert said.count("bmask: ") == 1
     assert "Traceback" not in said
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("batch", "accumulate"), [(3, 1), (6, 2)])
+@pytest.mark.parametrize(("batch", "accumulate_steps"), [(3, 1), (6, 2)])
 def test_a_batch_that_cannot_be_shared_ends_the_command_with_exit_code_3(
-    batch, accumulate, tmp_path: Path, store_template: Path
+    batch, accumulate_steps, tmp_path: Path, store_template: Path
 ):
-    place = Place(tmp_path, store_template, processes=2, batch_size=batch, accumulate=accumulate)
+    place = Place(tmp_path, store_template, processes=2, batch_size=batch, accumulate_steps=accumulate_steps)
     said = place.run(BY_PARAMS, code=3)
-    assert f"models.unmasker: schedule.batch_size {batch}" in said
+    assert said.splitlines()[-1].startswith(f"bmask: models.unmasker: schedule.batch_size {batch}")
     assert "make it a multiple of" in said
+    assert said.count("bmask: ") == 1
     assert not place.checkpoints()
 
 
@@ -341,4 +402,4 @@ def test_a_pipeline_task_trains_in_as_many_processes_as_the_params_say(tmp_path:
         ours = workspace.folder / "results/train/attentiongan" / name
         assert (trained / name).read_bytes() == ours.read_bytes(), name
     (latest,) = tmp_path.glob("others/*/latest.npz")
-    assert checkpoint.read(latest)["fingerprint"]["processes"] == 2
+    assert checkpoint.read(latest)["placed"][-1]["processes"] == 2

@@ -50,7 +50,7 @@ def test_a_batch_that_does_not_fit_ends_with_numbers_a_remedy_and_exit_code_4(cr
     assert re.search(r"models\.large: 8 photos of 64 px at a time take more memory than cpu has", told)
     held = re.search(r"\((\d+\.\d) GB were taken\)", told)
     assert 0.3 < float(held[1]) < 3
-    assert "raise schedule.accumulate (the same gradients)" in told
+    assert "raise schedule.accumulate_steps (the same gradients)" in told
     assert "lower train.image_size, network.filters or network.blocks" in told
     assert "Traceback" not in done.stderr
     assert not list(crowded.glob("results/train/*"))
@@ -71,7 +71,7 @@ def test_a_dry_run_that_does_not_fit_says_the_same(crowded: Path):
 def test_the_remedy_that_the_message_names_helps(crowded: Path, store):
     """In 8 parts the same training fits where the whole batch did not."""
     whole = yaml.safe_load((crowded / "params.yaml").read_text())
-    whole["models"]["large"]["schedule"]["accumulate"] = 8
+    whole["models"]["large"]["schedule"]["accumulate_steps"] = 8
     (crowded / "params.yaml").write_text(yaml.safe_dump(whole))
     command = [sys.executable, "-c", LIMITED, "250", "train", "large"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -36,6 +36,10 @@ class NovelOptions(SystemOptions):
         check_values(self, {"filters": 1})
 
     @property
+    def needs(self) -> dict[str, float]:
+        return {"unpaired": 1.0, "pasted": 1.0, "cutouts": 0.5}
+
+    @property
     def frozen(self) -> dict[str, str]:
         return {"features": self.features}
 
@@ -76,10 +80,6 @@ class Novel(System):
     @classmethod
     def build_generator(cls, options: NovelOptions) -> nn.Module:
         return initialise(Painter(options.filters))
-
-    @property
-    def needs(self) -> dict[str, float]:
-        return {"unpaired": 1.0, "pasted": 1.0, "cutouts": 0.5}
 
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
         made, found = self.translate(batch["pasted"]), self.translate(batch["masked"])

@@ -33,7 +33,7 @@ def engine(system: str, world: World = World(), **changes) -> Engine:
 def test_a_batch_in_parts_gives_the_losses_and_gradients_of_the_whole(system, parts):
     """To 1e-5. One step: from then on Adam has made steps of full length even where a gradient is but rounding."""
     photos = torch.rand(2, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(8)) * 2 - 1
-    whole, apart = engine(system), engine(system, accumulate=parts)
+    whole, apart = engine(system), engine(system, accumulate_steps=parts)
     batch = dict(zip("ab", photos, strict=True))
     losses, others = whole.step(batch, 0, 0), apart.step(batch, 0, 0)
     assert set(losses) == set(others)
@@ -48,8 +48,8 @@ def test_a_batch_in_parts_gives_the_losses_and_gradients_of_the_whole(system, pa
 
 
 @settings(max_examples=60)
-@given(batch=st.integers(1, 24), processes=st.integers(1, 6), accumulate=st.integers(1, 6))
-def test_a_batch_is_shared_equally_or_refused_with_the_fields_named(batch, processes, accumulate):
+@given(batch=st.integers(1, 24), processes=st.integers(1, 6), accumulate_steps=st.integers(1, 6))
+def test_a_batch_is_shared_equally_or_refused_with_the_fields_named(batch, processes, accumulate_steps):
     worlds = [World(rank, processes) for rank in range(processes)]
     if batch % processes:
         with pytest.raises(ValueError, match=f"schedule.batch_size {batch} .* {processes} processes.*multiple of"):
@@ -58,10 +58,14 @@ def test_a_batch_is_shared_equally_or_refused_with_the_fields_named(batch, proce
     rows = [list(range(batch))[world.share(batch)] for world in worlds]
     assert [row for share in rows for row in share] == list(range(batch))
     assert len({len(share) for share in rows}) == 1
-    if len(rows[0]) % accumulate:
+    if len(rows[0]) % accumulate_steps:
         with pytest.raises(
-            ValueError, match=f"schedule.batch_size {batch} .* schedule.accumulate {accumulate} .*multiple of"
+            ValueError,
+            match=f"schedule.batch_size {batch} .* schedule.accumulate_steps {accumulate_steps} .*multiple of",
         ):
-            engine("cyclegan", worlds[-1], batch_size=batch, accumulate=accumulate)
+            engine("cyclegan", worlds[-1], batch_size=batch, accumulate_steps=accumulate_steps)
     else:
-        assert engine("cyclegan", worlds[-1], batch_size=batch, accumulate=accumulate).parts == accumulate
+        assert (
+            engine("cyclegan", worlds[-1], batch_size=batch, accumulate_steps=accumulate_steps).parts
+            == accumulate_steps
+        )

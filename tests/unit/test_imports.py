@@ -46,9 +46,11 @@ ALLOWED = {
     "reach": set(),
     "fingerprint": {"gan", "reach", *BASE},
     "kubeflow": {"kubeflow", "tracking", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
+    "placement": {"gan", "training", *BASE},
     "stages": {
         "stages",
         "fingerprint",
+        "placement",
         "data",
         "quality",
         "tracking",

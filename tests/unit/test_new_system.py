@@ -62,8 +62,7 @@ def engine(world: World = World(), **changes) -> Engine:
 
 def batches(step: int = 0) -> list[dict[str, torch.Tensor]]:
     tensors = {name: torch.from_numpy(array) for name, array in arrays().items()}
-    needs = registry.build_system(options(), frozen_weights()).needs
-    return [Feed(needs, tensors, SIZE, 4, 1, turn=turn).at(step) for turn in range(3)]
+    return [Feed(options().needs, tensors, SIZE, 4, 1, turn=turn).at(step) for turn in range(3)]
 
 
 def test_it_is_found_by_its_file_alone():
@@ -122,7 +121,7 @@ def test_what_is_trained_averaged_kept_and_left_alone():
 
 def test_a_batch_in_parts_draws_and_computes_what_the_whole_does():
     """Dropout and the system's own noise included: all draws are made for the whole batch and cut."""
-    whole, apart = engine(), engine(accumulate=2)
+    whole, apart = engine(), engine(accumulate_steps=2)
     batch, *others = batches()
     losses, same = whole.step(batch, 0, 0, *others), apart.step(batch, 0, 0, *others)
     assert set(losses) == set(same)
@@ -196,8 +195,8 @@ def test_a_share_of_a_batch_that_is_no_whole_number_of_photos_is_refused():
 @pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 2)])
 def test_a_system_whose_loss_looks_across_a_batch_is_not_cut_up(processes, accumulate, monkeypatch):
     monkeypatch.setattr(registry.system_class("novel"), "couples_samples", True)
-    with pytest.raises(ValueError, match=r"looks across a batch.*train\.processes.*schedule\.accumulate"):
-        engine(World(0, processes), accumulate=accumulate)
+    with pytest.raises(ValueError, match=r"looks across a batch.*train\.processes.*schedule\.accumulate_steps"):
+        engine(World(0, processes), accumulate_steps=accumulate)
     assert engine().parts == 1
 
 

@@ -103,7 +103,7 @@ def test_bf16_gives_the_losses_to_its_three_digits(name):
 
 def test_a_batch_in_parts_has_the_gradients_of_the_whole():
     options = dataclasses.replace(OPTIONS["scheme 2"], guided=True)
-    whole, split = engine(options), engine(options, accumulate=2)
+    whole, split = engine(options), engine(options, accumulate_steps=2)
     batch = pictures(0)
     losses, expected = split.step(paired(batch), 0, 0), whole.step(paired(batch), 0, 0)
     for key, value in expected.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import torch
 
@@ -18,8 +19,11 @@ def launched() -> bool:
     return torch.distributed.is_torchelastic_launched()
 
 
+CPUINFO = Path("/proc/cpuinfo")
+
+
 def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA when it is there; of several, processes of one training take one each, by LOCAL_RANK.
+    """`auto` takes CUDA when it is there; of several, the processes of a training take one each, by LOCAL_RANK.
 
     Raises ParamsError when the named device is not there.
     """
@@ -45,13 +49,33 @@ def gpus() -> int:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` takes bf16 where the device has units for it (CUDA since Ampere, CPUs with AMX or avx512_bf16)."""
-    if name != "auto":
-        return name
+    """`auto` takes bf16 where the device is faster in it; any other name is taken as it is."""
+    return fast_precision(device)[0] if name == "auto" else name
+
+
+def fast_precision(device: torch.device) -> tuple[str, str]:
+    """bf16 or fp32, whichever is faster on the device, and what says so. A rule and no timing: it never changes."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_units else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", "this GPU has units for it"
+        return "fp32", "this GPU has no bf16 units"
+    if torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx():  # there, and the kernel lets us
+        return "bf16", "this processor has AMX"
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "fp32", "this processor has no bf16 units"
+    # With avx512_bf16 alone Zen 4 and later are twice as fast in bf16, Intel's are slower: docs/results.md.
+    if _vendor() == "AuthenticAMD":
+        return "bf16", "this AMD processor has avx512_bf16"
+    return "fp32", "this processor has avx512_bf16 without AMX, which is slower"
+
+
+def _vendor() -> str:
+    """The processor's maker as it calls itself; empty where the system has no /proc/cpuinfo."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("vendor_id")), "")
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -22,9 +22,9 @@ class Draws:
     """What a system may draw in one pass of a step.
 
     A pass works on one of `parts` equal shares of a batch, number `part`: those of the processes, each cut into those
-    of `accumulate`. Numbers are drawn for the whole batch and cut to the share, so that any number of processes and
-    parts computes what one pass over the batch does. Inside `with draws:`, `Dropout` draws from them, and torch's own
-    generator begins anew, so that layers that use it repeat their draws after a resume (not so on another count).
+    of `accumulate_steps`. Numbers are drawn for the whole batch and cut to the share, so that any number of processes
+    and parts computes what one pass over the batch does. Inside `with draws:`, `Dropout` draws from them, and torch's
+    own generator begins anew, so that layers that use it repeat their draws after a resume (not so on another count).
     """
 
     def __init__(self, seed: int, purpose: str, step: int, part: int = 0, parts: int = 1):

@@ -14,7 +14,7 @@ def translate(generator: nn.Module, x: Tensor, precision: str = "auto") -> Trans
     """Translates (N, 3, H, W) in [-1, 1] on the device where both are.
 
     Args:
-        precision: `auto` takes bf16 where the device has units for it; attention and content masks and what is made of
+        precision: `auto` takes bf16 where the device is faster in it; attention and content masks and what is made of
             them stay fp32. Serving and scoring take the same, so that a score is of what is served.
     """
     with autocast(x.device, pick_precision(precision, x.device)):

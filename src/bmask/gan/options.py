@@ -20,6 +20,11 @@ class SystemOptions:
     system: str = ""
 
     @property
+    def needs(self) -> dict[str, float]:
+        """What a batch must carry: keys of `system.NEEDS`, with how many photos of it for one of `batch_size`."""
+        return {"unpaired": 1.0}
+
+    @property
     def frozen(self) -> dict[str, str]:
         """The safetensors files of networks that are handed in and not trained, by name (see `System.frozen`)."""
         return {}

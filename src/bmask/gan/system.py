@@ -100,11 +100,6 @@ class System(nn.Module):
         """
         raise NotImplementedError
 
-    @property
-    def needs(self) -> dict[str, float]:
-        """What a batch must carry: keys of NEEDS, with how many photos of it for one of `batch_size`."""
-        return {"unpaired": 1.0}
-
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
         """One pass of generators and helpers. `draws` are all the randomness that it may use."""
         raise NotImplementedError

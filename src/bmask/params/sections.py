@@ -27,6 +27,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
+def _auto_or_count(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"{value!r} is neither auto nor a whole number from 1 on")
+
+
+AutoOrCount = Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -104,8 +113,8 @@ class Train(Section):
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False  # torch.compile: a minute at the start, then faster steps; needs a C++ compiler
-    processes: Positive = 1  # on this machine, each with its share of every batch; on GPUs, one each
-    threads: Count = 2  # CPU threads; part of the fingerprint, since sums depend on it; 0 takes what torch takes
+    processes: AutoOrCount = "auto"  # on this machine, each with its share of every batch; auto: one a GPU, or a core
+    threads: AutoOrCount = "auto"  # CPU threads of each process; auto shares the cores among the processes
     pool: Count = 50
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the generators' moving average; 0 switches it off
     samples: Positive = 8  # photos whose translation is shown through time
@@ -123,7 +132,7 @@ class Schedule(Section):
     epochs: Positive = 200
     constant_epochs: Count = 100  # then the rate falls linearly to 0 at the end
     batch_size: Positive = 4  # photos of each domain in a step, over all processes
-    accumulate: Positive = 1  # parts that a step's batch is worked through in: less memory, the same gradients
+    accumulate_steps: Positive = 1  # parts that a step's batch is worked through in: less memory, the same gradients
     lr: Annotated[float, Field(gt=0)] = 1e-4
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -134,9 +143,9 @@ class Schedule(Section):
     def _decay_fits(self) -> Schedule:
         if self.constant_epochs > self.epochs:
             raise ValueError(f"constant_epochs {self.constant_epochs} exceeds epochs {self.epochs}; lower it")
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.accumulate_steps:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}; make it one"
+                f"batch_size {self.batch_size} is no multiple of accumulate_steps {self.accumulate_steps}; make it one"
             )
         return self
 

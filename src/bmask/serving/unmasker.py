@@ -41,7 +41,7 @@ class Unmasker:
         floor: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed model
             states beside its generator, else FLOOR.
         device: `auto` takes CUDA when it is there.
-        precision: `auto` takes bf16 where the device has units for it, else fp32; either can be named.
+        precision: `auto` takes bf16 where the device is faster in it, else fp32; either can be named.
 
     Raises:
         DataError: the file is missing or none of ours.

@@ -35,6 +35,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
 
     from bmask.data.split.dataset import Split, resize
     from bmask.gan.device import pick_device
+    from bmask.parallel import threads
     from bmask.quality.judge import load_judge
     from bmask.quality.leaderboard import all_scores, headlines, write_leaderboard, write_photo_scores
     from bmask.quality.measuring import ceiling, reference
@@ -43,8 +44,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     if not params.models and not params.evaluate.baselines:
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
     device = str(pick_device(params.train.device))
-    if params.train.threads:
-        torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(threads(params.train.threads))
     split = Split.open(split_folder)
     judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
     _same_photos(about, split, Path(judge_folder))

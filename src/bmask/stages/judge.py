@@ -27,6 +27,7 @@ def judge(params: Params, split_folder: Path, out: Path) -> dict:
     import torch
 
     from bmask.data.split.dataset import Split, resize
+    from bmask.parallel import threads
     from bmask.quality.judge import LARGEST, save_judge
     from bmask.quality.judging import check_judge, require_passed, train_judge
 
@@ -39,8 +40,7 @@ def judge(params: Params, split_folder: Path, out: Path) -> dict:
             if not len(stored):
                 raise DataError(f"{split_folder} has no {domain} photos in its {part} part; the judge needs them")
             photos[domain, part] = resize(stored, size)
-    if params.train.threads:
-        torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(threads(params.train.threads))
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
     groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")

@@ -296,7 +296,7 @@ def _device(params: Params) -> str:
     import torch
 
     from bmask.gan.device import pick_device
+    from bmask.parallel import threads
 
-    if params.train.threads:
-        torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(threads(params.train.threads))
     return str(pick_device(params.train.device))

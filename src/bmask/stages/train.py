@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,17 +24,20 @@ from bmask.data.split.dataset import Split, open_array, resize, to_tensor
 from bmask.errors import DataError, ParamsError, Preempted, TrainingError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.fingerprint import fingerprint, identity, short
-from bmask.gan.device import pick_device, pick_precision
+from bmask.gan.device import pick_device
 from bmask.gan.generator_file import FILE, load_generator, save_generator
+from bmask.gan.registry import system_class
 from bmask.observers.checkpoint_sync import open_checkpoints
 from bmask.observers.progress_bar import Progress
 from bmask.observers.sample_sheets import SampleSheets
+from bmask.placement import Placement, place, told
 from bmask.progress import say
 from bmask.tracking.logs import Tracker
 from bmask.training import checkpoint
-from bmask.training.distributed import Lost, World, joined, started_by_torchrun
+from bmask.training.distributed import Lost, World, joined, launched_processes
 from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.launch import in_processes
+from bmask.training.loop import Observer
 from bmask.training.loop import train as run_loop
 from bmask.training.options import LoopOptions
 from bmask.training.stopping import Stopped
@@ -50,8 +53,8 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
     A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
-    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or with `train.processes`
-    above 1, several processes share each batch, and the first one writes.
+    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or as `train.processes` says,
+    several processes share each batch, and the first one writes.
 
     Raises:
         ParamsError: there is no such model or device.
@@ -59,28 +62,39 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
-    pick_device(params.train.device)  # before anything is read or started
-    if params.train.processes > 1 and not started_by_torchrun():
-        in_processes(params.train.processes, train, params, model, split_folder, augment_folder, out)
-        return
+    placement = _placement(params, _recipe(params, model))
+    whole = (params, model, placement, split_folder, augment_folder, out)
+    if placement.processes > launched_processes():
+        Split.open(split_folder), _photos(augment_folder)  # what is missing is said before all that starts
+        in_processes(placement.processes, _train_here, *whole)
+    else:
+        _train_here(*whole)
+
+
+def _train_here(
+    params: Params, model: str, placement: Placement, split_folder: Path, augment_folder: Path, out: Path
+) -> None:
+    """In each of the processes that train together."""
     recipe = _recipe(params, model)
-    options = _loop_options(params, recipe)
+    options = _loop_options(params, recipe, placement)
     split = Split.open(split_folder)
     photos, digest = _photos(augment_folder)
     warm = _warm_files(recipe)
     frozen = _frozen_files(model, recipe)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
-    with _explained(model), joined(pick_device(options.device)) as world:
-        bits = fingerprint(params, recipe, digest, warm, world.size)
+    with _explained(model), joined(pick_device(params.train.device)) as world:
+        bits = fingerprint(params, recipe, digest, warm)
         bits |= {f"frozen.{name}": sha256(path.read_bytes()).hexdigest() for name, path in frozen.items()}
-        about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
+        about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
         about["data_revision"] = split.summary.get("revision", "")
-        folder, observers = Path(f"{model}-{short(bits)}"), []
+        folder = Path(f"{model}-{short(bits)}")
+        observers: list[Observer] = []
         tracker = Tracker(about, folder / "samples")
         if world.first:
+            say(f"train {model}: {placement}")
             folder, mirrors = open_checkpoints(params, folder.name, bits, split.private)
-            _say_resume(folder, bits, options)
+            _say_resume(folder, bits, options, placement)
             samples = SampleSheets(folder / "samples", private=split.private)
             tracker = Tracker(about, samples.folder)
             observers = [Progress(model, options), samples, tracker, *mirrors]
@@ -95,12 +109,14 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
     about |= {
         "seconds": round(result.seconds, 1),
         "steps": result.steps,
-        "device": str(pick_device(options.device)),
-        "precision": bits["precision"],
+        "device": placement.device,
+        "precision": result.placed[-1]["precision"],
+        "placed": result.placed,
+        "placed_why": placement.why,
         "private": split.private,
     }
     with fresh_folder(out) as fresh:
-        header = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
+        header: dict[str, Any] = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
         header |= {"network": asdict(recipe.network), "image_size": params.train.image_size, "fit": params.ingest.fit}
         save_generator(fresh / FILE, result.generators["ab"], {**header, "direction": "masked to unmasked"})
         if "ba" in result.generators:
@@ -148,8 +164,9 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     pick_device(params.train.device)
     recipe = _recipe(params, model)
     photos, _ = _photos(augment_folder)
-    options = _loop_options(params, recipe)
-    processes, warmup, timed = params.train.processes, 2, 5
+    placement = _placement(params, recipe)
+    options = _loop_options(params, recipe, placement)
+    processes, warmup, timed = placement.processes, 2, 5
 
     def seconds(steps: int) -> float:
         short = {
@@ -172,17 +189,25 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     larger = max(photos[domain].shape[1] for domain in ("a", "b"))
     per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
     device = pick_device(options.device)
+    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
+    per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
+    device = torch.device(placement.device)
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
     else:
         memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"
     total = options.epochs * per_epoch
-    shared = f" in {processes} processes (one was measured, alone, with its {batch})" if processes > 1 else ""
+    shared = f" (one process was measured, alone, with its {batch})" if processes > 1 else ""
     return (
-        f"{model}: {recipe.network.system} on {device} in {pick_precision(options.precision, device)},"
+        f"{model}: {recipe.network.system}, {placement};"
         f" {options.epochs} epochs of {per_epoch} steps with batch {options.batch_size}{shared};"
         f" {step:.3f} s a step, about {total * step / 60:.1f} minutes in all, {memory}"
     )
+
+
+def _placement(params: Params, recipe: Model) -> Placement:
+    system = system_class(recipe.network.system)
+    return place(params.train, recipe.schedule, recipe.network.needs, system.couples_samples)
 
 
 def _recipe(params: Params, model: str) -> Model:
@@ -207,13 +232,14 @@ def _photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
     return photos, read_json(folder / "summary.json")["digest"]
 
 
-def _loop_options(params: Params, recipe: Model) -> LoopOptions:
-    named = {**params.train.model_dump(), **recipe.schedule.model_dump()}
+def _loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOptions:
+    placed = {"precision": placement.precision, "threads": placement.threads}
+    named = {**params.train.model_dump(), **recipe.schedule.model_dump(), **placed}
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 
 
-def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
-    """Tells from where the training goes on, or which checkpoints it refuses and why."""
+def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:
+    """Tells from where the training goes on, whether on other ground, or which checkpoints it refuses and why."""
     found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
     model = folder.name.rpartition("-")[0]
     others = [path for path in folder.parent.glob(f"{model}-*/{checkpoint.LATEST}") if path.parent != folder]
@@ -225,6 +251,7 @@ def _say_resume(folder: Path, fingerprint: dict, options: LoopOptions) -> None:
         say(f"checkpoint refused: {reason}")
     if found:
         say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+        _say_moved(found, folder, options, placement)
     elif reasons:
         say("no checkpoint can be used; the training starts anew")
 
@@ -238,6 +265,17 @@ def _frozen_files(model: str, recipe: Model) -> dict[str, Path]:
                 f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there"
             )
     return files
+
+
+def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Placement) -> None:
+    """Tells when the checkpoint was computed on something else than what goes on."""
+    was, here = found["placed"][-1], placement.noted()
+    if all(was[key] == value for key, value in here.items()):
+        return
+    if found["epoch"] == options.epochs:
+        say(f"it is complete, from {told(was)}; to train anew in {told(here)}, remove {folder}")
+    else:
+        say(f"going on with a checkpoint from {told(was)}: the bits will differ from here")
 
 
 def _warm_files(recipe: Model) -> dict[str, Path]:

@@ -150,6 +150,11 @@ def epochs_begun(state: dict) -> int:
     return state["epoch"] + bool(amid)
 
 
+def placed(before: list[dict], here: dict, step: int) -> list[dict]:
+    """On what a training is computed, from which step on, when it goes on `here`."""
+    return before if before and {**before[-1], **here} == before[-1] else [*before, {**here, "from_step": step}]
+
+
 def compare(was: dict, now: dict) -> list[str]:
     """The differences of two fingerprints as `key was X, is Y`."""
     return [

@@ -55,13 +55,13 @@ class World:
         """Replaces the tensors by their means over all processes."""
         if self.size == 1:
             return
-        tensors = [tensor for tensor in tensors if tensor is not None]
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        there = [tensor for tensor in tensors if tensor is not None]
+        flat = torch.cat([tensor.flatten() for tensor in there])
         with _explained():
             dist.all_reduce(flat)
         flat.div_(self.size)
-        means = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [mean.view_as(one) for mean, one in zip(means, tensors, strict=True)])
+        means = flat.split([tensor.numel() for tensor in there])
+        torch._foreach_copy_(there, [mean.view_as(one) for mean, one in zip(means, there, strict=True)])
 
     def gather(self, rows: Tensor) -> Tensor:
         """All processes' rows, concatenated in the order of the processes."""
@@ -94,15 +94,15 @@ class World:
         return buffer.tobytes()
 
 
-def started_by_torchrun() -> bool:
-    """With others."""
-    return launched() and int(os.environ["WORLD_SIZE"]) > 1
+def launched_processes() -> int:
+    """How many processes torchrun has started for this training; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """The world that torchrun's environment describes; this process alone without it."""
-    if not started_by_torchrun():
+    if launched_processes() == 1:
         yield World()
         return
     if device.type == "cuda":

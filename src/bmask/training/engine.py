@@ -26,7 +26,7 @@ class Engine:
 
     def __init__(self, system: System, options: LoopOptions, device: torch.device, precision: str, world: World):
         self.system, self.device, self.precision, self.world = system.to(device), device, precision, world
-        self.seed, self.parts = options.seed, options.accumulate
+        self.seed, self.parts = options.seed, options.accumulate_steps
         _check_shares(system, options, world)
         self.average = EMA(system.generators, options.ema)
         self.optimizers = system.optimizers(options)
@@ -152,19 +152,19 @@ class Engine:
 
 
 def _check_shares(system: System, options: LoopOptions, world: World) -> None:
-    if system.couples_samples and (world.size > 1 or options.accumulate > 1):
+    if system.couples_samples and (world.size > 1 or options.accumulate_steps > 1):
         raise ValueError(
-            f"{system.options.system} has a loss that looks across a batch, so it cannot be cut up: train it in one"
-            f" process (train.processes, here {world.size}) with schedule.accumulate 1 (here {options.accumulate})"
+            f"{system.options.system} has a loss that looks across a batch, so it cannot be cut up: set train.processes"
+            f" (here {world.size}) and schedule.accumulate_steps (here {options.accumulate_steps}) to 1"
         )
-    for need, share in system.needs.items():
+    for need, share in system.options.needs.items():
         count = photos_of(need, share, options.batch_size)
         rows = world.share(count)
-        if (rows.stop - rows.start) % options.accumulate:
+        if (rows.stop - rows.start) % options.accumulate_steps:
             raise ValueError(
                 f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be worked through in"
-                f" schedule.accumulate {options.accumulate} equal parts;"
-                f" make it a multiple of {options.accumulate * world.size}"
+                f" schedule.accumulate_steps {options.accumulate_steps} equal parts;"
+                f" make it a multiple of {options.accumulate_steps * world.size}"
             )
 
 

@@ -40,7 +40,7 @@ def summarise(window: list[dict[str, Tensor]], step: int, epoch: int, lr: float,
     if broken:
         raise Diverged(
             f"{', '.join(broken)} became NaN or infinite by step {step} (epoch {epoch});"
-            " lower schedule.lr, or set train.precision to fp32; either makes it another training, which starts anew"
+            " lower schedule.lr, which starts anew, or set train.precision: fp32, which goes on from the checkpoint"
         )
     return row
 
@@ -72,13 +72,13 @@ def memory_explained(options: LoopOptions, device: torch.device, processes: int)
         named = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not named and not any(words in str(error) for words in CPU_FULL):
             raise
-        part = options.batch_size // (options.accumulate * processes)
+        part = options.batch_size // (options.accumulate_steps * processes)
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
             has = f"{(total - free) / 2**30:.1f} of its {total / 2**30:.1f} GB are taken"
         else:
             has = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB were taken"
-        smaller = "raise schedule.accumulate (the same gradients), or " if part > 1 else ""
+        smaller = "raise schedule.accumulate_steps (the same gradients), or " if part > 1 else ""
         raise OutOfMemory(
             f"{part} photos of {options.image_size} px at a time take more memory than {device} has ({has});"
             f" {smaller}lower train.image_size, network.filters or network.blocks"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
-from bmask.errors import Preempted, TrainingError, explained
+from bmask import errors
+from bmask.errors import BmaskError, Preempted, TrainingError, explained
 
 PATIENCE = 300  # seconds after SIGTERM, for the first process to save; who sent it has a limit of its own
 
@@ -18,10 +22,11 @@ PATIENCE = 300  # seconds after SIGTERM, for the first process to save; who sent
 def in_processes(count: int, stage: Callable[..., None], *args: object) -> None:
     """Runs `stage(*args)` in `count` processes that find each other through torchrun's environment variables.
 
-    One that fails ends the others; what went wrong it has said itself.
+    One that fails ends the others, and what it raised is raised here, as if there were one process.
 
     Raises:
-        TrainingError: one failed; with the exit code of the first that did.
+        BmaskError: what the first that failed raised.
+        TrainingError: it was killed, or ended by a bug, whose traceback it has printed.
         Preempted: SIGTERM came and was passed on to all. KeyboardInterrupt: so did SIGINT.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -43,26 +48,21 @@ def in_processes(count: int, stage: Callable[..., None], *args: object) -> None:
     )
     for chatty in ("torch.distributed.elastic", "torch.multiprocessing"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # tells of our processes' ends what they and we tell
-    try:
-        elastic_launch(config, _one)(stage, *args)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        code = failure.exitcode
-        how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
-        failed = TrainingError(
-            f"process {rank} of {count} {how}, and so all ended; the same command goes on from the last checkpoint"
-        )
-        failed.exit_code = code if code > 0 else failed.exit_code
-        raise failed from None
-    except SignalException as stop:
-        if stop.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        raise Preempted(
-            f"{stop.sigval.name} ended all {count} processes; the same command goes on from what they saved"
-        ) from None
+    with tempfile.TemporaryDirectory() as words:
+        try:
+            elastic_launch(config, _one)(words, stage, *args)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise _said(Path(words), rank) or _ended(rank, count, failure.exitcode) from None
+        except SignalException as stop:
+            if stop.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            ended = f"{stop.sigval.name} ended all {count} processes; the same command goes on from what they saved"
+            raise _said(Path(words), 0) or Preempted(ended) from None
 
 
-def _one(stage: Callable[..., None], *args: object) -> None:
+def _one(words: str, stage: Callable[..., None], *args: object) -> None:
+    """One of the processes. An error that a user can mend goes into a file, for the launcher to raise."""
     try:
         stage(*args)
     except KeyboardInterrupt:
@@ -71,6 +71,26 @@ def _one(stage: Callable[..., None], *args: object) -> None:
         told = explained(error)
         if told is None:
             traceback.print_exc()
-        else:
-            print(f"bmask: process {os.environ['RANK']}: {told[0]}", file=sys.stderr, flush=True)
-        sys.exit(told[1] if told else 1)
+            sys.exit(1)
+        said = {"kind": type(error).__name__, "told": told[0]}
+        Path(words, f"{os.environ['RANK']}.json").write_text(json.dumps(said), encoding="utf-8")
+        sys.exit(told[1])
+
+
+def _said(words: Path, rank: int) -> BmaskError | None:
+    try:
+        said = json.loads((words / f"{rank}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return getattr(errors, said["kind"], BmaskError)(said["told"])
+
+
+def _ended(rank: int, count: int, code: int) -> TrainingError:
+    """For a process that left no words."""
+    how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+    memory = " (as the kernel does where memory ends)" if code == -signal.SIGKILL else ""
+    failed = TrainingError(
+        f"process {rank} of {count} {how}{memory}, and so all ended; the same command goes on from the last checkpoint"
+    )
+    failed.exit_code = code if code > 0 else failed.exit_code
+    return failed

@@ -1,6 +1,6 @@
 """One loop for all translation systems: initialise, resume, train, report, save.
 
-The same seed, data, threads, precision and versions give the same bits on one CPU, with or without a kill in between.
+The same seed, data, threads, processes, precision and versions give the same bits on one CPU, with or without a kill.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Trained:
     history: list[dict]
     steps: int
     seconds: float  # of all processes that trained, each up to its last checkpoint
+    placed: list[dict]  # on what it was computed, from which step on; one entry unless it went on elsewhere
 
 
 @dataclass
@@ -60,6 +61,7 @@ class State:
     history: list[dict] = field(default_factory=list)  # a row per `log_every` steps
     window: list[dict[str, Tensor]] = field(default_factory=list)  # the steps since the last row
     collapsed: int = 0  # epochs in a row whose attention says nothing
+    placed: list[dict] = field(default_factory=list)  # on what it was computed, from which step on
 
 
 def train(
@@ -106,7 +108,7 @@ def train(
     engine = Engine(system, options, device, precision, world)
     arrays = {name: torch.from_numpy(array).to(device) for name, array in photos.items()}
     feeds = [
-        Feed(system.needs, arrays, options.image_size, options.batch_size, options.seed, world, turn)
+        Feed(system_options.needs, arrays, options.image_size, options.batch_size, options.seed, world, turn)
         for turn in range(system.discriminator_steps)
     ]
     larger = max(photos[domain].shape[1] for domain in ("a", "b"))
@@ -118,8 +120,14 @@ def train(
     if found:
         engine.load(found)
         state = replace(state, **{key: found[key] for key in vars(state) if key in found})
-        state.window = [{k: v[world.rank].to(device) for k, v in row.items()} for row in state.window]
+        state.window = [
+            {k: (v[world.rank] if len(v) == world.size else v.mean()).to(device) for k, v in row.items()}
+            for row in state.window
+        ]
         began -= found.get("seconds", 0.0)
+    if state.epoch < options.epochs:
+        here = {"device": device.type, "precision": precision, "processes": world.size}
+        state.placed = checkpoint.placed(state.placed, here | {"threads": torch.get_num_threads()}, state.step)
     for observer in observers:
         observer.started(state.epoch, steps_per_epoch, state.history)
 
@@ -167,7 +175,7 @@ def train(
                     observer.samples(state.epoch, state.step, shown, translated)
             if state.epoch % options.checkpoint_every == 0 or before_decay or last:
                 save(before_decay)
-    return Trained(engine.average.network, state.history, state.step, time.monotonic() - began)
+    return Trained(engine.average.network, state.history, state.step, time.monotonic() - began, state.placed)
 
 
 def _resumed(folder: Path, fingerprint: dict, options: LoopOptions, world: World) -> dict | None:

@@ -10,7 +10,7 @@ class LoopOptions:
     epochs: int = 200
     constant_epochs: int = 100  # then the rate falls linearly to 0
     batch_size: int = 4  # photos of each domain in a step, over all processes
-    accumulate: int = 1  # parts that a step's batch is worked through in: less memory, the same gradients
+    accumulate_steps: int = 1  # parts that a step's batch is worked through in: less memory, the same gradients
     lr: float = 1e-4
     beta1: float = 0.5
     beta2: float = 0.999
