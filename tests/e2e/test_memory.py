@@ -19,7 +19,7 @@ from tiny import tiny_params, write_augment, write_split
 # What the program and its libraries map, then so much more: enough to start, too little for the batch.
 LIMITED = """
 import resource, sys
-import torch._dynamo, mlflow, bmask.train, bmask.cli  # what a training imports, before the limit falls
+import torch._dynamo, mlflow, bmask.stages.train, bmask.cli  # what a training imports, before the limit falls
 torch.set_num_threads(1)
 mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (mapped + int(sys.argv.pop(1)) * 2**20,) * 2)
