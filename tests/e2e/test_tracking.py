@@ -457,7 +457,7 @@ def test_scores_are_tied_to_the_run_the_model_and_the_data(store):
 def test_without_a_named_store_runs_go_to_a_file_in_the_working_folder(store_template, workplace, new_store):
     shutil.copy(store_template, "mlflow.db")
     connect()
-    assert mlflow.get_tracking_uri() == "sqlite:///mlflow.db"
+    assert mlflow.get_tracking_uri() == f"sqlite:///{workplace}/mlflow.db"
     assert find_run("nobody") is None
 
 

@@ -38,9 +38,12 @@ class Version:
 
 def show(name: str = REGISTERED) -> str:
     """A table of all versions, the newest first."""
-    from bmask.tracking.store import connect
+    from bmask.tracking.store import NoStore, connect
 
-    found = versions(connect(), name)
+    try:
+        found = versions(connect(create=False), name)
+    except NoStore:
+        found = []
     if not found:
         return f"{name} has no versions yet: run the pipeline first"
     scores = [score for score in SHOWN if any(SCORE + score in version.tags for version in found)]
@@ -62,7 +65,7 @@ def set_champion(version: int | str, name: str = REGISTERED) -> str:
     """Makes a version the champion, whatever its scores. Returns a sentence. Raises DataError if there is none such."""
     from bmask.tracking.store import connect
 
-    client = connect()
+    client = connect(create=False)
     found = {str(version.number): version for version in versions(client, name)}
     if str(version) not in found:
         raise DataError(f"{name} has no version {version}; there are {', '.join(found) or 'none'}")
@@ -80,7 +83,7 @@ def rollback(name: str = REGISTERED) -> str:
     """
     from bmask.tracking.store import connect
 
-    client = connect()
+    client = connect(create=False)
     found = {version.number: version for version in versions(client, name)}
     present = champion(client, name)
     if present is None:
