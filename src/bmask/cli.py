@@ -126,7 +126,7 @@ def log(
     results: Results = RESULTS,
 ) -> None:
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
-    from bmask.tracking.logs import ensure_logged
+    from bmask.tracking.outputs import ensure_logged
 
     trained = results / "train"
     folders = [trained / model] if model else sorted(path.parent for path in trained.glob("[!.]*/run.json"))

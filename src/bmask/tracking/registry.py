@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY, ROLLED_BACK = "bmask.champions", "bmask.rolled_back"  # tags of the registered model and of a version
+REPLACED = "bmask.replaced_by"  # tag of a version whose files are gone
 REMEMBERED = 100  # champions in the history
 SCORE = "score."  # begins the names of tags that hold scores
 SHOWN = ("unmask_rate", "kid", "judge_kid", "upper_ssim", "region_ssim")  # scores in the table, where there are some
@@ -50,6 +51,7 @@ def show(name: str = REGISTERED) -> str:
     rows = [("version", "alias", "model", *scores, "git", "data", "registered")]
     for version in found:
         alias = " ".join(version.aliases) + (" rolled back" if ROLLED_BACK in version.tags else "")
+        alias += f" gone, see {version.tags[REPLACED]}" if REPLACED in version.tags else ""
         values = [_short_number(version.tags.get(SCORE + score)) for score in scores]
         sha, dirty, _ = version.tags.get("git_sha", "-").partition("-dirty")
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created))
@@ -70,6 +72,8 @@ def set_champion(version: int | str, name: str = REGISTERED) -> str:
     if str(version) not in found:
         raise DataError(f"{name} has no version {version}; there are {', '.join(found) or 'none'}")
     chosen = found[str(version)]
+    if REPLACED in chosen.tags:
+        raise DataError(f"the files of version {version} are gone; version {chosen.tags[REPLACED]} has taken its place")
     if CHAMPION in chosen.aliases:
         return f"version {version} is the champion already"
     promote(client, name, chosen.number)
@@ -112,6 +116,14 @@ def promote(client: MlflowClient, name: str, number: int) -> None:
         _remember(client, name, [*_history(client, name), present.number])
     client.set_registered_model_alias(name, CHAMPION, str(number))
     _welcome(client, name, found[number])
+
+
+def replace(client: MlflowClient, name: str, version: Version, successor: int) -> None:
+    """Hands a version's aliases and its place among the champions before on to its successor. A kill is harmless."""
+    _remember(client, name, [successor if n == version.number else n for n in _history(client, name)])
+    for alias in version.aliases:
+        client.set_registered_model_alias(name, alias, str(successor))
+    client.set_model_version_tag(name, str(version.number), REPLACED, str(successor))
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
