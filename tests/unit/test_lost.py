@@ -111,14 +111,10 @@ def test_what_is_gone_is_logged_again_and_the_champion_serves(loss, registered, 
 
 
 def test_the_successor_has_the_place_of_the_version_whose_files_are_gone(registered, capsys):
-    place = registered
-    place.run(settings("a"), a=(REPAINTS, "f1"))  # version 1 is the challenger
-    place.train("a", CHANGES_LITTLE, "f2")
     connect().delete_logged_model(find_run("f2").data.tags[MODEL_ID])
-    place.evaluate(settings("a"))
-    place.register(settings("a"))
+    registered.register(settings("a"))
     assert "the files of version 2 of bmask-unmasker are gone; version 3 takes its place" in capsys.readouterr().err
-    assert aliases() == {3: ("champion",), 2: (), 1: ("challenger",)}
+    assert aliases() == {3: ("champion",), 2: (), 1: ()}
     new, old, _ = registry.versions(connect(), NAME)
     shared = {key: value for key, value in old.tags.items() if key != registry.REPLACED}
     assert shared.items() <= new.tags.items()
@@ -133,7 +129,7 @@ def test_a_champion_whose_training_is_elsewhere_is_named_as_gone(registered, cap
     place = registered
     place.train("a", REPAINTS, "f3")
     place.evaluate(settings("a"))
-    connect().delete_logged_model(find_run("f2").data.tags[MODEL_ID])
+    resolve("champion").unlink()
     place.register(settings("a"))
     told = capsys.readouterr().err
     assert "the files of version 2 of bmask-unmasker, champion, are gone" in told
@@ -154,6 +150,10 @@ def checkout(registered, monkeypatch, tmp_path_factory):
 
 
 def enter(place, folder: Path, monkeypatch) -> None:
+    """Works there as another process would: MLflow remembers where artifacts were."""
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
+    _artifact_repos_cache.clear()
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(folder)
     place.folder = folder
@@ -168,7 +168,6 @@ def test_a_renamed_checkout_serves_and_goes_on_as_before(registered, checkout, m
     os.rename(old, new)
     enter(registered, new, monkeypatch)
     unmasks(monkeypatch, capsys)
-    mlflow.set_tracking_uri(f"sqlite:///{new}/mlflow.db")
     registered.register(settings("a"))
     assert aliases() == {2: ("champion",), 1: ()}
     registered.run(settings("a", promote="manual"), a=(REPAINTS, "f3"))

@@ -111,6 +111,7 @@ def register(
     decision |= {
         "name": name,
         "champion": present.number if present else None,
+        "promoted": bool(present and present.number == decision["version"]),
         "fingerprint": outputs.runs[model]["fingerprint"],
         "data_digest": outputs.data_digest,
         "scores": outputs.metrics[model],

@@ -17,6 +17,7 @@ from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
+from bmask.serving.model import SIZE
 from bmask.tracking.resolving import ARTIFACT
 from bmask.tracking.runs import FINGERPRINT, active, find_run, open_run
 from bmask.tracking.sending import last_step, send_rows, send_sheets
@@ -48,10 +49,8 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
     client = connect()
     run = open_run(about, adopt)
     run_id, complete = run.info.run_id, run.data.tags.get(COMPLETE) == "true"
-    if complete and (held := _held(client, run_id)):
-        files_there, model_there = True, has_model(client, run.data.tags.get(MODEL_ID, ""), held[FILE]["bytes"])
-    else:
-        files_there = model_there = False
+    files_there = complete and bool(_held(client, run_id))
+    model_there = complete and has_model(client, run.data.tags.get(MODEL_ID, ""))
     if files_there and model_there:
         return run
     if complete:
@@ -66,17 +65,18 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
     return client.get_run(run_id)
 
 
-def has_model(client: MlflowClient, model_id: str, size: int | None = None) -> bool:
-    """Whether a logged model and its generator are there; of `size` bytes, where that is known."""
+def has_model(client: MlflowClient, model_id: str) -> bool:
+    """Whether a logged model is there, not deleted, with a generator as long as it was when it was logged."""
     from mlflow.exceptions import MlflowException
 
     try:
-        listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent)) if model_id else []
+        size = client.get_logged_model(model_id).tags.get(SIZE) if model_id else None
+        listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent)) if size else []
     except MlflowException as error:
         if error.error_code not in GONE:
             raise
         return False
-    return any(item.path.endswith(FILE) and size in (None, item.file_size) for item in listed)
+    return any(item.path.endswith(FILE) and str(item.file_size) == size for item in listed)
 
 
 def take_back(about: dict, out: Path) -> bool | None:
