@@ -334,7 +334,8 @@ def test_a_pipeline_task_with_two_gpus_trains_in_two_processes(tmp_path: Path):
         workspace.run("bmask", *stage)
     workspace.write(one)
     changes = ["--set", "cluster.gpus=2", "--set", f"train.checkpoints={tmp_path}/others"]
-    workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes)
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # of its own, else nothing would be trained
+    workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes, env=store)
     (trained,) = tmp_path.glob("run/*/*/train/trained")
     for name in ("generator.safetensors", "mask_generator.safetensors", "losses.csv"):
         ours = workspace.folder / "results/train/attentiongan" / name

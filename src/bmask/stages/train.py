@@ -30,6 +30,7 @@ from bmask.params import Params
 from bmask.params.sections import Model
 from bmask.progress import say
 from bmask.tracking.logs import Tracker
+from bmask.tracking.outputs import take_back
 from bmask.training import checkpoint
 from bmask.training.distributed import Lost, World, joined, started_by_torchrun
 from bmask.training.health import Diverged, OutOfMemory
@@ -44,8 +45,9 @@ MASK_GENERATOR = "mask_generator.safetensors"
 def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
-    A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
-    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or with `train.processes`
+    A training that MLflow holds finished is not repeated: its folder is written from there. One that was killed goes on
+    from its last checkpoint below `train.checkpoints`, on another disk too when that is in object storage. The run
+    appears in MLflow while it trains. Started by torchrun, or with `train.processes`
     above 1, several processes share each batch, and the first one writes.
 
     Raises:
@@ -67,13 +69,16 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         about = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
         about["data_revision"] = split.summary.get("revision", "")
+        known = take_back(about | {"private": split.private}, out) if world.first else False
+        if world.any(known is True):
+            return
         folder, observers = Path(f"{model}-{short(bits)}"), []
         tracker = Tracker(about, folder / "samples")
         if world.first:
             folder, mirrors = open_checkpoints(params, folder.name, bits, split.private)
             _say_resume(folder, bits, options)
             samples = SampleSheets(folder / "samples", private=split.private)
-            tracker = Tracker(about, samples.folder)
+            tracker = Tracker(about, samples.folder, live=known is not None)
             observers = [Progress(model, options), samples, tracker, *mirrors]
         with _tracked(tracker):
             start = _warm(recipe, warm)

@@ -35,8 +35,9 @@ class Tracker:
     A store that fails is reported once and left alone: the outputs hold everything, `ensure_logged` sends it later.
     """
 
-    def __init__(self, about: dict, samples: Path, every: float = 10.0):
-        self.about, self.samples_folder, self.every = about, samples, every
+    def __init__(self, about: dict, samples: Path, every: float = 10.0, live: bool = True):
+        """`live` is false where the store is known not to answer: it is asked again at the end."""
+        self.about, self.samples_folder, self.every, self.live = about, samples, every, live
         self.rows: list[dict] = []
         self.sent = time.monotonic()
         self.run_id: str | None = None
@@ -50,7 +51,8 @@ class Tracker:
             self.last_step = last_step(self.client, self.run_id)
             self.rows = [row for row in history if row["step"] > self.last_step]
 
-        self._safely(start)
+        if self.live:
+            self._safely(start)
 
     def losses(self, row: dict) -> None:
         if self.run_id and row["step"] > self.last_step:

@@ -100,7 +100,7 @@ def take_back(about: dict, out: Path) -> bool | None:
         return False
     except Exception as error:  # of MLflow, an object storage's client, a disk
         told = str(error) if isinstance(error, TrackingError) else f"MLflow failed ({first_line(error)})"
-        say(f"{told}; so nobody knows whether {model} was trained before")
+        say(f"{told}; {model} is trained without it and logged at the end")
         return None
     say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}")
     return True
@@ -115,11 +115,12 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
     if not held or not has_model(client, model_id):
         raise DataError("some of its files are gone")
     with tempfile.TemporaryDirectory() as temporary:
+        packed = Path(download_artifacts(f"models:/{model_id}", dst_path=f"{temporary}/model"))
         for name, known in held.items():
             if about["private"] and name.startswith("samples/"):
                 continue
-            address = f"models:/{model_id}/{ARTIFACT}" if name == FILE else f"runs:/{run_id}/{name}"
-            content = Path(download_artifacts(address, dst_path=temporary)).read_bytes()
+            path = packed / ARTIFACT if name == FILE else Path(client.download_artifacts(run_id, name, temporary))
+            content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != known["sha256"]:
                 raise DataError(f"{name} is damaged")
             (fresh / name).parent.mkdir(exist_ok=True)
