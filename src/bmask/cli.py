@@ -91,7 +91,7 @@ def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 
 @app.command(rich_help_panel=STAGES)
 def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
-    """Bring MLflow in line with the results and promote the best generator if it passes the gate. Safe to repeat."""
+    """Bring MLflow in line with the results; promote the best generator if the gate and `register.promote` let it."""
     from bmask.params import load_params
     from bmask.stages.register import register
 
