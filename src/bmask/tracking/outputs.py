@@ -50,33 +50,36 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
     run = open_run(about, adopt)
     run_id, complete = run.info.run_id, run.data.tags.get(COMPLETE) == "true"
     files_there = complete and bool(_held(client, run_id))
-    model_there = complete and has_model(client, run.data.tags.get(MODEL_ID, ""))
+    model_there = complete and has_model(client, run.data.tags.get(MODEL_ID))
     if files_there and model_there:
         return run
     if complete:
-        say(f"MLflow has lost files of the training {about['model']}; they are logged again")
-        client.set_tag(run_id, EVALUATED, "")  # its scores are tied to the lost model
+        say(f"MLflow lacks files of the training {about['model']}; they are logged again")
     if not files_there:
         _log_files(client, run_id, folder)
     if not model_there:
+        if EVALUATED in run.data.tags:
+            client.delete_tag(run_id, EVALUATED)  # scores are tied to the model
         with active(run):
             client.set_tag(run_id, MODEL_ID, _log_model(folder, about, floor))
     client.set_tag(run_id, COMPLETE, "true")
     return client.get_run(run_id)
 
 
-def has_model(client: MlflowClient, model_id: str) -> bool:
+def has_model(client: MlflowClient, model_id: str | None) -> bool:
     """Whether a logged model is there, not deleted, with a generator as long as it was when it was logged."""
     from mlflow.exceptions import MlflowException
 
+    if not model_id:
+        return False
     try:
-        size = client.get_logged_model(model_id).tags.get(SIZE) if model_id else None
-        listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent)) if size else []
+        size = client.get_logged_model(model_id).tags.get(SIZE)
+        listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent))
     except MlflowException as error:
         if error.error_code not in GONE:
             raise
         return False
-    return any(item.path.endswith(FILE) and str(item.file_size) == size for item in listed)
+    return any(item.path.endswith(FILE) and size in (None, str(item.file_size)) for item in listed)
 
 
 def take_back(about: dict, out: Path) -> bool | None:
@@ -110,7 +113,7 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
     """Downloads what the run holds into `fresh`. Raises DataError where a file is missing or not as it was logged."""
     from mlflow.artifacts import download_artifacts
 
-    run_id, model_id = run.info.run_id, run.data.tags.get(MODEL_ID, "")
+    run_id, model_id = run.info.run_id, run.data.tags.get(MODEL_ID)
     held = _held(client, run_id)
     if not held or not has_model(client, model_id):
         raise DataError("some of its files are gone")
