@@ -51,6 +51,8 @@ def workplace(tmp_path, monkeypatch) -> Path:
         "MLFLOW_EXPERIMENT_ID",
         "MLFLOW_TRACKING_URI",
         "KFP_RUN_ID",
+        "DVC_EXP_NAME",
+        "DVC_ROOT",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
@@ -84,6 +86,24 @@ def new_store(workplace, monkeypatch, store_template):
 def store(new_store):
     """The client of an empty SQLite store that belongs to this test alone."""
     return new_store()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, store_template, one_thread):
+    """A working folder with a store of its own and what the stages before register leave."""
+    import mlflow
+
+    from registering import Place
+
+    before = mlflow.get_tracking_uri()
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no Inception here, whatever the machine has cached
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID", "DVC_EXP_NAME", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    yield Place(tmp_path)
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture

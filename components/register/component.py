@@ -39,7 +39,7 @@ def register(
 
     Returns:
         model: The best model's name.
-        version: Its version in the registry.
+        version: Its version in the registry; 0 where register.promote is never.
         promoted: Whether it is the champion now.
     """
     from pathlib import Path

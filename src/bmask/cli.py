@@ -129,7 +129,7 @@ def report(
 
 @app.command(rich_help_panel=STAGES)
 def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
-    """Bring MLflow in line with the results and promote the best generator if it passes the gate. Safe to repeat."""
+    """Bring MLflow in line with the results; promote the best generator if the gate and `register.promote` let it."""
     from bmask.params import load_params
     from bmask.stages.register import register
 
@@ -165,7 +165,7 @@ def log(
     results: Results = RESULTS,
 ) -> None:
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
-    from bmask.tracking.logs import ensure_logged
+    from bmask.tracking.outputs import ensure_logged
 
     trained = results / "train"
     folders = [trained / model] if model else sorted(path.parent for path in trained.glob("[!.]*/run.json"))

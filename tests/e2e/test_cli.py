@@ -16,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from bmask import cli
+from commands import bmask
 from tiny import full_disk
 
 ROOT = Path(__file__).parents[2]
@@ -34,18 +35,6 @@ def commands(group=None, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], o
 
 
 COMMANDS = commands()
-
-
-def bmask(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
-    """What `bmask ARGUMENTS` gives, in this process: exit code, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["bmask", *arguments])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    told = capsys.readouterr()
-    return code, told.out, told.err
 
 
 @pytest.fixture

@@ -396,7 +396,8 @@ def test_a_pipeline_task_trains_in_as_many_processes_as_the_params_say(tmp_path:
         workspace.run("bmask", *stage)
     workspace.write(one)
     changes = ["--set", "train.processes=2", "--set", "cluster.gpus=4", "--set", f"train.checkpoints={tmp_path}/others"]
-    workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes)
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # of its own, else nothing would be trained
+    workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes, env=store)
     (trained,) = tmp_path.glob("run/*/*/train/trained")
     for name in ("generator.safetensors", "mask_generator.safetensors", "losses.csv"):
         ours = workspace.folder / "results/train/attentiongan" / name

@@ -19,7 +19,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from bmask.tracking.logs import ensure_logged
+from bmask.tracking.outputs import ensure_logged
 from bmask.tracking.runs import open_run, pipeline_run, settle_pipeline
 from bmask.tracking.store import TrackingError, connect
 from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here

@@ -23,7 +23,8 @@ from bmask.files import read_json, write_json
 from bmask.gan.generator_file import FILE as GENERATOR
 from bmask.gan.generator_file import load_generator
 from bmask.stages.train import MASK_GENERATOR, dry_run
-from bmask.tracking.logs import ensure_logged, log_scores
+from bmask.tracking.logs import log_scores
+from bmask.tracking.outputs import ensure_logged
 from bmask.tracking.runs import find_run, git_sha
 from bmask.tracking.store import TrackingError, connect
 from bmask.training import checkpoint
@@ -458,7 +459,7 @@ def test_scores_are_tied_to_the_run_the_model_and_the_data(store):
 def test_without_a_named_store_runs_go_to_a_file_in_the_working_folder(store_template, workplace, new_store):
     shutil.copy(store_template, "mlflow.db")
     connect()
-    assert mlflow.get_tracking_uri() == "sqlite:///mlflow.db"
+    assert mlflow.get_tracking_uri() == f"sqlite:///{workplace}/mlflow.db"
     assert find_run("nobody") is None
 
 

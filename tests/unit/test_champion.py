@@ -6,7 +6,7 @@ import pytest
 
 from bmask.errors import DataError
 from bmask.tracking import registry as champion
-from bmask.tracking.logs import connect
+from bmask.tracking.store import connect
 
 
 @pytest.fixture(scope="module")

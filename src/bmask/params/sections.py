@@ -191,6 +191,9 @@ class Evaluate(Section):
 
 class Register(Section):
     name: str = "bmask-unmasker"
+    # auto: who passes the gate is champion, outside of DVC's experiments; always: inside of them too; manual: a version
+    # is registered and `bmask champion set` promotes it; never: trainings are logged and nothing is registered.
+    promote: Literal["auto", "always", "manual", "never"] = "auto"
     min_unmask_rate: Share = 0.5  # lower bound of the interval
     min_upper_ssim: Share = 0.8  # lower bound: the upper face stays as it was
     primary: Literal["kid", "unmask_rate", "upper_ssim"] = "kid"

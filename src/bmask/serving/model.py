@@ -26,7 +26,7 @@ from bmask.serving.unmasker import FLOOR, SETTINGS
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
-FLOOR_TAG = "attention_floor"  # of a LoggedModel
+FLOOR_TAG, SIZE = "attention_floor", "generator_bytes"  # tags of a LoggedModel
 NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
 
 
@@ -48,8 +48,8 @@ def log_generator(
     """
     import mlflow
 
-    tags = {FLOOR_TAG: f"{floor:g}", **(tags or {})}
     with _contents(generator_file, floor) as contents:
+        tags = {FLOOR_TAG: f"{floor:g}", SIZE: str(Path(generator_file).stat().st_size), **(tags or {})}
         return mlflow.pyfunc.log_model(name=name, step=step, tags=tags, params=params, metadata=metadata, **contents)
 
 

@@ -18,21 +18,21 @@ from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
-from bmask.tracking import logs as tracking
-from bmask.tracking import registry, runs, store
+from bmask.tracking import logs, registry, store, versions
+from bmask.tracking.outputs import EVALUATED, MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
+from bmask.tracking.runs import dvc_experiment
+from bmask.tracking.versions import FLOOR
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
     from bmask.params import Params
     from bmask.quality.scores import Scores
     from bmask.serving.unmasker import Unmasker
 
 PART = "test"
-DECISION = "bmask.decision"  # tag of the registered model: the last decision as JSON
-FLOOR = "attention_floor"  # tag of versions, as model.FLOOR_TAG of LoggedModels
+DECISION = "bmask.decision."  # begins the tags of a version that hold what was decided about it, as JSON
 LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
 
 
@@ -76,15 +76,17 @@ def register(
     page: Path,
     out: Path,
 ) -> dict[str, Any]:
-    """Logs what is not logged yet, registers the best training and decides who is champion.
+    """Logs what is not logged yet, or is gone since, registers the best training and decides who is champion.
 
     The best is the first in `register.primary` among the trainings over the floors, or among all where none is over
     them. It becomes a version, one for each training and attention floor. The gate compares it with the present
-    champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`.
+    champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`. Whether it
+    may become champion without a person is for `register.promote` to say.
 
     `data_page` and `page` are the reports about the photos and about the systems, which are logged.
 
-    Writes and returns decision.json: model, version, promoted, reasons, the present champion, scores and digests.
+    Writes and returns decision.json: model, version (0 for none), promoted, reasons, the present champion, scores and
+    digests.
 
     Raises:
         DataError: no models, or outputs of a stage before are missing. TrackingError: the store does not answer.
@@ -100,27 +102,31 @@ def register(
     private = _read(outputs.split_folder / "summary.json")["private"]
     floor = params.evaluate.attention_floor
     logged = [_log(client, outputs, model, evaluation, floor, data_page, private) for model in outputs.runs]
+    versions.mend(client, name, {outputs.train_folder / model: about for model, about in outputs.runs.items()})
     decision = _decided(client, name, evaluation)
-    if decision is None:
+    if decision:
+        say(f"register: nothing new since version {decision['version']} of {name} was decided on")
+    else:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
-        client.set_registered_model_tag(name, DECISION, json.dumps(decision, ensure_ascii=False))
-        verdict = "champion" if decision["promoted"] else "challenger"
-        say(f"register: {decision['model']} is version {decision['version']} of {name} and its {verdict}")
+        if decision["version"]:
+            tag, text = DECISION + evaluation[:16], json.dumps(decision, ensure_ascii=False)
+            client.set_model_version_tag(name, str(decision["version"]), tag, text)
+            verdict = "champion" if decision["promoted"] else "challenger"
+            say(f"register: {decision['model']} is version {decision['version']} of {name} and its {verdict}")
         for reason in decision["reasons"]:
             say(f"  {reason}")
-    else:
-        say(f"register: nothing new since version {decision['version']} of {name} was decided on")
     present = registry.champion(client, name)
     model = decision["model"]
     decision |= {
         "name": name,
         "champion": present.number if present else None,
+        "promoted": bool(present and present.number == decision["version"]),
         "fingerprint": outputs.runs[model]["fingerprint"],
         "data_digest": outputs.data_digest,
         "scores": outputs.metrics[model],
     }
     named, leaderboard = _named(outputs, model), outputs.evaluate_folder / "leaderboard.csv"
-    tracking.log_pipeline(logged, decision, named, data_page, (leaderboard, page), private)
+    logs.log_pipeline(logged, decision, named, data_page, (leaderboard, page), private)
     with fresh_folder(out) as folder:
         write_json(folder / "decision.json", decision)
     return decision
@@ -135,10 +141,16 @@ def _read(path: Path) -> dict:
         raise DataError(f"{path} is damaged ({error}); run the stage that writes it again") from None
 
 
+def _promotion(params: Params) -> str:
+    """What `register.promote` comes to here: `always`, `manual` or `never`."""
+    wished = params.register_.promote
+    return ("manual" if dvc_experiment() else "always") if wished == "auto" else wished
+
+
 def _digest(params: Params, outputs: Outputs) -> str:
     """Of everything a decision rests on, except who is champion."""
     parts: dict[str, Any] = {
-        "register": params.register_.model_dump(),
+        "register": {**params.register_.model_dump(), "promote": _promotion(params)},
         "evaluate": params.evaluate.model_dump(include={"attention_floor", "bootstrap", "seed"}),
         "data": outputs.data_digest,
     }
@@ -158,13 +170,13 @@ def _log(
 
     Returns the run's id.
     """
-    run = tracking.ensure_logged(outputs.train_folder / model, floor)
-    if run.data.tags.get(tracking.EVALUATED) == evaluation:
+    run = ensure_logged(outputs.train_folder / model, floor)
+    if run.data.tags.get(EVALUATED) == evaluation:
         return run.info.run_id
-    model_id = run.data.tags[tracking.MODEL_ID]
-    tracking.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
-    tracking.log_data_report(run.info.run_id, data_page, private)
-    client.set_tag(run.info.run_id, tracking.EVALUATED, evaluation)
+    model_id = run.data.tags[MODEL_ID]
+    logs.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
+    logs.log_data_report(run.info.run_id, data_page, private)
+    client.set_tag(run.info.run_id, EVALUATED, evaluation)
     return run.info.run_id
 
 
@@ -174,13 +186,13 @@ def _named(outputs: Outputs, model: str) -> dict[str, float]:
 
 
 def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any] | None:
-    """The registry's last decision, if it was about this evaluation and its version still exists."""
-    model = registry.registered_model(client, name)
-    decision = json.loads(model.tags.get(DECISION, "{}")) if model else {}
-    if decision.get("evaluation") != evaluation:
-        return None
-    there = any(version.number == decision["version"] for version in registry.versions(client, name))
-    return decision if there else None
+    """What was decided about this evaluation, if its version still exists; under the number that it has by now."""
+    tag = DECISION + evaluation[:16]
+    for version in registry.versions(client, name):  # the newest first: one that took another's place has its tags
+        decision = json.loads(version.tags.get(tag, "{}"))
+        if decision.get("evaluation") == evaluation:
+            return decision | {"version": version.number}
+    return None
 
 
 def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str, Any]:
@@ -191,15 +203,19 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     scores = {model: Scores.load(outputs.scores_file(model)) for model in outputs.runs}
     rules, primary, name = (params.register_, params.evaluate), params.register_.primary, params.register_.name
     best = pick(scores, *rules) or max(scores, key=lambda model: primary_value(scores[model], primary))
+    if _promotion(params) == "never":
+        reason = "register.promote is never: it was logged, neither registered nor compared with the champion."
+        return {"model": best, "version": 0, "promoted": False, "reasons": [reason]}
     present = registry.champion(client, name)
-    version = _version(client, params, outputs, best)
+    folder, about = outputs.train_folder / best, outputs.runs[best]
+    own = outputs.values(best)
+    version = versions.version_of(client, name, folder, about, params.evaluate.attention_floor, own)
     if present is not None and present.number == version.number:
         promoted, reasons = True, (*floors(scores[best], *rules).reasons, "It is the champion already.")
     else:
-        promoted, reasons = _compare(params, outputs, best, scores, present)
-        if promoted and registry.ROLLED_BACK in version.tags:
-            promoted = False
-            reasons = (*reasons, f"It was rolled back by hand; `bmask champion set {version.number}` brings it back.")
+        passed, reasons = _compare(params, outputs, best, scores, present)
+        refusals = _refusals(params, version) if passed else ()
+        promoted, reasons = passed and not refusals, (*reasons, *refusals)
         if promoted:
             registry.promote(client, name, version.number)
         else:
@@ -209,42 +225,17 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     return {"model": best, "version": version.number, "promoted": promoted, "reasons": list(reasons)}
 
 
-def _version(client: MlflowClient, params: Params, outputs: Outputs, model: str) -> registry.Version:
-    """The version of this training with this attention floor, created where it does not exist."""
-    name, about = params.register_.name, outputs.runs[model]
-    identity = {"fingerprint": about["fingerprint"], FLOOR: f"{params.evaluate.attention_floor:g}"}
-    scores = {registry.SCORE + key: f"{value:g}" for key, value in outputs.values(model).items()}
-
-    def find() -> registry.Version | None:
-        return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
-
-    version = find()
-    if version is None:
-        run = runs.find_run(about["fingerprint"])
-        model_id = _model_with_floor(client, run, outputs.train_folder / model, about, params.evaluate.attention_floor)
-        if registry.registered_model(client, name) is None:
-            client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
-        origin = {"model": model, "data_digest": about["data_digest"], "git_sha": run.data.tags.get("git_sha", "-")}
-        tags = {**identity, **origin, **scores}
-        client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags=tags, model_id=model_id)
-        return find()
-    for key, value in scores.items():
-        if version.tags.get(key) != value:
-            client.set_model_version_tag(name, str(version.number), key, value)
-    return version
-
-
-def _model_with_floor(client: MlflowClient, run: Run, folder: Path, about: dict, floor: float) -> str:
-    """The training's LoggedModel; logged once more where it would serve with another attention floor than evaluated."""
-    from bmask.serving.model import log_generator
-
-    logged = client.get_logged_model(run.data.tags[tracking.MODEL_ID])
-    if logged.tags.get(FLOOR) == f"{floor:g}":
-        return logged.model_id
-    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR}
-    with runs.active(run):
-        info = log_generator(folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, floor=floor)
-    return info.model_id
+def _refusals(params: Params, version: registry.Version) -> tuple[str, ...]:
+    """Why a version that passed the gate is not promoted without a person."""
+    by_hand = f"`bmask champion set {version.number}`"
+    if registry.ROLLED_BACK in version.tags:
+        return (f"It was rolled back by hand; {by_hand} brings it back.",)
+    if _promotion(params) == "manual" and params.register_.promote == "auto":
+        inside = f"This is the DVC experiment {dvc_experiment()}, where register.promote auto leaves the champion alone"
+        return (f"It passed. {inside}; {by_hand} promotes it.",)
+    if _promotion(params) == "manual":
+        return (f"It passed. register.promote is manual; {by_hand} promotes it.",)
+    return ()
 
 
 def _compare(

@@ -33,6 +33,7 @@ from bmask.observers.sample_sheets import SampleSheets
 from bmask.placement import Placement, place, told
 from bmask.progress import say
 from bmask.tracking.logs import Tracker
+from bmask.tracking.outputs import take_back
 from bmask.training import checkpoint
 from bmask.training.distributed import Lost, World, joined, launched_processes
 from bmask.training.health import Diverged, OutOfMemory
@@ -52,9 +53,10 @@ MASK_GENERATOR = "mask_generator.safetensors"
 def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
-    A training that was killed goes on from its last checkpoint below `train.checkpoints`, on another disk too when that
-    is in object storage. The run appears in MLflow while it trains. Started by torchrun, or as `train.processes` says,
-    several processes share each batch, and the first one writes.
+    A training that MLflow holds finished is not repeated: its folder is written from there. One that was killed goes on
+    from its last checkpoint below `train.checkpoints`, on another disk too when that is in object storage. The run
+    appears in MLflow while it trains. Started by torchrun, or as `train.processes` says, several processes share each
+    batch, and the first one writes.
 
     Raises:
         ParamsError: there is no such model or device.
@@ -88,6 +90,9 @@ def _train_here(
         about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
         about["params"] = _plain(params, recipe)
         about["data_revision"] = split.summary.get("revision", "")
+        known = take_back(about | {"private": split.private}, out) if world.first else False
+        if world.any(known is True):
+            return
         folder = Path(f"{model}-{short(bits)}")
         observers: list[Observer] = []
         tracker = Tracker(about, folder / "samples")
@@ -96,7 +101,7 @@ def _train_here(
             folder, mirrors = open_checkpoints(params, folder.name, bits, split.private)
             _say_resume(folder, bits, options, placement)
             samples = SampleSheets(folder / "samples", private=split.private)
-            tracker = Tracker(about, samples.folder)
+            tracker = Tracker(about, samples.folder, live=known is not None)
             observers = [Progress(model, options), samples, tracker, *mirrors]
         with _tracked(tracker):
             start = _warm(recipe, warm)

@@ -1,13 +1,12 @@
-"""MLflow: what is logged, in batches. Which run it goes to is for `runs` to say.
+"""MLflow: a training while it runs, scores, reports, and what a pipeline run came to.
 
-While a training runs, `Tracker` sends rows and pictures; when it is done, `ensure_logged` brings its run in line with
-the stage's outputs, whoever made them and wherever they came from.
+While a training runs, `Tracker` sends rows and pictures; when it is done, `outputs.ensure_logged` brings its run in
+line with the stage's outputs, whoever made them and wherever they came from.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import time
 from collections.abc import Iterable
@@ -15,21 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmask.errors import DataError
-from bmask.files import read_json
 from bmask.progress import say
-from bmask.tracking.runs import FINGERPRINT, PIPELINE_RUN, activate, active, end, open_run, settle_pipeline
+from bmask.tracking.outputs import EVALUATED, ensure_logged
+from bmask.tracking.runs import PIPELINE_RUN, activate, end, open_run, settle_pipeline
+from bmask.tracking.sending import last_step, send_rows, send_sheets
 from bmask.tracking.store import GIVEN, connect, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
     from torch import Tensor
 
     from bmask.gan.translation import Translation
 
-COMPLETE, MODEL_ID, EVALUATED, TRAININGS = "bmask.complete", "bmask.model_id", "bmask.evaluated", "bmask.trainings"
-SAMPLES_KEY = "samples"  # one key for all steps: the UI shows them with a slider
-BATCH = 1000  # metrics in a request; the server's limit
+TRAININGS = "bmask.trainings"
 
 
 class Tracker:
@@ -39,8 +36,9 @@ class Tracker:
     A store that fails is reported once and left alone: the outputs hold everything, `ensure_logged` sends it later.
     """
 
-    def __init__(self, about: dict, samples: Path, every: float = 10.0):
-        self.about, self.samples_folder, self.every = about, samples, every
+    def __init__(self, about: dict, samples: Path, every: float = 10.0, live: bool = True):
+        """`live` is false where the store is known not to answer: it is asked again at the end."""
+        self.about, self.samples_folder, self.every, self.live = about, samples, every, live
         self.rows: list[dict] = []
         self.sent = time.monotonic()
         self.run_id: str | None = None
@@ -51,10 +49,11 @@ class Tracker:
             run = open_run(self.about, adopt=True)
             self.run_id = run.info.run_id
             activate(run, log_system_metrics=True)
-            self.last_step = _last_step(self.client, self.run_id)
+            self.last_step = last_step(self.client, self.run_id)
             self.rows = [row for row in history if row["step"] > self.last_step]
 
-        self._safely(start)
+        if self.live:
+            self._safely(start)
 
     def losses(self, row: dict) -> None:
         if self.run_id and row["step"] > self.last_step:
@@ -66,7 +65,7 @@ class Tracker:
         self._flush()
         sheet = self.samples_folder / f"epoch-{epoch:04d}.png"
         if self.run_id and sheet.exists():
-            self._safely(lambda: _log_sheets(self.client, self.run_id, [sheet]))
+            self._safely(lambda: send_sheets(self.client, self.run_id, [sheet]))
 
     def saved(self) -> None: ...
 
@@ -88,7 +87,7 @@ class Tracker:
     def _flush(self) -> None:
         rows, self.rows, self.sent = self.rows, [], time.monotonic()
         if self.run_id and rows:
-            self._safely(lambda: _log_rows(self.client, self.run_id, rows))
+            self._safely(lambda: send_rows(self.client, self.run_id, rows))
 
     def _end(self, status: str) -> None:
         if self.run_id:
@@ -110,37 +109,6 @@ class Tracker:
         if running and running.info.run_id == self.run_id:
             with contextlib.suppress(Exception):
                 end("KILLED")
-
-
-def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = False) -> Run:
-    """Brings the run of a training in line with its outputs: params, data, losses, samples, model. Safe to repeat.
-
-    `floor` is the attention floor that the logged model serves with; None takes serving's own. `adopt` is for the task
-    that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
-
-    Raises TrackingError when the store does not answer, DataError when the folder is no training's.
-    """
-    try:
-        about = read_json(Path(train_folder) / "run.json")
-    except FileNotFoundError:
-        raise DataError(f"{train_folder} holds no run.json, so no training; run `bmask train` first") from None
-    client = connect()
-    run = open_run(about, adopt)
-    if run.data.tags.get(COMPLETE) == "true":
-        return run
-    run_id = run.info.run_id
-    last_step = _last_step(client, run_id)
-    with open(Path(train_folder) / "losses.csv", newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    _log_rows(client, run_id, [row for row in rows if row["step"] > last_step])
-    _log_sheets(client, run_id, sorted((Path(train_folder) / "samples").glob("epoch-*.png")))
-    for name in ("losses.csv", "run.json"):
-        client.log_artifact(run_id, str(Path(train_folder) / name))
-    with active(run):
-        model_id = _log_model(train_folder, about, floor)
-    for key, value in {MODEL_ID: model_id, COMPLETE: "true"}.items():
-        client.set_tag(run_id, key, value)
-    return client.get_run(run_id)
 
 
 def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], dataset: tuple[str, str]) -> None:
@@ -202,51 +170,3 @@ def _log_page(client: MlflowClient, run_id: str, path: Path, private: bool, plac
         say(f"{path} shows pictures of private photos, so it is not logged; run the stage that writes it again")
     else:
         client.log_artifact(run_id, str(path), place)
-
-
-def _log_model(train_folder: Path, about: dict, floor: float | None) -> str:
-    from bmask.serving.model import log_generator
-    from bmask.serving.unmasker import FLOOR
-
-    info = log_generator(
-        Path(train_folder) / "generator.safetensors",
-        name=about["model"],
-        step=int(about["steps"]),
-        tags={FINGERPRINT: about["fingerprint"], "data_digest": about["data_digest"]},
-        floor=FLOOR if floor is None else floor,
-    )
-    return info.model_id
-
-
-def _log_rows(client: MlflowClient, run_id: str, rows: list[dict]) -> None:
-    """A request is one transaction and holds whole rows, so the store has a row whole or not at all: see _last_step."""
-    from mlflow.entities import Metric
-
-    now, batch = int(time.time() * 1000), []
-    for row in rows:
-        metrics = [Metric(key, value, now, int(row["step"])) for key, value in row.items() if key != "step"]
-        if batch and len(batch) + len(metrics) > BATCH:
-            client.log_batch(run_id, metrics=batch)
-            batch = []
-        batch += metrics
-    if batch:
-        client.log_batch(run_id, metrics=batch)
-
-
-def _log_sheets(client: MlflowClient, run_id: str, sheets: list[Path]) -> None:
-    """Logs sample sheets under one key with the epoch as the step; those that the run has are left out."""
-    from PIL import Image
-
-    tag = "bmask.samples_epochs"
-    logged = client.get_run(run_id).data.tags.get(tag, "").split()
-    for sheet in sheets:
-        epoch = int(sheet.stem.rpartition("-")[2])
-        if str(epoch) not in logged:
-            client.log_image(run_id, Image.open(sheet), key=SAMPLES_KEY, step=epoch)
-            logged.append(str(epoch))
-            client.set_tag(run_id, tag, " ".join(logged))
-
-
-def _last_step(client: MlflowClient, run_id: str) -> int:
-    history = client.get_metric_history(run_id, "total")
-    return max((metric.step for metric in history), default=0)

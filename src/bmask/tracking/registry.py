@@ -16,9 +16,11 @@ from bmask.tracking.resolving import REGISTERED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY, ROLLED_BACK = "bmask.champions", "bmask.rolled_back"  # tags of the registered model and of a version
+REPLACED = "bmask.replaced_by"  # tag of a version whose files are gone
 REMEMBERED = 100  # champions in the history
 SCORE = "score."  # begins the names of tags that hold scores
 SHOWN = ("unmask_rate", "kid", "judge_kid", "upper_ssim", "region_ssim")  # scores in the table, where there are some
@@ -38,15 +40,19 @@ class Version:
 
 def show(name: str = REGISTERED) -> str:
     """A table of all versions, the newest first."""
-    from bmask.tracking.store import connect
+    from bmask.tracking.store import NoStore, connect
 
-    found = versions(connect(), name)
+    try:
+        found = versions(connect(create=False), name)
+    except NoStore:
+        found = []
     if not found:
         return f"{name} has no versions yet: run the pipeline first"
     scores = [score for score in SHOWN if any(SCORE + score in version.tags for version in found)]
     rows = [("version", "alias", "model", *scores, "git", "data", "registered")]
     for version in found:
         alias = " ".join(version.aliases) + (" rolled back" if ROLLED_BACK in version.tags else "")
+        alias += f" gone, see {version.tags[REPLACED]}" if REPLACED in version.tags else ""
         values = [_short_number(version.tags.get(SCORE + score)) for score in scores]
         sha, dirty, _ = version.tags.get("git_sha", "-").partition("-dirty")
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created))
@@ -62,11 +68,13 @@ def set_champion(version: int | str, name: str = REGISTERED) -> str:
     """Makes a version the champion, whatever its scores. Returns a sentence. Raises DataError if there is none such."""
     from bmask.tracking.store import connect
 
-    client = connect()
+    client = connect(create=False)
     found = {str(version.number): version for version in versions(client, name)}
     if str(version) not in found:
         raise DataError(f"{name} has no version {version}; there are {', '.join(found) or 'none'}")
     chosen = found[str(version)]
+    if REPLACED in chosen.tags:
+        raise DataError(f"the files of version {version} are gone; version {chosen.tags[REPLACED]} has taken its place")
     if CHAMPION in chosen.aliases:
         return f"version {version} is the champion already"
     promote(client, name, chosen.number)
@@ -80,7 +88,7 @@ def rollback(name: str = REGISTERED) -> str:
     """
     from bmask.tracking.store import connect
 
-    client = connect()
+    client = connect(create=False)
     found = {version.number: version for version in versions(client, name)}
     present = champion(client, name)
     if present is None:
@@ -111,6 +119,14 @@ def promote(client: MlflowClient, name: str, number: int) -> None:
     _welcome(client, name, found[number])
 
 
+def replace(client: MlflowClient, name: str, version: Version, successor: int) -> None:
+    """Hands a version's aliases and its place among the champions before on to its successor. A kill is harmless."""
+    _remember(client, name, [successor if n == version.number else n for n in _history(client, name)])
+    for alias in version.aliases:
+        client.set_registered_model_alias(name, alias, str(successor))
+    client.set_model_version_tag(name, str(version.number), REPLACED, str(successor))
+
+
 def versions(client: MlflowClient, name: str) -> list[Version]:
     """All versions, the newest first; none where nothing is registered under the name."""
     aliases = _aliases(client, name)
@@ -135,8 +151,9 @@ def champion(client: MlflowClient, name: str) -> Version | None:
     return next((version for version in versions(client, name) if CHAMPION in version.aliases), None)
 
 
-def _all_versions(client: MlflowClient, name: str) -> list:
-    found, token = [], None
+def _all_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    found: list[ModelVersion] = []
+    token = None
     while True:
         page = client.search_model_versions(f"name='{name}'", max_results=1000, page_token=token)
         found += page
@@ -150,7 +167,7 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, int] | None:
     return None if model is None else {alias: int(number) for alias, number in model.aliases.items()}
 
 
-def registered_model(client: MlflowClient, name: str):
+def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     """The registered model, or None where there is none. Other failures of the store are raised."""
     from mlflow.exceptions import MlflowException
 
@@ -181,6 +198,6 @@ def _welcome(client: MlflowClient, name: str, version: Version) -> None:
 
 def _short_number(text: str | None) -> str:
     try:
-        return f"{float(text):.3f}"
-    except (TypeError, ValueError):
+        return f"{float(text or ''):.3f}"
+    except ValueError:
         return "-"

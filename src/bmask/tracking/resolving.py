@@ -24,7 +24,7 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
     Raises:
         DataError: there is no such model; the sentence lists those that exist.
     """
-    name = str(name)
+    name = str(name).removeprefix("@")
     if name in ALIASES:
         return _download(f"models:/{registered}@{name}", registered, trained)
     if ":/" in name:
@@ -33,41 +33,49 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
         for path in (folder, folder / FILE, folder / ARTIFACT):
             if path.is_file():
                 return path
-    if Path(name).is_dir():
-        raise DataError(f"{name} holds no {FILE}; {_known(registered, trained)}")
-    raise DataError(f"there is no model {name}; {_known(registered, trained)}")
+    trouble = f"{name} holds no {FILE}" if Path(name).is_dir() else f"there is no model {name}"
+    raise DataError(f"{trouble}; {_listed(_known(registered, trained))}")
 
 
 def _download(address: str, registered: str, trained: Path) -> Path:
     import mlflow
-    from mlflow.exceptions import MlflowException
 
-    from bmask.tracking.store import connect
+    from bmask.tracking.store import NoStore, connect, first_line
 
-    connect()
+    try:
+        connect(create=False)
+    except NoStore as error:
+        raise DataError(f"there is no model {address}: {error}") from None
     try:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=address)) / ARTIFACT
-    except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DataError(f"there is no model {address} ({reason}); {_known(registered, trained)}") from None
-    if not path.is_file():
-        raise DataError(f"{address} holds no {ARTIFACT}, so bmask did not log it; {_known(registered, trained)}")
-    return path
+        reason = "" if path.is_file() else f"it holds no {ARTIFACT}"
+    except Exception as error:  # of MLflow, a file system, an object storage's client
+        reason = first_line(error).rstrip(".")
+    if not reason:
+        return path
+    known = _known(registered, trained)
+    if address in {*known, *(f"models:/{registered}@{alias}" for alias in known)}:
+        remedy = "where they are gone, `bmask register` logs them again if the training is among the results"
+        raise DataError(f"the files of {address} cannot be read ({reason}); {remedy}")
+    raise DataError(f"there is no model {address} ({reason}); {_listed(known)}")
 
 
-def _known(registered: str, trained: Path) -> str:
-    """What could have been named, as the end of a sentence."""
-    from mlflow import MlflowClient
+def _known(registered: str, trained: Path) -> list[str]:
+    """What can be named."""
     from mlflow.exceptions import MlflowException
 
-    from bmask.tracking.store import connect
+    from bmask.tracking.store import TrackingError, connect
 
     names = [str(path.parent) for path in sorted(trained.glob(f"[!.]*/{FILE}"))]
-    connect()
     try:
-        names += MlflowClient().get_registered_model(registered).aliases
-        versions = MlflowClient().search_model_versions(f"name='{registered}'")
+        client = connect(create=False)
+        names += client.get_registered_model(registered).aliases
+        versions = client.search_model_versions(f"name='{registered}'")
         names += [f"models:/{registered}/{version.version}" for version in reversed(versions)]
-    except MlflowException:
+    except (MlflowException, TrackingError):
         pass  # nothing registered yet, or no store to ask
+    return names
+
+
+def _listed(names: list[str]) -> str:
     return f"there are {', '.join(names)}" if names else "nothing is trained or registered yet: run the pipeline first"

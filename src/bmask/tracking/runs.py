@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FINGERPRINT, TRAINING_RUN = "bmask.fingerprint", "bmask.training_run"
 KIND, PIPELINE = "bmask.kind", "pipeline"  # tells a pipeline run's parent from its children
-PIPELINE_RUN, PARENT = "kfp_run_id", "mlflow.parentRunId"
+PIPELINE_RUN, PARENT, DVC_EXPERIMENT = "kfp_run_id", "mlflow.parentRunId", "dvc_experiment"
 
 
 def find_run(fingerprint: str) -> Run | None:
@@ -116,6 +116,11 @@ def settle_pipeline(client: MlflowClient) -> Run | None:
     return parent
 
 
+def dvc_experiment() -> str | None:
+    """The name of the DVC experiment that this process belongs to."""
+    return os.environ.get("DVC_EXP_NAME") or None
+
+
 def git_sha() -> str:
     """The commit of the working folder, `-dirty` when tracked files differ from it.
 
@@ -134,14 +139,17 @@ def _new_run(client: MlflowClient, about: dict, adopt: bool) -> Run:
     parent = client.get_run(given) if given else pipeline_run(client)
     tags = {FINGERPRINT: about["fingerprint"], "bmask.model": about["model"], "data_digest": about["data_digest"]}
     tags |= {"git_sha": git_sha()} | _pipeline_tag()
+    name, experiment = about["model"], dvc_experiment()
     if about.get("data_revision"):
         tags["data_revision"] = about["data_revision"]
-    if given and adopt and _is_free(parent, about):
+    if experiment:
+        name, tags[DVC_EXPERIMENT] = f"{name} ({experiment})", experiment
+    if given and adopt and parent and _is_free(parent, about):
         _tag(client, given, tags)
         return client.get_run(given)
     if parent is None:
-        return _create(client, _experiment(client), about["model"], tags)
-    return _create(client, parent.info.experiment_id, about["model"], tags | {PARENT: parent.info.run_id})
+        return _create(client, _experiment(client), name, tags)
+    return _create(client, parent.info.experiment_id, name, tags | {PARENT: parent.info.run_id})
 
 
 def _is_free(run: Run, about: dict) -> bool:
@@ -159,7 +167,10 @@ def _parents(client: MlflowClient, pipeline: str) -> list[Run]:
 
 
 def _experiment(client: MlflowClient) -> str:
-    return client.get_experiment_by_name(store.experiment_name()).experiment_id
+    """The id of the experiment where runs begin, which `store.connect` has made."""
+    experiment = client.get_experiment_by_name(store.experiment_name())
+    assert experiment is not None
+    return experiment.experiment_id
 
 
 def _create(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> Run:
@@ -185,11 +196,11 @@ def _dataset(digest: str) -> Any:
     from mlflow.data.meta_dataset import MetaDataset
 
     # The digest column takes 36 characters; the whole is in the run's tag.
-    return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])
+    return MetaDataset(CodeDatasetSource({"stage": "ingest"}), name="photos", digest=digest[:36])  # type: ignore[abstract]  # it runs
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -1,18 +1,25 @@
-"""The MLflow store: where it is, and that it answers."""
+"""The MLflow store: that it answers, and what to do where it does not."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from bmask.errors import BmaskError
+from bmask.tracking import location
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 EXPERIMENT, GIVEN = "bmask", "MLFLOW_RUN_ID"  # a run that was opened for this process, by a cluster for example
+REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 
 
 class TrackingError(BmaskError):
@@ -21,10 +28,16 @@ class TrackingError(BmaskError):
     exit_code = 5
 
 
-def connect() -> MlflowClient:
-    """The client of the store that MLFLOW_TRACKING_URI names, else of sqlite:///mlflow.db in the working folder.
+class NoStore(TrackingError):
+    """There is none yet, and whoever only reads makes none."""
 
-    Raises TrackingError when it does not answer.
+
+def connect(create: bool = True) -> MlflowClient:
+    """The client of the store that MLFLOW_TRACKING_URI names, else of the database mlflow.db in the working folder.
+
+    With `create` the store and the experiment are made where there are none; without, nothing is.
+
+    Raises TrackingError when it cannot be used, NoStore when there is none to be read.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -35,22 +48,26 @@ def connect() -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what it raises all the same
     if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise TrackingError("MLFLOW_TRACKING_URI is not set and a pod's disk does not last; set it in the config map")
+    uri, file = location.address()
+    if file and not create and not file.exists():
+        raise NoStore(f"there is no MLflow store {uri} yet; run the pipeline first or set MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
-    client, given = mlflow.MlflowClient(), os.environ.get(GIVEN)
     try:
-        if given:
-            mlflow.set_experiment(experiment_id=client.get_run(given).info.experiment_id)
-        else:
-            mlflow.set_experiment(experiment_name())
-    except Exception as error:
-        if given and getattr(error, "error_code", "") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            trouble = f"does not know the run {given}; unset {GIVEN} or set MLFLOW_TRACKING_URI"
-        else:
-            trouble = f"does not answer ({first_line(error)}); start it or set MLFLOW_TRACKING_URI"
-        raise TrackingError(f"the MLflow store {without_password(uri)} {trouble}") from None
+        with _alone(file):
+            if file and file.exists():
+                location.follow(file, experiment_name())
+            client = mlflow.MlflowClient()
+            if create:
+                _enter(client, file)
+            else:
+                client.search_experiments(max_results=1)
+    except TrackingError:
+        raise
+    except Exception as error:  # of MLflow, SQLAlchemy, Alembic, a database's driver
+        raise TrackingError(f"the MLflow store {without_password(uri)} {_trouble(error, uri)}") from None
     return client
 
 
@@ -72,3 +89,78 @@ def without_password(text: str) -> str:
     for form in (password, unquote(password)) if password else ():
         text = text.replace(form, "***")
     return text
+
+
+@contextlib.contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """Inside, no other process makes tables or experiments in the same database: MLflow's own making of them races."""
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that cannot lock folders
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _enter(client: MlflowClient, file: Path | None) -> None:
+    """Makes the experiment where runs go MLflow's active one."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    name, given = experiment_name(), os.environ.get(GIVEN)
+    if given:
+        try:
+            found = client.get_experiment(client.get_run(given).info.experiment_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            known = f"does not know the run {given}; unset {GIVEN} or set MLFLOW_TRACKING_URI"
+            raise TrackingError(f"the MLflow store {without_password(mlflow.get_tracking_uri())} {known}") from None
+    else:
+        found = client.get_experiment_by_name(name) or _create(client, name, file)
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {found.name} in the MLflow store {without_password(mlflow.get_tracking_uri())} is deleted;"
+            f" `mlflow experiments restore --experiment-id {found.experiment_id}` brings it back,"
+            " MLFLOW_EXPERIMENT_NAME names another"
+        )
+    mlflow.set_experiment(experiment_id=found.experiment_id)
+
+
+def _create(client: MlflowClient, name: str, file: Path | None) -> Experiment:
+    from mlflow.exceptions import MlflowException
+
+    place = location.place(file, name) if file else {}
+    try:
+        client.create_experiment(name, **place)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+            raise
+    return client.get_experiment_by_name(name)
+
+
+def _trouble(error: Exception, uri: str) -> str:
+    """What is wrong with the store and what to do, as the end of a sentence."""
+    said, code = first_line(error), getattr(error, "error_code", "")
+    if isinstance(error, ImportError):
+        return f"needs a database driver that is not installed ({error.name}); install it or set MLFLOW_TRACKING_URI"
+    if "database schema" in said or type(error).__module__.startswith("alembic"):
+        remedy = f"`mlflow db upgrade {without_password(uri)}`"
+        return f"has the tables of another MLflow; back it up and run {remedy}, or install the MLflow that made it"
+    if "filesystem tracking backend" in said:
+        move = "`mlflow migrate-filestore` takes its runs into a database"
+        return f"is a folder, where MLflow keeps no runs any more; {move}; set MLFLOW_TRACKING_URI={location.DEFAULT}"
+    if "UnsupportedModelRegistryStoreURI" in type(error).__name__ or type(error).__name__ == "ArgumentError":
+        forms = f"http://host:5000, {location.DEFAULT} or postgresql://user@host/database"
+        return f"has an address that MLflow does not know; write MLFLOW_TRACKING_URI like {forms}"
+    if code in REFUSED:
+        allowed = "a server that does not know the host name wants it in its --allowed-hosts"
+        return f"refuses ({said}); check MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN; {allowed}"
+    if "not in a valid JSON format" in said or code in ("ENDPOINT_NOT_FOUND", "NOT_FOUND"):
+        return f"answers as no MLflow does ({said}); is it behind a login or another address? Set MLFLOW_TRACKING_URI"
+    return f"does not answer ({said}); start it or set MLFLOW_TRACKING_URI"
