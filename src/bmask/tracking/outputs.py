@@ -88,7 +88,7 @@ def take_back(about: dict, out: Path) -> bool | None:
     `about` is what is known of a training before it starts; a private one gets no samples. Every file is read and
     compared with its digest. Returns whether it did; None where the store failed, which is told and nothing else.
     """
-    model, run = about["model"], None
+    model = about["model"]
     try:
         client = connect()
         run = find_run(about["fingerprint"])

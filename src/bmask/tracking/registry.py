@@ -137,8 +137,8 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
             int(version.version),
             tuple(alias for alias, number in aliases.items() if number == int(version.version)),
             version.creation_timestamp / 1000,
-            version.run_id,
-            version.source,
+            version.run_id or "",
+            version.source or "",
             dict(version.tags),
         )
         for version in _all_versions(client, name)

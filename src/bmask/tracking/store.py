@@ -141,7 +141,9 @@ def _create(client: MlflowClient, name: str, file: Path | None) -> Experiment:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
-    return client.get_experiment_by_name(name)
+    made = client.get_experiment_by_name(name)
+    assert made is not None
+    return made
 
 
 def _trouble(error: Exception, uri: str) -> str:
