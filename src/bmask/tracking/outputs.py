@@ -99,9 +99,7 @@ def take_back(about: dict, out: Path) -> bool | None:
         with contextlib.suppress(Exception):  # the outputs are there
             open_run(about, adopt=True)
     except DataError as error:
-        say(
-            f"MLflow's run {run.info.run_id if run else ''} of {model} cannot be taken ({error}), so it is trained again"
-        )
+        say(f"{model} is trained again, since what MLflow has of it cannot be taken ({error})")
         return False
     except Exception as error:  # of MLflow, an object storage's client, a disk
         told = str(error) if isinstance(error, TrackingError) else f"MLflow failed ({first_line(error)})"
