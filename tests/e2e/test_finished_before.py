@@ -126,7 +126,7 @@ def test_a_run_that_is_not_whole_or_another_is_not_taken(trouble, why, store, ca
     train_here(tiny_params())
     told = capsys.readouterr().err
     assert TAKEN not in told
-    assert f"({why}), so it is trained again" in told or not why
+    assert f"is trained again, since what MLflow has of it cannot be taken ({why})" in told or not why
     assert Path("checkpoints").exists()
     assert contents(folder)["losses.csv"] == before["losses.csv"]
 

@@ -22,7 +22,8 @@ from bmask.errors import DataError, ParamsError, TrainingError
 from bmask.files import read_json, write_json
 from bmask.gan.generator_file import FILE as GENERATOR
 from bmask.gan.generator_file import load_generator
-from bmask.stages.train import MASK_GENERATOR, dry_run
+from bmask.recipe import MASK_GENERATOR
+from bmask.stages.train import dry_run
 from bmask.tracking.logs import log_scores
 from bmask.tracking.outputs import ensure_logged
 from bmask.tracking.runs import find_run, git_sha

@@ -47,8 +47,10 @@ ALLOWED = {
     "fingerprint": {"gan", "reach", *BASE},
     "kubeflow": {"kubeflow", "tracking", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
     "placement": {"gan", "training", *BASE},
+    "recipe": {"placement", "tracking", "data", "training", "gan", *BASE},
     "stages": {
         "stages",
+        "recipe",
         "fingerprint",
         "placement",
         "data",

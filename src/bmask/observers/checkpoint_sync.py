@@ -21,9 +21,7 @@ FOLDER = Path("checkpoints")  # the working copy
 ABOUT = "fingerprint.json"
 
 
-def open_checkpoints(
-    params: Params, name: str, fingerprint: dict, private: bool
-) -> tuple[Path, list[CheckpointMirror]]:
+def open_checkpoints(params: Params, name: str, fingerprint: dict, private: bool) -> tuple[Path, list[CheckpointSync]]:
     """The folder `name` of a training's checkpoints, with what the storage has of it, and who keeps the storage so.
 
     Raises DataError when the storage cannot be read and written: a training would silently start over.
@@ -32,12 +30,12 @@ def open_checkpoints(
     if not place.startswith(SCHEME):
         return Path(place) / name, []
     storage = Prefix(f"{place.rstrip('/')}/{name}", params.s3, "train.checkpoints")
-    mirror = CheckpointMirror(FOLDER / name, storage)
-    mirror.fetch(fingerprint, private)
-    return mirror.folder, [mirror]
+    sync = CheckpointSync(FOLDER / name, storage)
+    sync.fetch(fingerprint, private)
+    return sync.folder, [sync]
 
 
-class CheckpointMirror:
+class CheckpointSync:
     """Observer of the training loop that sends the folder's files to the storage after each checkpoint.
 
     An object appears whole or not at all, so an upload that is cut off leaves the checkpoint before it. A storage that

@@ -14,7 +14,7 @@ import pytest
 from bmask.data.sources import objects
 from bmask.data.sources.objects import Prefix
 from bmask.errors import DataError
-from bmask.observers.checkpoint_sync import CheckpointMirror, open_checkpoints
+from bmask.observers.checkpoint_sync import CheckpointSync, open_checkpoints
 from bmask.params import Params
 from bmask.stages.train import train
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
@@ -36,9 +36,9 @@ def trained(params: Params, out: str) -> Path:
 
 DIES = """
 import os, signal, sys
-from bmask.observers.checkpoint_sync import CheckpointMirror
-from test_mirror import settings, trained
-count, saved = 0, CheckpointMirror.saved
+from bmask.observers.checkpoint_sync import CheckpointSync
+from test_checkpoint_sync import settings, trained
+count, saved = 0, CheckpointSync.saved
 
 def die(self):
     global count
@@ -47,7 +47,7 @@ def die(self):
     if count == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-CheckpointMirror.saved = die
+CheckpointSync.saved = die
 trained(settings(), "killed")
 """
 
@@ -88,8 +88,8 @@ def test_a_training_does_not_start_over_when_the_storage_cannot_be_used(s3, work
 
 
 @pytest.fixture
-def mirror(s3, tmp_path) -> CheckpointMirror:
-    return CheckpointMirror(tmp_path / "checkpoints/m-1", Prefix(f"{PLACE}/m-1", Params().s3, "train.checkpoints"))
+def sync(s3, tmp_path) -> CheckpointSync:
+    return CheckpointSync(tmp_path / "checkpoints/m-1", Prefix(f"{PLACE}/m-1", Params().s3, "train.checkpoints"))
 
 
 def stored(s3) -> dict[str, bytes]:
@@ -98,28 +98,28 @@ def stored(s3) -> dict[str, bytes]:
     return {key.rpartition("m-1/")[2]: client.get_object(Bucket="photos", Key=key)["Body"].read() for key in keys}
 
 
-def on_disk(mirror: CheckpointMirror) -> dict[str, bytes]:
-    files = [path for path in mirror.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return {path.relative_to(mirror.folder).as_posix(): path.read_bytes() for path in files}
+def on_disk(sync: CheckpointSync) -> dict[str, bytes]:
+    files = [path for path in sync.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(sync.folder).as_posix(): path.read_bytes() for path in files}
 
 
-def save(mirror: CheckpointMirror, epoch: int) -> None:
+def save(sync: CheckpointSync, epoch: int) -> None:
     """As the loop and its sample sheets do."""
-    (mirror.folder / "samples").mkdir(parents=True, exist_ok=True)
-    (mirror.folder / f"samples/epoch-{epoch:04d}.png").write_bytes(b"sheet %d" % epoch)
-    if (mirror.folder / LATEST).exists():
-        (mirror.folder / LATEST).replace(mirror.folder / PREVIOUS)
-    (mirror.folder / LATEST).write_bytes(b"state %d" % epoch * 1000)
-    (mirror.folder / ".fresh.npz").write_bytes(b"half")
+    (sync.folder / "samples").mkdir(parents=True, exist_ok=True)
+    (sync.folder / f"samples/epoch-{epoch:04d}.png").write_bytes(b"sheet %d" % epoch)
+    if (sync.folder / LATEST).exists():
+        (sync.folder / LATEST).replace(sync.folder / PREVIOUS)
+    (sync.folder / LATEST).write_bytes(b"state %d" % epoch * 1000)
+    (sync.folder / ".fresh.npz").write_bytes(b"half")
     if epoch == 2:
-        (mirror.folder / BEFORE_DECAY).write_bytes(b"state %d" % epoch)
-    mirror.saved()
+        (sync.folder / BEFORE_DECAY).write_bytes(b"state %d" % epoch)
+    sync.saved()
 
 
-def test_the_storage_is_as_the_disk_after_every_checkpoint(s3, mirror):
+def test_the_storage_is_as_the_disk_after_every_checkpoint(s3, sync):
     for epoch in range(1, 5):
-        save(mirror, epoch)
-        assert stored(s3) == on_disk(mirror)
+        save(sync, epoch)
+        assert stored(s3) == on_disk(sync)
 
 
 def test_a_server_that_dies_is_named_each_time_and_gets_later_what_it_missed(s3, tmp_path, monkeypatch, capsys):
@@ -128,35 +128,35 @@ def test_a_server_that_dies_is_named_each_time_and_gets_later_what_it_missed(s3,
     with s3_server(tmp_path / "weed", ports) as server:
         server.empty("photos")
         storage = Prefix(f"{PLACE}/m-1", place(update={"endpoint": server.endpoint}), "train.checkpoints")
-        mirror = CheckpointMirror(tmp_path / "checkpoints/m-1", storage)
-        save(mirror, 1)
+        sync = CheckpointSync(tmp_path / "checkpoints/m-1", storage)
+        save(sync, 1)
         assert not capsys.readouterr().err
     for epoch in (2, 3):
-        save(mirror, epoch)
+        save(sync, epoch)
         (said,) = capsys.readouterr().err.splitlines()
         assert f"the checkpoint is on this disk alone (train.checkpoints {PLACE}/m-1: nothing answers at" in said
     with s3_server(tmp_path / "weed", ports) as server:
         assert stored(server)[LATEST] == b"state 1" * 1000
-        save(mirror, 4)
-        assert stored(server) == on_disk(mirror)
+        save(sync, 4)
+        assert stored(server) == on_disk(sync)
     assert not capsys.readouterr().err
 
 
-def test_what_the_disk_has_stays_and_what_it_lacks_comes(s3, mirror, tmp_path):
-    save(mirror, 1)
-    save(mirror, 2)
-    shutil.rmtree(mirror.folder / "samples")
-    (mirror.folder / PREVIOUS).unlink()
-    (mirror.folder / LATEST).write_bytes(b"newer")
-    again = CheckpointMirror(mirror.folder, mirror.storage)
+def test_what_the_disk_has_stays_and_what_it_lacks_comes(s3, sync, tmp_path):
+    save(sync, 1)
+    save(sync, 2)
+    shutil.rmtree(sync.folder / "samples")
+    (sync.folder / PREVIOUS).unlink()
+    (sync.folder / LATEST).write_bytes(b"newer")
+    again = CheckpointSync(sync.folder, sync.storage)
     again.fetch({"data": "d"}, private=False)
     found = on_disk(again)
     assert found.pop(LATEST) == b"newer"
     assert found == {key: value for key, value in stored(s3).items() if key not in (LATEST, "fingerprint.json")}
 
 
-def test_sheets_from_before_the_photos_were_private_leave_the_storage(s3, mirror, tmp_path, monkeypatch):
-    save(mirror, 1)
+def test_sheets_from_before_the_photos_were_private_leave_the_storage(s3, sync, tmp_path, monkeypatch):
+    save(sync, 1)
     monkeypatch.chdir(tmp_path / "checkpoints")
     folder, mirrors = open_checkpoints(settings(), "m-1", {}, private=True)
     assert (folder, len(mirrors)) == (Path("checkpoints/m-1"), 1)

@@ -1,0 +1,129 @@
+"""A training as params and files describe it: its recipe, where it runs, what it reads and what it begins from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from bmask.data.split.dataset import open_array
+from bmask.errors import DataError, ParamsError
+from bmask.files import read_json
+from bmask.gan.generator_file import load_generator
+from bmask.gan.registry import system_class
+from bmask.placement import Placement, place, told
+from bmask.progress import say
+from bmask.training import checkpoint
+from bmask.training.options import LoopOptions
+
+if TYPE_CHECKING:
+    from bmask.params import Params
+    from bmask.params.sections import Model
+
+MASK_GENERATOR = "mask_generator.safetensors"
+
+
+def placement_of(params: Params, recipe: Model) -> Placement:
+    system = system_class(recipe.network.system)
+    return place(params.train, recipe.schedule, recipe.network.needs, system.couples_samples)
+
+
+def recipe_of(params: Params, model: str) -> Model:
+    if model not in params.models:
+        raise ParamsError(f"models.{model} is not in the params; there are {', '.join(params.models) or 'none'}")
+    return params.models[model]
+
+
+def open_photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The training arrays, mapped copy-on-write since torch wants writable memory, and their digest.
+
+    Both domains, and what else lies there for systems that need it (see `batches.Feed`), by the name of its file.
+    """
+    folder, photos = Path(augment_folder), {}
+    files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
+    for path in sorted(folder.glob("*_train.npy")):
+        if path not in files.values():
+            files[path.name.removesuffix("_train.npy")] = path
+    for name, path in files.items():
+        open_array(path)  # says what is wrong with it
+        photos[name] = np.load(path, mmap_mode="c")
+    return photos, read_json(folder / "summary.json")["digest"]
+
+
+def loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOptions:
+    placed = {"precision": placement.precision, "threads": placement.threads}
+    named = {**params.train.model_dump(), **recipe.schedule.model_dump(), **placed}
+    return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
+
+
+def frozen_files(model: str, recipe: Model) -> dict[str, Path]:
+    """The files of the networks that the system is handed."""
+    files = {name: Path(path) for name, path in recipe.network.frozen.items()}
+    for name, path in files.items():
+        if not path.is_file():
+            raise DataError(
+                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there"
+            )
+    return files
+
+
+def warm_files(recipe: Model) -> dict[str, Path]:
+    """The generator files to begin from, by direction; none without a warm start."""
+    if not recipe.schedule.warm_start:
+        return {}
+    from bmask.tracking.resolving import resolve
+
+    unmask = Path(resolve(recipe.schedule.warm_start))
+    mask = unmask.with_name(MASK_GENERATOR)
+    return {"ab": unmask, **({"ba": mask} if mask.exists() else {})}
+
+
+def warm_weights(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]:
+    """The weights to begin from. The registered model holds the unmasking direction alone; the other starts fresh."""
+    weights = {}
+    for way, path in files.items():
+        generator, about = load_generator(path)
+        differences = checkpoint.compare(_shape(about["network"]), _shape(asdict(recipe.network)))
+        if differences:
+            raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
+        weights[way] = generator.state_dict()
+        say(f"warm start {way} from {path}")
+    return weights
+
+
+def _shape(network: dict) -> dict:
+    """What decides a generator's weights: all options but the losses' weights and what discriminators are like."""
+    others = ("w_", "discriminator_", "curriculum", "guided", "background_bias")
+    return {key: value for key, value in network.items() if not key.startswith(others)}
+
+
+def say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:
+    """Tells from where the training goes on, whether on other ground, or which checkpoints it refuses and why."""
+    found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
+    model = folder.name.rpartition("-")[0]
+    others = [path for path in folder.parent.glob(f"{model}-*/{checkpoint.LATEST}") if path.parent != folder]
+    if not folder.exists() and others:
+        newest = max(others, key=lambda path: path.stat().st_mtime)
+        _, reasons = checkpoint.find(newest.parent, fingerprint, options.epochs, options.constant_epochs)
+        reasons = reasons[:1]
+    for reason in reasons:
+        say(f"checkpoint refused: {reason}")
+    if found:
+        say(f"going on from epoch {found['epoch']} of {options.epochs} in {folder}")
+        _say_moved(found, folder, options, placement)
+    elif reasons:
+        say("no checkpoint can be used; the training starts anew")
+
+
+def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Placement) -> None:
+    """Tells when the checkpoint was computed on something else than what goes on."""
+    was, here = found["placed"][-1], placement.noted()
+    if all(was[key] == value for key, value in here.items()):
+        return
+    if found["epoch"] == options.epochs:
+        say(f"it is complete, from {told(was)}; to train anew in {told(here)}, remove {folder}")
+    else:
+        say(f"going on with a checkpoint from {told(was)}: the bits will differ from here")
