@@ -146,7 +146,7 @@ def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_si
     ingest(options, tmp_path / "out")
     arrays, rows, digest = plainly(source, options, tmp_path / "out")
     split = Split.open(tmp_path / "out")
-    assert manifest(tmp_path / "out") == rows
+    assert [row[:10] for row in manifest(tmp_path / "out")] == rows
     assert {path.stem for path in (tmp_path / "out").glob("*.npy")} == set(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(split.photos(*name.split("_")), array, err_msg=name)
@@ -240,7 +240,7 @@ def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
     ingest(settings(source, load_size=150), tmp_path / "out")
     _, rows, digest = plainly(source, settings(source, load_size=150), tmp_path / "out")
     assert Split.open(tmp_path / "out").digest == digest
-    assert manifest(tmp_path / "out") == rows
+    assert [row[:10] for row in manifest(tmp_path / "out")] == rows
 
 
 KILLER = """
