@@ -1,4 +1,4 @@
-"""A second detector of copies, for measuring only, that shares nothing with bmask.data.groups.
+"""A second detector of copies, for measuring only, that shares nothing with bmask.data.duplicates.groups.
 
 SIFT keypoints, mirrored photos too; the nearest neighbours of each photo by VLAD (Jegou et al. 2010); then a similarity
 transform that many keypoints, spread over the picture, agree on.

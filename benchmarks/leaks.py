@@ -19,8 +19,9 @@ from keypoints import find_pairs
 from planted import changes
 
 from bmask.data.duplicates.fingerprints import fingerprint
-from bmask.data.duplicates.groups import find_groups, part_of, settle
+from bmask.data.duplicates.groups import find_groups
 from bmask.data.reading.decoding import decode
+from bmask.data.split.assignment import part_of, settle
 from bmask.errors import DataError
 from bmask.params.sections import Ingest
 from bmask.synthetic import KINDS, draw_face

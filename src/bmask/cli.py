@@ -1,8 +1,4 @@
-"""The command line: one command a stage, and what people do with the result.
-
-Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking store,
-6 pipeline run failed or Kubeflow does not answer, 143 a training was stopped by SIGTERM and its state is saved.
-"""
+"""The command line: one command a stage, and what people do with the result."""
 
 from __future__ import annotations
 
@@ -18,9 +14,16 @@ import typer
 from bmask.errors import BmaskError, explained
 from bmask.kubeflow.commands import app as pipeline_app
 
+CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong parameters or usage, 3 wrong data, 4 training or judge failed, 5 tracking"
+    " store, 6 pipeline run failed or Kubeflow does not answer, 143 a training was stopped by SIGTERM and its state is"
+    " saved."
+)
+
 app = typer.Typer(
     name="bmask",
     help="Takes face masks off photos: trains, compares and serves unpaired translation from two folders of photos.",
+    epilog=CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -143,11 +146,13 @@ def unmask(
     source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
     target: Annotated[Path, typer.Argument(help="A PNG file, or a folder for the PNG files.")],
     model: Annotated[
-        str, typer.Option(help="`champion`, models:/..., a training's folder or a generator file.")
+        str,
+        typer.Option(help="`champion`, `challenger`, models:/..., a training's name or folder, or a generator file."),
     ] = "champion",
     attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
     floor: Annotated[
-        float | None, typer.Option(help="Attention at or below it leaves the photo's own pixel; else the model's own.")
+        float | None,
+        typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),
     ] = None,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent
 OBSERVERS = frozenset(
     {
         "tracking",  # MLflow; `register`, whose work it is, runs every time
-        "observers",  # of a training: progress, mirrors of checkpoints, sheets of samples
+        "observers",  # of a training: progress, syncing of checkpoints, sheets of samples
         "serving.model",  # how a generator is logged
         "progress",  # bars and lines
         "errors",  # a stage that fails leaves no results

@@ -317,7 +317,7 @@ SENDING = """
 import json, os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from bmask.tracking.logs import Tracker
+from bmask.tracking.tracker import Tracker
 send = MlflowClient.log_batch
 def send_and_die(self, run_id, metrics=(), **others):
     send(self, run_id, metrics=metrics, **others)

@@ -24,10 +24,10 @@ from bmask.gan.generator_file import FILE as GENERATOR
 from bmask.gan.generator_file import load_generator
 from bmask.recipe import MASK_GENERATOR
 from bmask.stages.train import dry_run
-from bmask.tracking.logs import log_scores
 from bmask.tracking.outputs import ensure_logged
 from bmask.tracking.runs import find_run, git_sha
 from bmask.tracking.store import TrackingError, connect
+from bmask.tracking.tracker import log_scores
 from bmask.training import checkpoint
 from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here
 from servers import free_port
@@ -423,7 +423,7 @@ def test_a_store_that_is_down_is_named_without_its_password(no_store):
 
 
 def test_a_store_that_fails_for_a_while_is_caught_up_with(store, workplace, capsys):
-    from bmask.tracking.logs import Tracker
+    from bmask.tracking.tracker import Tracker
 
     folder = train_here(tiny_params())
     about = json.loads((folder / "run.json").read_text()) | {"fingerprint": "another"}

@@ -17,8 +17,9 @@ from scipy.fft import dctn
 from bmask.data.duplicates import groups as grouping
 from bmask.data.duplicates.alignment import SIDE
 from bmask.data.duplicates.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
-from bmask.data.duplicates.groups import group_names, part_of, settle
+from bmask.data.duplicates.groups import group_names
 from bmask.data.duplicates.thumbnails import area_average
+from bmask.data.split.assignment import part_of, settle
 from bmask.synthetic import draw_face
 
 THRESHOLD = 4

@@ -19,12 +19,12 @@ from PIL import Image, ImageOps
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import Catalog
 from bmask.data.duplicates.fingerprints import MIRROR, perceptual_hash
-from bmask.data.duplicates.groups import part_of, settle
 from bmask.data.reading import workers
 from bmask.data.reading.matching import matched_sides
 from bmask.data.reading.squares import scratch_files
 from bmask.data.reading.workers import readers
 from bmask.data.records import DOMAINS, Entry, Photo
+from bmask.data.split.assignment import part_of, settle
 from bmask.data.split.dataset import Split
 from bmask.errors import DataError
 from bmask.params import Params, parse_params

@@ -1,1 +1,1 @@
-"""What watches a training and changes nothing about it; `tracking.logs.Tracker` is such an observer too."""
+"""What watches a training and changes nothing about it; `tracking.tracker.Tracker` is such an observer too."""

@@ -13,7 +13,7 @@ from bmask.errors import DataError
 from bmask.files import read_json
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.quality.gate import pick
+from bmask.quality.champion_gate import pick
 from bmask.quality.leaderboard import COLUMNS, Entry, best, intervals_of, shown_columns, slice_rates
 from bmask.quality.pictures import PICTURES, STRIP, Pictures, shown_photos
 from bmask.quality.scores import Interval, Scores, primary_name

@@ -18,7 +18,7 @@ from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
-from bmask.tracking import logs, registry, store, versions
+from bmask.tracking import registry, store, tracker, versions
 from bmask.tracking.outputs import EVALUATED, MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
 from bmask.tracking.runs import dvc_experiment
@@ -126,7 +126,7 @@ def register(
         "scores": outputs.metrics[model],
     }
     named, leaderboard = _named(outputs, model), outputs.evaluate_folder / "leaderboard.csv"
-    logs.log_pipeline(logged, decision, named, data_page, (leaderboard, page), private)
+    tracker.log_pipeline(logged, decision, named, data_page, (leaderboard, page), private)
     with fresh_folder(out) as folder:
         write_json(folder / "decision.json", decision)
     return decision
@@ -174,8 +174,8 @@ def _log(
     if run.data.tags.get(EVALUATED) == evaluation:
         return run.info.run_id
     model_id = run.data.tags[MODEL_ID]
-    logs.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
-    logs.log_data_report(run.info.run_id, data_page, private)
+    tracker.log_scores(run.info.run_id, model_id, _named(outputs, model), ("test photos", outputs.data_digest))
+    tracker.log_data_report(run.info.run_id, data_page, private)
     client.set_tag(run.info.run_id, EVALUATED, evaluation)
     return run.info.run_id
 
@@ -197,7 +197,7 @@ def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any]
 
 def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str, Any]:
     """Registers the best training and passes it through the gate: {model, version, promoted, reasons}."""
-    from bmask.quality.gate import floors, pick
+    from bmask.quality.champion_gate import floors, pick
     from bmask.quality.scores import Scores, primary_value
 
     scores = {model: Scores.load(outputs.scores_file(model)) for model in outputs.runs}
@@ -242,7 +242,7 @@ def _compare(
     params: Params, outputs: Outputs, best: str, scores: dict[str, Scores], present: registry.Version | None
 ) -> tuple[bool, tuple[str, ...]]:
     """What the gate says of the best training against the present champion."""
-    from bmask.quality.gate import decide
+    from bmask.quality.champion_gate import decide
     from bmask.serving.unmasker import Unmasker
 
     rules, floor = (params.register_, params.evaluate), params.evaluate.attention_floor

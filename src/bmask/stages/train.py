@@ -40,8 +40,8 @@ from bmask.recipe import (
     warm_files,
     warm_weights,
 )
-from bmask.tracking.logs import Tracker
 from bmask.tracking.outputs import take_back
+from bmask.tracking.tracker import Tracker
 from bmask.training.distributed import Lost, World, joined, launched_processes
 from bmask.training.health import Diverged, OutOfMemory
 from bmask.training.launch import in_processes

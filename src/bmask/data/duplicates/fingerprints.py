@@ -14,7 +14,7 @@ import numpy as np
 from bmask.data.duplicates.alignment import SIDE, thumbnail
 from bmask.data.duplicates.thumbnails import area_average
 
-# 1 KB: the perceptual hash, width : height, and a grey thumbnail for the alignment of copies.py.
+# 1 KB: the perceptual hash, width : height, and a grey thumbnail for the alignment of alignment.py.
 FINGERPRINT = np.dtype([("hash", np.uint64), ("aspect", np.float32), ("thumbnail", np.uint8, (SIDE, SIDE))])
 
 THUMBNAIL = 32  # px

@@ -1,13 +1,12 @@
-"""Which photos show the same picture, and which part of the split each one belongs to.
+"""Which photos show the same picture.
 
 Two detectors find the same picture: a perceptual hash (fingerprints.py), and for what was turned or cropped the
-alignment of copies.py.
+alignment of alignment.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,8 +14,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bmask.data.duplicates.alignment import find_copies
-from bmask.data.duplicates.fingerprints import COARSE, MIRROR
-from bmask.data.duplicates.neighbours import near_pairs
+from bmask.data.duplicates.fingerprints import MIRROR
+from bmask.data.duplicates.hamming import near_pairs
 
 
 def find_groups(
@@ -43,40 +42,6 @@ def find_groups(
     rows, columns = np.concatenate([near, copies.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
-
-
-def part_of(hash_: np.uint64, test: float, validation: float) -> str:
-    """The part that a photo belongs to by itself: a draw that is seeded by its coarse hash and by nothing else.
-
-    Args:
-        test: share of all photos.
-        validation: share of what is not test. Changing it leaves the test photos alone.
-    """
-    coarse = min(int(hash_ & COARSE), int((hash_ ^ MIRROR) & COARSE))
-    draws = hashlib.sha256(f"bmask part {coarse:016x}".encode()).digest()
-    if int.from_bytes(draws[:8], "big") < test * 2**64:
-        return "test"
-    return "validation" if int.from_bytes(draws[8:16], "big") < validation * 2**64 else "train"
-
-
-def settle(groups: ArrayLike, parts: Sequence[str]) -> np.ndarray:
-    """Gives every group one part; returns a part per photo, text (N,), "" where the photo is set aside.
-
-    No photo ever moves from one part to another when photos are added, and no group lies in two parts. Without a
-    memory of earlier splits these two force a third: the part must be a function of the photo alone (each photo could
-    have been the only one), so where near-duplicates draw different parts, some of them must be left out. The majority
-    of the group stays; at a tie test goes before validation before train, for test is the yardstick. So what adding a
-    near-duplicate can do is to put an old photo aside or bring it back, never to carry it across. Of 3432
-    real photos that costs 66; most are turned or cropped copies, whose coarse hash differs (without them it is 10).
-    """
-    names = np.array(["test", "validation", "train"])
-    numbers = {name: number for number, name in enumerate(names.tolist())}
-    own = np.array([numbers[part] for part in parts], np.uint8)
-    distinct, place = np.unique(np.asarray(groups), return_inverse=True)
-    votes = np.zeros((len(distinct), len(names)), np.int32)
-    np.add.at(votes, (place, own), 1)
-    chosen = votes.argmax(axis=1)  # takes the first at a tie
-    return np.where(own == chosen[place], names[own], "")
 
 
 def group_names(groups: ArrayLike, contents: ArrayLike) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bmask.params import sections
-from bmask.quality.gate import decide, floors, pick
+from bmask.quality.champion_gate import decide, floors, pick
 from bmask.quality.scores import Scores
 
 REGISTER = sections.Register(min_unmask_rate=0.5, min_upper_ssim=0.8, primary="kid", confidence=0.9)

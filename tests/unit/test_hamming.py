@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.duplicates.neighbours import near_pairs
+from bmask.data.duplicates.hamming import near_pairs
 
 
 def brute_force(hashes: np.ndarray, threshold: int) -> set[tuple[int, int]]:
