@@ -36,6 +36,7 @@ def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path])
         **{f"schedule.{key}": value for key, value in schedule.items()},
         **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
         "data": data,
+        "fit": params.ingest.fit,  # in the generator's header: how it frames what it serves
         "torch": torch.__version__,
         "code": code_of_training(recipe.network.system),
     }

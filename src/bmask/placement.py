@@ -21,7 +21,7 @@ from bmask.training.distributed import launched_processes
 if TYPE_CHECKING:
     from bmask.params.sections import Schedule, Train
 
-ALONE = {"unpaired": 1.0}  # needs of a system that learns from unpaired photos
+UNPAIRED = {"unpaired": 1.0}  # needs of a system that learns from unpaired photos
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Placement:
 
 
 def place(
-    train: Train, schedule: Schedule, needs: Mapping[str, float] = ALONE, couples_samples: bool = False
+    train: Train, schedule: Schedule, needs: Mapping[str, float] = UNPAIRED, couples_samples: bool = False
 ) -> Placement:
     """What `auto` takes here; all else as the params, or torchrun's environment, say.
 

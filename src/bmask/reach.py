@@ -45,13 +45,14 @@ def reach(*starts: str, without: Collection[str] = OBSERVERS, package: Path = PA
         found.add(path)
         targets = [*imported(package / path, package), *_packages(name, package)]
         todo += [target for target in targets if not _below(target, without)]
-    return sorted(found | _templates(found, package))
+    told = {path for path in found if path.name != "__init__.py" or (package / path).stat().st_size}
+    return sorted(told | _templates(found, package))
 
 
 def code_of_training(system: str, package: Path = PACKAGE) -> str:
     """Digest of the sources that decide the bits of a training of this system: another one, another training."""
     total = hashlib.sha256()
-    for path in reach("training.loop", f"{SYSTEMS}.{system}", without={*OBSERVERS, SYSTEMS}, package=package):
+    for path in reach("training.loop", f"{SYSTEMS}.{system}", without=OBSERVERS, package=package):
         total.update(f"{path.as_posix()}\0{(package / path).read_text(encoding='utf-8')}\0".encode())
     return total.hexdigest()[:12]
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from bmask.data.split.dataset import open_array
 from bmask.errors import DataError, ParamsError
 from bmask.files import read_json
 from bmask.gan.generator_file import load_generator
-from bmask.gan.registry import system_class
+from bmask.gan.registry import build_generator, system_class
 from bmask.placement import Placement, place, told
 from bmask.progress import say
 from bmask.training import checkpoint
+from bmask.training.batches import arrays_of
 from bmask.training.options import LoopOptions
 
 if TYPE_CHECKING:
@@ -53,6 +56,14 @@ def open_photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
     return photos, read_json(folder / "summary.json")["digest"]
 
 
+def given_digests(recipe: Model, photos: dict[str, np.ndarray], frozen: dict[str, Path]) -> dict[str, str]:
+    """What the fingerprint says of all that is handed to the system besides the photos of both domains."""
+    wanted = sorted((arrays_of(recipe.network.needs) - {"a", "b"}) & set(photos))
+    files: dict[str, Any] = {f"frozen.{name}": path.read_bytes() for name, path in frozen.items()}
+    arrays = {f"array.{name}": np.ascontiguousarray(photos[name]) for name in wanted}
+    return {name: sha256(content).hexdigest() for name, content in (files | arrays).items()}
+
+
 def loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOptions:
     placed = {"precision": placement.precision, "threads": placement.threads}
     named = {**params.train.model_dump(), **recipe.schedule.model_dump(), **placed}
@@ -83,21 +94,23 @@ def warm_files(recipe: Model) -> dict[str, Path]:
 
 def warm_weights(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]:
     """The weights to begin from. The registered model holds the unmasking direction alone; the other starts fresh."""
-    weights = {}
+    weights: dict[str, dict[str, Tensor]] = {}
+    if not files:
+        return weights
+    with torch.random.fork_rng(devices=[]):  # building draws; the caller's seed must not move
+        wanted = _shapes(build_generator(recipe.network))
     for way, path in files.items():
         generator, about = load_generator(path)
-        differences = checkpoint.compare(_shape(about["network"]), _shape(asdict(recipe.network)))
-        if differences:
+        if _shapes(generator) != wanted:
+            differences = checkpoint.compare(about["network"], asdict(recipe.network))
             raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
         weights[way] = generator.state_dict()
         say(f"warm start {way} from {path}")
     return weights
 
 
-def _shape(network: dict) -> dict:
-    """What decides a generator's weights: all options but the losses' weights and what discriminators are like."""
-    others = ("w_", "discriminator_", "curriculum", "guided", "background_bias")
-    return {key: value for key, value in network.items() if not key.startswith(others)}
+def _shapes(generator: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in generator.state_dict().items()}
 
 
 def say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:
@@ -124,6 +137,7 @@ def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Place
     if all(was[key] == value for key, value in here.items()):
         return
     if found["epoch"] == options.epochs:
-        say(f"it is complete, from {told(was)}; to train anew in {told(here)}, remove {folder}")
+        say(f"it is complete, from {told(was)}")
+        say(f"to train anew in {told(here)}, delete its MLflow run and {folder}")
     else:
         say(f"going on with a checkpoint from {told(was)}: the bits will differ from here")

@@ -63,7 +63,7 @@ def reached(name: str) -> set[str]:
     """What the function of a stage can reach; a training: with its own system and no other."""
     stage, _, model = name.partition("@")
     own = [f"{SYSTEMS}.{MODELS[model]}"] if model else []
-    return {path.as_posix() for path in reach(f"stages.{stage}", *own, without={*OBSERVERS, SYSTEMS})}
+    return {path.as_posix() for path in reach(f"stages.{stage}", *own, without=OBSERVERS)}
 
 
 STAGES = [

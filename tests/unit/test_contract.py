@@ -11,13 +11,15 @@ import torch
 from bmask.gan import registry, systems
 from bmask.gan.options import SystemOptions
 from bmask.gan.system import System
+from bmask.params import parse_params
+from bmask.recipe import given_digests
 from bmask.training import checkpoint
 from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.loop import Trained, train
 from bmask.training.options import LoopOptions
-from newcomer import FOLDER, arrays, frozen_weights
+from newcomer import FOLDER, arrays, frozen_weights, write_inputs
 from tiny import SIZE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,3 +207,17 @@ def test_the_checkpoint_holds_the_helper_and_not_the_frozen_network(tmp_path):
     names = set(checkpoint.read(tmp_path / checkpoint.LATEST)["system"])
     assert {"helpers.projector.weight", "discriminators.critic.weight"} <= names
     assert not any("features" in name for name in names)
+
+
+def test_what_is_handed_to_the_system_counts_in_its_fingerprint(tmp_path):
+    """Other masks or another frozen network are another training; arrays that it does not ask for are not."""
+    recipe = parse_params({"models": {"m": {"network": {"system": "novel"}}}}).models["m"]
+    write_inputs(tmp_path, tmp_path / "features.safetensors")
+    frozen, given = {"features": tmp_path / "features.safetensors"}, arrays()
+    before = given_digests(recipe, given, frozen)
+    assert set(before) == {"array.masks", "array.cutouts", "frozen.features"}
+    assert given_digests(recipe, given | {"targets": given["b"]}, frozen) == before
+    for name in ("masks", "cutouts"):
+        assert given_digests(recipe, given | {name: 255 - given[name]}, frozen) != before
+    frozen["features"].write_bytes(b"other")
+    assert given_digests(recipe, given, frozen) != before

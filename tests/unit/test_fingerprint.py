@@ -98,3 +98,10 @@ def test_the_code_of_its_own_system_counts():
     for name, network in networks.items():
         found = fingerprint(params, params.models[name], "the photos", {})
         assert found["code"] == code_of_training(network["system"])
+
+
+def test_how_a_generator_frames_what_it_serves_makes_another_training():
+    params = tiny_params()
+    padded = params.model_copy(update={"ingest": params.ingest.model_copy(update={"fit": "pad"})})
+    (recipe,) = params.models.values()
+    assert fingerprint(params, recipe, "photos", {}) != fingerprint(padded, recipe, "photos", {})

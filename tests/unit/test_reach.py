@@ -117,3 +117,14 @@ def test_what_a_training_uses_is_another_training(package, name):
         before = code_of_training(system, package)
         edit(package / name.format(system))
         assert code_of_training(system, package) != before
+
+
+def test_a_system_that_uses_another_systems_file_has_it_in_its_fingerprint(tmp_path):
+    package = shutil.copytree(PACKAGE, tmp_path / "bmask", ignore=shutil.ignore_patterns("__pycache__"))
+    system = package / "gan/systems/mine.py"
+    system.write_text("from bmask.gan.systems.cyclegan import ResnetGenerator\n")
+    before = code_of_training("mine", package), code_of_training("attentiongan", package)
+    other = package / "gan/systems/cyclegan.py"
+    other.write_text(other.read_text() + "# changed\n")
+    assert code_of_training("mine", package) != before[0]
+    assert code_of_training("attentiongan", package) == before[1]

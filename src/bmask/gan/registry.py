@@ -25,8 +25,10 @@ def system_class(name: str | None) -> type[System]:
         raise ValueError(f"unknown system {name!r}; `system` names one of {', '.join(names())}")
     module = importlib.import_module(f"{systems.__name__}.{name}")
     own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-    (system,) = [kind for kind in own if issubclass(kind, System)]
-    return system
+    found = [kind for kind in own if issubclass(kind, System)]
+    if len(found) != 1:
+        raise ValueError(f"{module.__file__} has {len(found)} System classes; it needs one")
+    return found[0]
 
 
 def read_options(tree: Mapping[str, Any]) -> SystemOptions:

@@ -45,9 +45,10 @@ class Rates(Protocol):
 class GeneratorStep(NamedTuple):
     """What a generator pass gives to the loop.
 
-    losses: unweighted scalars by name; the part before the first `_` names the weight.
+    losses: unweighted scalars by name, the same in every step; the part before the first `_` names the weight.
     fakes: what the discriminators will judge, by name: (N, C, H, W), through the image pool where `pooled` says so.
-    statistics: scalars that are logged but not optimised.
+    statistics: scalars that are logged but not optimised, the same in every step. One that begins with `attention_`
+        is a mean of an attention mask: a training whose mask is 0 or 1 everywhere for some epochs is stopped.
     """
 
     losses: dict[str, Tensor]

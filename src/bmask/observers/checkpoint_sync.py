@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from torch import Tensor
@@ -33,6 +34,18 @@ def open_checkpoints(params: Params, name: str, fingerprint: dict, private: bool
     sync = CheckpointSync(FOLDER / name, storage)
     sync.fetch(fingerprint, private)
     return sync.folder, [sync]
+
+
+def remove_samples(params: Params, name: str) -> None:
+    """Removes the sample sheets of the training `name`, here and in the storage. Raises DataError as above."""
+    place = params.train.checkpoints
+    folder = FOLDER if place.startswith(SCHEME) else Path(place)
+    shutil.rmtree(folder / name / "samples", ignore_errors=True)
+    if place.startswith(SCHEME):
+        storage = Prefix(f"{place.rstrip('/')}/{name}", params.s3, "train.checkpoints")
+        for kept in storage.names():
+            if kept.startswith("samples/"):
+                storage.remove(kept)
 
 
 class CheckpointSync:

@@ -90,9 +90,9 @@ def _scored(
     if train_folder is None:
         translate = baseline(name, split, size)
     else:
-        from bmask.gan.generator_file import load_generator
+        from bmask.gan.generator_file import FILE, load_generator
 
-        generator, about = load_generator(train_folder / name / "generator.safetensors")
+        generator, about = load_generator(train_folder / name / FILE)
         _same_photos(about, split, train_folder / name)
         translate = translator(generator, device)
     rendered = render(translate, split, PART, size, params.evaluate.attention_floor, what=name)

@@ -10,8 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from hashlib import sha256
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from bmask.files import fresh_folder, write_json
 from bmask.fingerprint import fingerprint, identity, short
 from bmask.gan.device import pick_device
 from bmask.gan.generator_file import FILE, save_generator
-from bmask.observers.checkpoint_sync import open_checkpoints
+from bmask.observers.checkpoint_sync import open_checkpoints, remove_samples
 from bmask.observers.progress_bar import Progress
 from bmask.observers.sample_sheets import SampleSheets
 from bmask.placement import Placement
@@ -32,6 +31,7 @@ from bmask.progress import say
 from bmask.recipe import (
     MASK_GENERATOR,
     frozen_files,
+    given_digests,
     loop_options,
     open_photos,
     placement_of,
@@ -48,6 +48,7 @@ from bmask.training.launch import in_processes
 from bmask.training.loop import Observer
 from bmask.training.loop import train as run_loop
 from bmask.training.options import LoopOptions
+from bmask.training.schedule import steps_per_epoch
 from bmask.training.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -69,36 +70,74 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
-    placement = placement_of(params, recipe_of(params, model))
-    whole = (params, model, placement, split_folder, augment_folder, out)
-    if placement.processes > launched_processes():
-        Split.open(split_folder), open_photos(augment_folder)  # what is missing is said before all that starts
-        in_processes(placement.processes, _train_here, *whole)
+    plan = _plan(params, model, split_folder, augment_folder)
+    if launched_processes() > 1:  # by torchrun, which starts this function in each process
+        _train_here(params, plan, None, split_folder, augment_folder, out)
+        return
+    known = _taken_back(params, plan, split_folder, out)
+    if known == "taken":
+        return
+    whole = (params, plan, known, split_folder, augment_folder, out)
+    if plan.placement.processes > 1:
+        in_processes(plan.placement.processes, _train_here, *whole)
     else:
         _train_here(*whole)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a training is, known before anything starts and the same in all of its processes."""
+
+    model: str
+    placement: Placement
+    warm: dict[str, Path]  # files to begin from, by direction
+    frozen: dict[str, Path]  # files of networks that are handed in
+    bits: dict  # the fingerprint
+    about: dict[str, Any]  # as in run.json
+
+    @property
+    def folder(self) -> str:
+        """The name of its checkpoints' folder."""
+        return f"{self.model}-{short(self.bits)}"
+
+
+def _plan(params: Params, model: str, split_folder: Path, augment_folder: Path) -> _Plan:
+    recipe = recipe_of(params, model)
+    placement = placement_of(params, recipe)
+    split = Split.open(split_folder)
+    photos, digest = open_photos(augment_folder)
+    warm, frozen = warm_files(recipe), frozen_files(model, recipe)
+    bits = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
+    about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
+    about |= {"params": _plain(params, recipe), "data_revision": split.summary.get("revision", "")}
+    return _Plan(model, placement, warm, frozen, bits, about)
+
+
+def _taken_back(params: Params, plan: _Plan, split_folder: Path, out: Path) -> str:
+    """Whether the training was taken from MLflow: `taken`, `absent`, or `silent` where MLflow does not answer."""
+    private = Split.open(split_folder).private
+    if private:
+        remove_samples(params, plan.folder)  # from before the photos were called private
+    known = take_back(plan.about | {"private": private}, out)
+    return "silent" if known is None else "taken" if known else "absent"
+
+
 def _train_here(
-    params: Params, model: str, placement: Placement, split_folder: Path, augment_folder: Path, out: Path
+    params: Params, plan: _Plan, known: str | None, split_folder: Path, augment_folder: Path, out: Path
 ) -> None:
-    """In each of the processes that train together."""
+    """In each of the processes that train together. `known`: as from `_taken_back`; None where nobody has asked yet."""
+    model, placement, bits, about = plan.model, plan.placement, plan.bits, dict(plan.about)
     recipe = recipe_of(params, model)
     options = loop_options(params, recipe, placement)
     split = Split.open(split_folder)
-    photos, digest = open_photos(augment_folder)
-    warm = warm_files(recipe)
-    frozen = frozen_files(model, recipe)
+    photos, _ = open_photos(augment_folder)
     shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     with _explained(model), joined(pick_device(params.train.device)) as world:
-        bits = fingerprint(params, recipe, digest, warm)
-        bits |= {f"frozen.{name}": sha256(path.read_bytes()).hexdigest() for name, path in frozen.items()}
-        about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
-        about["params"] = _plain(params, recipe)
-        about["data_revision"] = split.summary.get("revision", "")
-        known = take_back(about | {"private": split.private}, out) if world.first else False
-        if world.any(known is True):
-            return
-        folder = Path(f"{model}-{short(bits)}")
+        if known is None:
+            known = _taken_back(params, plan, split_folder, out) if world.first else "absent"
+            if world.any(known == "taken"):
+                return
+        folder = Path(plan.folder)
         observers: list[Observer] = []
         tracker = Tracker(about, folder / "samples")
         if world.first:
@@ -106,11 +145,11 @@ def _train_here(
             folder, syncs = open_checkpoints(params, folder.name, bits, split.private)
             say_resume(folder, bits, options, placement)
             samples = SampleSheets(folder / "samples", private=split.private)
-            tracker = Tracker(about, samples.folder, live=known is not None)
+            tracker = Tracker(about, samples.folder, live=known != "silent")
             observers = [Progress(model, options), samples, tracker, *syncs]
         with _tracked(tracker):
-            start = warm_weights(recipe, warm)
-            given = {name: load_file(path) for name, path in frozen.items()}
+            start = warm_weights(recipe, plan.warm)
+            given = {name: load_file(path) for name, path in plan.frozen.items()}
             result = run_loop(
                 recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world, given
             )
@@ -119,7 +158,7 @@ def _train_here(
     about |= {
         "seconds": round(result.seconds, 1),
         "steps": result.steps,
-        "device": placement.device,
+        "device": result.placed[-1]["device"],
         "precision": result.placed[-1]["precision"],
         "placed": result.placed,
         "placed_why": placement.why,
@@ -171,7 +210,6 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     import resource
     import tempfile
 
-    pick_device(params.train.device)
     recipe = recipe_of(params, model)
     photos, _ = open_photos(augment_folder)
     placement = placement_of(params, recipe)
@@ -180,7 +218,7 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     processes, warmup, timed = placement.processes, 2, 5
 
     def seconds(steps: int) -> float:
-        short = {
+        few = {
             "epochs": 1,
             "constant_epochs": 1,
             "epoch_photos": steps * batch,
@@ -190,7 +228,7 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             shown = torch.zeros(1, 3, options.image_size, options.image_size)
-            brief = LoopOptions(**{**asdict(options), **short})
+            brief = LoopOptions(**{**asdict(options), **few})
             run_loop(recipe.network, photos, shown, brief, Path(folder), {}, frozen=frozen)
             return time.monotonic() - began
 
@@ -198,8 +236,7 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
         batch = World(size=processes).share(options.batch_size).stop  # what one of them works on
         seconds(warmup)
         step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
-    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
-    per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
+    per_epoch = steps_per_epoch(photos, options.epoch_photos, options.batch_size)
     device = torch.device(placement.device)
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,8 +11,10 @@ from bmask.gan.draws import generator_for
 from bmask.gan.system import NEEDS
 from bmask.training.distributed import World
 
-# The arrays that a need is made of, in the order of its tensors in NEEDS; `photo` and `pasted` are made in `_pasted`.
+# The arrays that a need is made of; in the order of its tensors in NEEDS, but for `pasted`, which `Feed` makes.
 SOURCES: dict[str, tuple[str, ...]] = {
+    "unpaired": ("a", "b"),
+    "pasted": ("b", "masks"),
     "cutouts": ("a", "cutouts"),
     "paired": ("inputs", "targets"),
     "labels": ("a", "labels"),
@@ -75,6 +77,11 @@ class Crops:
             draws = generator_for(self.seed, f"order {self.purpose}", lap)
             self._lap, self._order = lap, torch.randperm(self.count, generator=draws)
         return self._order[place]
+
+
+def arrays_of(needs: Iterable[str]) -> set[str]:
+    """The names of the arrays that batches of these needs are made of."""
+    return {array for need in needs for array in SOURCES.get(need, ())}
 
 
 class Feed:

@@ -72,7 +72,7 @@ def _one(words: str, stage: Callable[..., None], *args: object) -> None:
         if told is None:
             traceback.print_exc()
             sys.exit(1)
-        said = {"kind": type(error).__name__, "told": told[0]}
+        said = {"kind": type(error).__name__, "told": told[0], "code": told[1]}
         Path(words, f"{os.environ['RANK']}.json").write_text(json.dumps(said), encoding="utf-8")
         sys.exit(told[1])
 
@@ -82,7 +82,9 @@ def _said(words: Path, rank: int) -> BmaskError | None:
         said = json.loads((words / f"{rank}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return getattr(errors, said["kind"], BmaskError)(said["told"])
+    error = getattr(errors, said["kind"], BmaskError)(said["told"])
+    error.exit_code = said["code"]  # of a class that stands elsewhere too
+    return error
 
 
 def _ended(rank: int, count: int, code: int) -> TrainingError:

@@ -28,7 +28,7 @@ from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import collapsed_epochs, memory_explained, summarise
 from bmask.training.options import LoopOptions
-from bmask.training.schedule import rate
+from bmask.training.schedule import rate, steps_per_epoch
 from bmask.training.stopping import Stopped, on_sigterm
 
 
@@ -48,7 +48,7 @@ class Trained:
     generators: nn.ModuleDict
     history: list[dict]
     steps: int
-    seconds: float  # of all processes that trained, each up to its last checkpoint
+    seconds: float  # of all starts and resumptions, each up to its last checkpoint
     placed: list[dict]  # on what it was computed, from which step on; one entry unless it went on elsewhere
 
 
@@ -111,8 +111,7 @@ def train(
         Feed(system_options.needs, arrays, options.image_size, options.batch_size, options.seed, world, turn)
         for turn in range(system.discriminator_steps)
     ]
-    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
-    steps_per_epoch = max(1, (options.epoch_photos or larger) // options.batch_size)
+    length = steps_per_epoch(photos, options.epoch_photos, options.batch_size)
     state = State()
 
     # Resume.
@@ -129,7 +128,7 @@ def train(
         here = {"device": device.type, "precision": precision, "processes": world.size}
         state.placed = checkpoint.placed(state.placed, here | {"threads": torch.get_num_threads()}, state.step)
     for observer in observers:
-        observer.started(state.epoch, steps_per_epoch, state.history)
+        observer.started(state.epoch, length, state.history)
 
     def save(before_decay: bool = False) -> None:
         if world.first:
@@ -145,12 +144,12 @@ def train(
             factor = rate(epoch, options.epochs, options.constant_epochs)
             engine.set_rate(factor)
             lr = options.lr * factor
-            while state.step < (epoch + 1) * steps_per_epoch:
+            while state.step < (epoch + 1) * length:
                 step = state.step
                 batch, *others = (feed.at(step) for feed in feeds)
                 state.window.append(engine.step(batch, epoch, step, *others))
                 state.step += 1
-                if len(state.window) == options.log_every or state.step % steps_per_epoch == 0:
+                if len(state.window) == options.log_every or state.step % length == 0:
                     row = summarise(state.window, state.step, epoch, lr, world)
                     state.window = []
                     state.history.append(row)
@@ -163,7 +162,7 @@ def train(
                         state.window = [{k: world.gather(v[None]) for k, v in row.items()} for row in rows]
                     save()
                     world.any(False)  # none leaves before it is saved: the launcher would take it for a failure
-                    raise Stopped(f"stopped at step {state.step} of {options.epochs * steps_per_epoch}")
+                    raise Stopped(f"stopped at step {state.step} of {options.epochs * length}")
             state.epoch = epoch + 1
             state.collapsed = collapsed_epochs(state.history, epoch, state.collapsed)
             last, before_decay = state.epoch == options.epochs, state.epoch == options.constant_epochs

@@ -1,6 +1,16 @@
-"""The learning rate: constant, then a straight line to 0 (CycleGAN, appendix 7.2)."""
+"""How long an epoch is, and the learning rate: constant, then a straight line to 0 (CycleGAN, appendix 7.2)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def steps_per_epoch(photos: Mapping[str, np.ndarray], epoch_photos: int, batch_size: int) -> int:
+    """An epoch is one pass over the larger domain, "a" or "b", arrays (copies, N, S, S, 3), whatever the copies."""
+    larger = max(photos[domain].shape[1] for domain in ("a", "b"))
+    return max(1, (epoch_photos or larger) // batch_size)
 
 
 def rate(epoch: int, epochs: int, constant_epochs: int) -> float:
