@@ -19,7 +19,7 @@ from bmask.params import Params
 from bmask.stages.train import train
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
 from s3 import READER, free_ports, s3_server
-from tiny import tiny_params
+from tiny import tiny_params, write_split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLACE = "s3://photos/checkpoints"
@@ -158,7 +158,19 @@ def test_what_the_disk_has_stays_and_what_it_lacks_comes(s3, sync, tmp_path):
 def test_sheets_from_before_the_photos_were_private_leave_the_storage(s3, sync, tmp_path, monkeypatch):
     save(sync, 1)
     monkeypatch.chdir(tmp_path / "checkpoints")
-    folder, mirrors = open_checkpoints(settings(), "m-1", {}, private=True)
-    assert (folder, len(mirrors)) == (Path("checkpoints/m-1"), 1)
+    folder, syncs = open_checkpoints(settings(), "m-1", {}, private=True)
+    assert (folder, len(syncs)) == (Path("checkpoints/m-1"), 1)
     assert set(stored(s3)) == {LATEST, "fingerprint.json"}
     assert not (folder / "samples").exists()
+
+
+@pytest.mark.parametrize("place", ["checkpoints", PLACE])
+def test_a_training_that_mlflow_has_leaves_no_sheets_of_photos_that_became_private(place, s3, workplace, new_store):
+    new_store()
+    trained(settings(place), "first")
+    assert list(Path("checkpoints").glob("*/samples/*.png"))
+    write_split(workplace / "results/ingest", private=True)
+    trained(settings(place), "again")
+    assert not list(Path("again/samples").iterdir())
+    assert not list(Path("checkpoints").glob("*/samples/*"))
+    assert not [name for name in stored(s3) if "samples/" in name]

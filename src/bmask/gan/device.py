@@ -1,4 +1,4 @@
-"""Where a training runs and in which precision."""
+"""Which device and which precision there are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from bmask.errors import ParamsError
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def launched() -> bool:
     """Whether torchrun started this process: then RANK, LOCAL_RANK and WORLD_SIZE hold for it.
@@ -17,9 +19,6 @@ def launched() -> bool:
     Without torchrun's own variable they are what another launcher left behind, a job of SLURM for example.
     """
     return torch.distributed.is_torchelastic_launched()
-
-
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def pick_device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ from pathlib import Path
 from bmask import errors
 from bmask.errors import BmaskError, Preempted, TrainingError, explained
 
-PATIENCE = 300  # seconds after SIGTERM, for the first process to save; who sent it has a limit of its own
+PATIENCE = 300  # seconds after SIGTERM, for the first process to save; the sender may kill us sooner
 
 
 def in_processes(count: int, stage: Callable[..., None], *args: object) -> None:

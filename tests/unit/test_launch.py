@@ -1,0 +1,24 @@
+"""What one of several processes says of its end, and what the process that started it makes of that."""
+
+from __future__ import annotations
+
+import pytest
+
+from bmask.errors import DataError
+from bmask.tracking.store import TrackingError
+from bmask.training.launch import _one, _said
+
+
+@pytest.mark.parametrize(("kind", "code"), [(DataError, 3), (TrackingError, 5)])
+def test_an_error_keeps_its_sentence_and_its_code_from_process_to_process(kind, code, tmp_path, monkeypatch):
+    def stage() -> None:
+        raise kind("no such store; start it")
+
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as ended:
+        _one(str(tmp_path), stage)
+    assert ended.value.code == code
+    said = _said(tmp_path, 1)
+    assert said is not None
+    assert (str(said), said.exit_code) == ("no such store; start it", code)
+    assert _said(tmp_path, 0) is None
