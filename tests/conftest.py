@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,16 +193,9 @@ def kubeflow(monkeypatch, tmp_path) -> Iterator[Stub]:
 @pytest.fixture
 def pipeline(monkeypatch, capsys) -> Pipeline:
     """`bmask pipeline ...` in this process."""
-    from bmask import cli
+    from commands import bmask
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bmask", "pipeline", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        return bmask("pipeline", *arguments, monkeypatch=monkeypatch, capsys=capsys)
 
     return run

@@ -17,24 +17,11 @@ import torch
 from bmask.training import checkpoint
 from bmask.training.distributed import World, joined
 from bmask.training.loop import train
-from bmask.training.options import LoopOptions
-from tiny import SIZE, SYSTEMS, TRAIN, pictures
+from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
-OPTIONS = LoopOptions(
-    epochs=5,
-    constant_epochs=5,
-    batch_size=4,
-    epoch_photos=4,  # so an epoch is a step
-    lr=1e-3,
-    image_size=SIZE,
-    device="cpu",
-    precision="fp32",
-    threads=1,
-    pool=0,
-    ema=0.9,
-    sample_every=99,
-    checkpoint_every=99,
-    log_every=1,
+# An epoch is a step.
+OPTIONS = dataclasses.replace(
+    LOOP, epochs=5, constant_epochs=5, epoch_photos=4, lr=1e-3, pool=0, sample_every=99, checkpoint_every=99
 )
 
 

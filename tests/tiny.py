@@ -17,11 +17,27 @@ from bmask.gan.options import SystemOptions
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params
+from bmask.training.options import LoopOptions
 
 SIZE, LOAD = 16, 18  # px of the crops and of the stored photos
 TRAIN, VALIDATION, TEST = 12, 4, 3  # photos in each part of each domain
 
 SMALL = {"filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 2}
+LOOP = LoopOptions(
+    epochs=4,
+    constant_epochs=2,
+    batch_size=4,
+    lr=2e-3,
+    image_size=SIZE,
+    device="cpu",
+    precision="fp32",
+    threads=1,
+    pool=4,
+    ema=0.9,
+    sample_every=1,
+    checkpoint_every=1,
+    log_every=1,
+)
 SYSTEMS: dict[str, SystemOptions] = {
     "cyclegan": CycleGANOptions(**SMALL),
     "scheme1": AttentionGANOptions(scheme=1, **SMALL),

@@ -23,28 +23,13 @@ from bmask.training.batches import Feed
 from bmask.training.checkpoint import LATEST, PREVIOUS
 from bmask.training.health import Diverged
 from bmask.training.loop import Trained, train
-from bmask.training.options import LoopOptions
 from bmask.training.pool import ImagePool
 from bmask.training.stopping import Stopped
-from tiny import SIZE, SYSTEMS, TRAIN, pictures
+from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = LoopOptions(
-    epochs=4,
-    constant_epochs=2,
-    batch_size=4,
-    lr=2e-3,
-    image_size=SIZE,
-    device="cpu",
-    precision="fp32",
-    threads=1,
-    pool=4,
-    ema=0.9,
-    sample_every=1,
-    checkpoint_every=1,
-    log_every=1,
-)
+OPTIONS = LOOP
 STEPS = TRAIN // 4  # in an epoch
 FINGERPRINT = {"data": "tiny"}
 

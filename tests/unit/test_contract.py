@@ -18,26 +18,12 @@ from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.loop import Trained, train
-from bmask.training.options import LoopOptions
 from newcomer import FOLDER, arrays, frozen_weights, write_inputs
-from tiny import SIZE
+from tiny import LOOP, SIZE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OPTIONS = LoopOptions(
-    epochs=3,
-    constant_epochs=2,
-    batch_size=4,
-    lr=2e-3,
-    image_size=SIZE,
-    device="cpu",
-    precision="fp32",
-    threads=1,
-    ema=0.9,
-    sample_every=9,
-    checkpoint_every=1,
-    log_every=1,
-)
+OPTIONS = dataclasses.replace(LOOP, epochs=3, sample_every=9)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,26 +11,10 @@ import pytest
 import torch
 
 from bmask.training.loop import train
-from bmask.training.options import LoopOptions
-from tiny import SIZE, SYSTEMS, TRAIN, pictures
+from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
 RECORDED = json.loads(Path(__file__).with_name("first_losses.json").read_text())
-OPTIONS = LoopOptions(
-    epochs=3,
-    constant_epochs=2,
-    batch_size=4,
-    lr=2e-3,
-    image_size=SIZE,
-    device="cpu",
-    precision="fp32",
-    threads=1,
-    pool=4,
-    ema=0.9,
-    sample_every=9,
-    checkpoint_every=9,
-    log_every=1,
-    epoch_photos=8,
-)
+OPTIONS = dataclasses.replace(LOOP, epochs=3, sample_every=9, checkpoint_every=9, epoch_photos=8)
 
 
 @pytest.mark.parametrize("name", RECORDED)
