@@ -16,6 +16,7 @@ import torch
 
 from bmask.gan.device import fast_precision, pick_device
 from bmask.parallel import cores, threads
+from bmask.parallel import told as told
 from bmask.training.distributed import launched_processes
 
 if TYPE_CHECKING:
@@ -69,13 +70,6 @@ def place(
         reasons.append(f"{'one process' if processes == 1 else f'{processes} processes'} since {reason}")
     each = threads(train.threads, here if launched > 1 else processes)
     return Placement(str(device), precision, processes, each, ", ".join(reasons))
-
-
-def told(placed: dict) -> str:
-    """Fields of a placement in words: `bf16 on cuda in 2 processes of 1 thread`."""
-    processes, each = placed["processes"], placed["threads"]
-    group = "1 process" if processes == 1 else f"{processes} processes"
-    return f"{placed['precision']} on {placed['device']} in {group} of {each} thread{'s' if each > 1 else ''}"
 
 
 def largest_share(photos: int, workers: int) -> int:

@@ -12,7 +12,8 @@ import pytest
 
 from bmask.files import read_json, write_json
 from bmask.gan.generator_file import FILE
-from bmask.tracking.outputs import MODEL_ID
+from bmask.tracking.outputs import MODEL_ID, ensure_logged
+from bmask.tracking.resolving import resolve
 from logged import run_of, runs, train_here
 from tiny import tiny_params, write_augment, write_split
 
@@ -59,14 +60,13 @@ def test_on_a_cluster_the_run_of_the_task_points_at_it(store, monkeypatch):
     assert not Path("checkpoints").exists()
 
 
-def test_what_does_not_change_the_training_is_todays_in_its_run_json(store):
+def test_with_other_sample_settings_it_comes_back_as_it_was_trained(store):
     folder = train_here(tiny_params())
-    before = read_json(folder / "run.json")
+    before = contents(folder)
     lose(folder)
     train_here(tiny_params(train={"sample_every": 2}))
     assert not Path("checkpoints").exists()
-    before["params"]["train"]["sample_every"] = 2
-    assert read_json(folder / "run.json") == before
+    assert contents(folder) == before
 
 
 def test_photos_that_became_private_come_back_without_samples(store, workplace):
@@ -101,11 +101,6 @@ def be_incomplete(client, run) -> None:
     client.delete_tag(run.info.run_id, "bmask.complete")
 
 
-def become_other_photos(client, run) -> None:
-    summary = Path("results/ingest/summary.json")
-    write_json(summary, read_json(summary) | {"digest": "other-photos"})
-
-
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
@@ -114,7 +109,6 @@ def become_other_photos(client, run) -> None:
         pytest.param(change_generator, "generator.safetensors is damaged", marks=pytest.mark.slow),
         pytest.param(delete_model, "some of its files are gone", marks=pytest.mark.slow),
         pytest.param(be_incomplete, "", marks=pytest.mark.slow),
-        (become_other_photos, "its data_digest is digest-of-the-split"),
     ],
 )
 def test_a_run_that_is_not_whole_or_another_is_not_taken(trouble, why, store, capsys):
@@ -129,6 +123,47 @@ def test_a_run_that_is_not_whole_or_another_is_not_taken(trouble, why, store, ca
     assert f"is trained again, since what MLflow has of it cannot be taken ({why})" in told or not why
     assert Path("checkpoints").exists()
     assert contents(folder)["losses.csv"] == before["losses.csv"]
+    shutil.rmtree(folder)
+    train_here(tiny_params())  # what was damaged is whole again
+    assert TAKEN in capsys.readouterr().err
+    assert contents(folder)["losses.csv"] == before["losses.csv"]
+
+
+def test_where_only_the_test_photos_changed_it_comes_back_with_their_digest(store, capsys):
+    folder = train_here(tiny_params())
+    run = run_of(store, folder)
+    summary = Path("results/ingest/summary.json")
+    write_json(summary, read_json(summary) | {"digest": "other-photos"})
+    lose(folder)
+    train_here(tiny_params())
+    told = capsys.readouterr().err
+    assert f"{TAKEN} {run.info.run_id}, computed fp32 on cpu in 1 process of 1 thread" in told
+    assert not Path("checkpoints").exists()
+    taken = contents(folder)
+    ensure_logged(folder)
+    logged = store.get_run(run.info.run_id)
+    assert logged.data.tags["data_digest"] == "other-photos"
+    assert Path(resolve(f"models:/{logged.data.tags[MODEL_ID]}")).read_bytes() == taken[FILE]
+    trained = contents(train_again_alone(folder))
+    assert trained[FILE] == taken[FILE]
+
+
+def train_again_alone(folder: Path) -> Path:
+    """The same training, where MLflow knows of none."""
+    for run in runs(mlflow.MlflowClient()):
+        mlflow.MlflowClient().delete_run(run.info.run_id)
+    shutil.rmtree(folder)
+    return train_here(tiny_params())
+
+
+def test_a_place_that_cannot_be_written_is_no_fault_of_mlflow(store, workplace):
+    folder = train_here(tiny_params())
+    lose(folder)
+    shutil.rmtree(folder.parent)
+    folder.parent.write_text("a file")
+    with pytest.raises(OSError, match="results/train"):
+        train_here(tiny_params())
+    assert not Path("checkpoints").exists()
 
 
 def test_another_training_is_not_taken(store, workplace):

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import mlflow
 import pytest
@@ -89,9 +90,29 @@ def test_a_photo_cannot_be_unmasked_from_there_and_a_training_goes_on_without(
     assert code == 0
     assert ADDRESSES[address] in err
     assert "`bmask log` will log the training later" in err
+    assert "MLflow failed" not in err  # the sentence says it all
     assert "Traceback" not in err
     assert "s3cret" not in err
     assert (workplace / "results/train/unmasker" / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "password", ["pa#ss", "pa/ss", "pa?ss", "pa@ss", "pa[ss", "pa@s/s", "pa ss", "p%23ss", "plain"]
+)
+@pytest.mark.parametrize("address", ["postgresql://u:{}@host/db", "http://u:{}@host:port"])
+def test_no_form_of_a_password_is_told(address, password, store):
+    from bmask.tracking.store import without_password
+
+    mlflow.set_tracking_uri(address.format(password))
+    for form in (password, quote(password), quote(password, safe=""), unquote(password)):
+        assert form not in without_password(f"cannot open {address.format(form)} as u")
+    assert "s" not in without_password(address.format(password)).split("@")[0].removeprefix("postgresql")
+    assert without_password("host") == "host"
+
+
+def test_a_password_with_a_bracket_ends_with_a_sentence_too(run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:s3[cret@db/mlflow")
+    assert "s3[cret" not in sentence(run("champion"))
 
 
 # Servers that answer, but not as wished.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +16,14 @@ import pytest
 from PIL import Image
 
 from bmask.errors import DataError
+from bmask.files import read_json
 from bmask.gan.generator_file import FILE
 from bmask.tracking import registry
-from bmask.tracking.outputs import EVALUATED, MODEL_ID
+from bmask.tracking.location import PATHS, follow
+from bmask.tracking.outputs import COMPLETE, EVALUATED, MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
-from bmask.tracking.runs import find_run
-from bmask.tracking.store import connect
+from bmask.tracking.runs import FINGERPRINT, find_run
+from bmask.tracking.store import TrackingError, connect
 from commands import bmask
 from registering import CHANGES_LITTLE, NAME, REPAINTS, aliases, settings
 
@@ -108,6 +113,46 @@ def test_what_is_gone_is_logged_again_and_the_champion_serves(loss, registered, 
     before = aliases()
     assert registered.register(settings("a")) == decision  # and then there is nothing more to mend
     assert aliases() == before
+
+
+def held(run, name: str) -> Path:
+    return Path(connect().download_artifacts(run.info.run_id, name))
+
+
+@pytest.mark.parametrize("lost", [(), ("outputs.json",), ("losses.csv",)], ids=" ".join)
+def test_a_repeated_training_with_other_bits_is_logged_whole_and_not_beside_the_old_one(lost, registered):
+    """Files of one training and the model of another could never be taken back."""
+    for name in lost:
+        (Path(find_run("f2").info.artifact_uri) / name).unlink()
+    registered.train("a", CHANGES_LITTLE, "f2", seed=2)
+    folder = registered.folder / "train" / "a"
+    run = ensure_logged(folder)
+    known = read_json(held(run, "outputs.json"))
+    assert known[FILE]["sha256"] == hashlib.sha256(weights(registered)).hexdigest()
+    assert resolve(f"models:/{run.data.tags[MODEL_ID]}").read_bytes() == weights(registered)
+    assert EVALUATED not in run.data.tags  # scores of the old one
+    assert ensure_logged(folder).data.tags == run.data.tags
+
+
+def test_a_training_whose_generator_is_gone_is_named(registered):
+    folder = registered.folder / "train" / "a"
+    (folder / FILE).unlink()
+    with pytest.raises(DataError, match=r"holds no generator\.safetensors; run `bmask train` again"):
+        ensure_logged(folder)
+
+
+def test_a_storage_that_fails_ends_with_a_sentence(place, monkeypatch):
+    """The store itself answers; its files are in an object storage that does not."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    client = connect()
+    experiment = client.create_experiment("far", artifact_location="s3://bucket/far")
+    client.create_run(experiment, tags={FINGERPRINT: "f1", COMPLETE: "true"})
+    place.train("a", REPAINTS, "f1")
+    with pytest.raises(TrackingError, match=r"MLflow failed \(.*127\.0\.0\.1:9.*; check that its files can be reached"):
+        ensure_logged(place.folder / "train" / "a")
 
 
 def test_the_successor_has_the_place_of_the_version_whose_files_are_gone(registered, capsys):
@@ -212,3 +257,70 @@ def test_a_store_from_before_bmask_told_experiments_their_place_is_moved_too(reg
     enter(registered, new, monkeypatch)
     assert resolve("champion").is_relative_to(new)
     assert connect().get_experiment_by_name("bmask").artifact_location == f"{new}/mlruns/bmask"
+
+
+def places(file: Path) -> list[tuple]:
+    """All paths that a database holds."""
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        return [row for table, column in PATHS for row in database.execute(f"SELECT {column} FROM {table}")]
+
+
+def test_a_database_that_is_moved_alone_keeps_its_files_where_they_are(registered, checkout, monkeypatch, capsys):
+    old, new = checkout
+    before = places(old / "mlflow.db")
+    new.mkdir()
+    os.rename(old / "mlflow.db", new / "mlflow.db")
+    (new / "mlruns/bmask").mkdir(parents=True)  # of another store
+    enter(registered, new, monkeypatch)
+    assert resolve("champion").is_relative_to(old)
+    assert places(new / "mlflow.db") == before
+    told = capsys.readouterr().err
+    assert f"the files of its experiment bmask stay in {old}/mlruns/bmask" in told
+    assert "its paths follow" not in told
+    os.rename(old / "mlruns/bmask", new / "mlruns/bmask")  # and when they come after it
+    enter(registered, new, monkeypatch)
+    assert resolve("champion").is_relative_to(new)
+
+
+def test_experiments_of_others_are_left_alone(registered, checkout, monkeypatch):
+    """They have no tag, and a folder of the same name beside the database is no sign that it is theirs."""
+    old, new = checkout
+    client = connect()
+    for name in ("one", "two"):
+        experiment = client.create_experiment(name, artifact_location=f"{old}/mlruns/{name}")
+        client.log_text(client.create_run(experiment).info.run_id, "x", "x.txt")
+    shutil.copytree(old, new, ignore=lambda folder, names: set(names) & {"two"})
+    shutil.rmtree(new / "mlruns/one")
+    (new / "mlruns/one").mkdir()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "one")
+    enter(registered, new, monkeypatch)
+    client = connect()
+    found = {e.name: e.artifact_location for e in client.search_experiments()}
+    assert {name: found[name] for name in ("bmask", "one", "two")} == {
+        "bmask": f"{new}/mlruns/bmask",
+        "one": f"{old}/mlruns/one",
+        "two": f"{old}/mlruns/two",
+    }
+
+
+def test_a_moved_store_of_an_older_mlflow_is_told_how_to_upgrade(registered, checkout, monkeypatch):
+    old, new = checkout
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '75868b020152'")
+        database.execute("ALTER TABLE model_versions DROP COLUMN storage_location")
+    shutil.copytree(old, new)
+    enter(registered, new, monkeypatch)
+    with pytest.raises(TrackingError, match="mlflow db upgrade"):
+        connect()
+
+
+def test_a_store_without_logged_models_is_moved_as_far_as_it_goes(registered, checkout, monkeypatch):
+    old, new = checkout
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DROP TABLE logged_models")
+    shutil.copytree(old, new)
+    follow(new / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(new / "mlflow.db")) as database:
+        found = database.execute("SELECT artifact_uri FROM runs").fetchall()
+    assert found
+    assert all(Path(path).is_relative_to(new) for (path,) in found)

@@ -26,7 +26,7 @@ from bmask.serving.unmasker import FLOOR, SETTINGS
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
-FLOOR_TAG, SIZE = "attention_floor", "generator_bytes"  # tags of a LoggedModel
+FLOOR_TAG, SIZE = "attention_floor", "generator_bytes"  # tags of a LoggedModel, the first of versions too
 NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
 
 

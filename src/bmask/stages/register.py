@@ -18,11 +18,11 @@ from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
+from bmask.serving.model import FLOOR_TAG
 from bmask.tracking import registry, store, tracker, versions
 from bmask.tracking.outputs import EVALUATED, MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
 from bmask.tracking.runs import dvc_experiment
-from bmask.tracking.versions import FLOOR
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -249,13 +249,13 @@ def _compare(
     if present is None:
         return decide(scores[best], None, *rules)
     for model, about in outputs.runs.items():
-        identity = {"fingerprint": about["fingerprint"], FLOOR: f"{floor:g}"}
+        identity = {"fingerprint": about["fingerprint"], FLOOR_TAG: f"{floor:g}"}
         if identity.items() <= present.tags.items():
             return decide(scores[best], scores[model], *rules)
     device = _device(params)
     try:
         file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
-        champion = Unmasker(file, float(present.tags.get(FLOOR, floor)), device)
+        champion = Unmasker(file, float(present.tags.get(FLOOR_TAG, floor)), device)
     except Exception as error:  # damaged files and networks of other versions fail in many ways
         return False, (
             f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",

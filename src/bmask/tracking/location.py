@@ -7,6 +7,7 @@ that a checkout may be renamed, moved and copied, and a copy never writes into t
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sqlite3
@@ -58,35 +59,63 @@ def place(file: Path, experiment: str) -> dict:
     return {"artifact_location": str(artifacts), "tags": {FOLDER: str(_folder(file))}}
 
 
-def follow(file: Path, experiment: str) -> None:
+def follow(file: Path) -> None:
     """Brings a database's paths in line with its folder, where it was moved or copied since it was last used.
 
-    `experiment` is the one that runs go to; where it has not been told its place, its artifacts tell.
+    Each experiment is judged by itself, since the database may be moved alone and may hold others' experiments. Its
+    paths follow where files of its runs are beside the database now. Where none are, they follow only if the tag says
+    that they are ours and nobody needs the old ones: a copy, which leaves the original's files alone, or no files left.
     """
-    here = str(_folder(file))
+    here, said = _folder(file), []
     with contextlib.closing(sqlite3.connect(file, timeout=20)) as database, database:
+        columns = "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+        paths = set(PATHS) & set(database.execute(columns))  # another MLflow has other tables; it says so itself later
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiment_tags'").fetchone():
             return
-        told = database.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (FOLDER,)).fetchall()
-        for before in {before for (before,) in told or _guessed(database, experiment, here)} - {here}:
-            say(f"the MLflow store was in {before} and is in {here} now; its paths follow")
-            _rewrite(database, before, here)
+        query = "SELECT e.experiment_id, e.name, e.artifact_location, t.value FROM experiments e LEFT JOIN"
+        query += " experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?"
+        for number, name, location, tag in database.execute(query, (FOLDER,)).fetchall():
+            old = Path((location or "").removeprefix("file://"))
+            before = Path(tag) if tag else old.parent.parent
+            if before == here or not old.is_absolute() or not old.is_relative_to(before / "mlruns"):
+                continue
+            new = here / old.relative_to(before)
+            kept = _folders(database, paths, number, old)
+            moved = any((new / folder).is_dir() for folder in kept)
+            needed = any((old / folder).is_dir() for folder in kept) and not (before / file.name).is_file()
+            if moved or (tag and not needed):
+                _rewrite(database, paths, (str(old), str(new)))
+                database.execute(
+                    "UPDATE experiment_tags SET value = ? WHERE key = ? AND experiment_id = ?",
+                    (str(here), FOLDER, number),
+                )
+                said.append(f"the MLflow store was in {before} and is in {here} now; its paths follow")
+            elif tag:
+                said.append(f"the MLflow store is in {here} now; the files of its experiment {name} stay in {old}")
+    for line in dict.fromkeys(said):
+        _say_once(line)
 
 
-def _guessed(database: sqlite3.Connection, experiment: str, here: str) -> list[tuple[str]]:
-    """Where the database was by its artifacts, if these are beside it now or nowhere."""
-    query = "SELECT artifact_location FROM experiments WHERE name = ?"
-    places = [Path(place) for (place,) in database.execute(query, (experiment,)) if "://" not in place]
-    moved = [p for p in places if (Path(here) / "mlruns" / p.name).is_dir() or not p.is_dir()]
-    return [(str(place.parent.parent),) for place in moved if place.parent.name == "mlruns"]
+_say_once = functools.cache(say)  # a process asks for the store several times
 
 
-def _rewrite(database: sqlite3.Connection, before: str, here: str) -> None:
-    for table, column in PATHS:
-        for old, new in ((f"{before}/", f"{here}/"), (f"file://{before}/", f"file://{here}/")):
-            clause = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
-            database.execute(clause, (new, len(old) + 1, len(old), old))
-    database.execute("UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (here, FOLDER, before))
+def _folders(database: sqlite3.Connection, paths: set[tuple[str, str]], experiment: int, place: Path) -> list[Path]:
+    """Where an experiment's runs and models keep files, from the experiment's own place."""
+    found = []
+    for table, column in paths & {("runs", "artifact_uri"), ("logged_models", "artifact_location")}:
+        rows = database.execute(f"SELECT {column} FROM {table} WHERE experiment_id = ?", (experiment,))
+        found += [Path(path.removeprefix("file://")) for (path,) in rows if path]
+    return [path.relative_to(place) for path in found if path.is_relative_to(place)]
+
+
+def _rewrite(database: sqlite3.Connection, paths: set[tuple[str, str]], places: tuple[str, str]) -> None:
+    """Turns what lies in the first of two folders, an experiment's own, into the second."""
+    for table, column in paths:
+        for scheme in ("", "file://"):
+            old, new = (scheme + place for place in places)
+            clause = f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+            clause += f" WHERE {column} = ? OR substr({column}, 1, ?) = ?"
+            database.execute(clause, (new, len(old) + 1, old, len(old) + 1, f"{old}/"))
 
 
 def _folder(file: Path) -> Path:

@@ -13,15 +13,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bmask.errors import DataError
+from bmask.errors import DataError, explained
 from bmask.files import fresh_folder, read_json, write_json
-from bmask.gan.generator_file import FILE
+from bmask.gan.generator_file import FILE, load_generator, read_about, save_generator
+from bmask.parallel import told
 from bmask.progress import say
 from bmask.serving.model import SIZE
 from bmask.tracking.resolving import ARTIFACT
 from bmask.tracking.runs import FINGERPRINT, active, find_run, open_run
 from bmask.tracking.sending import last_step, send_rows, send_sheets
-from bmask.tracking.store import TrackingError, connect, first_line
+from bmask.tracking.store import Gone, TrackingError, connect, failure, reading
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 
 COMPLETE, MODEL_ID, EVALUATED = "bmask.complete", "bmask.model_id", "bmask.evaluated"
 OUTPUTS = "outputs.json"
-GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+TODAYS = ("model", "fingerprint", "data_digest")  # what generators' files say too, whatever they were trained as
 
 
 def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = False) -> Run:
     """Brings the run of a training in line with its outputs: params, data, losses, samples, files, model. Safe to
-    repeat: what the run says it has is looked for, and logged again where it is gone.
+    repeat: what the run says it has is looked for, and logged again where it is gone. A training that was repeated may
+    have other bits; then all is logged again, since files and model of a run are of one training.
 
     `floor` is the attention floor that the logged model serves with; None takes serving's own. `adopt` is for the task
     that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
@@ -47,16 +49,24 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
     except FileNotFoundError:
         raise DataError(f"{folder} holds no run.json, so no training; run `bmask train` first") from None
     client = connect()
+    if not (folder / FILE).is_file():
+        raise DataError(f"{folder} holds no {FILE}; run `bmask train` again")
     run = open_run(about, adopt)
     run_id, complete = run.info.run_id, run.data.tags.get(COMPLETE) == "true"
-    files_there = complete and bool(_held(client, run_id))
-    model_there = complete and has_model(client, run.data.tags.get(MODEL_ID))
+    held = _held(client, run_id) if complete else {}
+    files_there = bool(held) and held[FILE]["sha256"] == _sha256(folder / FILE)
+    model_there = files_there and has_model(client, run.data.tags.get(MODEL_ID))
     if files_there and model_there:
         return run
     if complete:
-        say(f"MLflow lacks files of the training {about['model']}; they are logged again")
+        trouble = "has other files" if held and not files_there else "lacks files"
+        say(f"MLflow {trouble} of the training {about['model']}; they are logged again")
+        client.delete_tag(run_id, COMPLETE)  # until both are there: a kill in between must not leave a mixture
     if not files_there:
         _log_files(client, run_id, folder)
+        for key in ("data_digest", "data_revision"):  # test photos may change without the training
+            if about.get(key):
+                client.set_tag(run_id, key, about[key])
     if not model_there:
         if EVALUATED in run.data.tags:
             client.delete_tag(run_id, EVALUATED)  # scores are tied to the model
@@ -67,50 +77,61 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
 
 
 def has_model(client: MlflowClient, model_id: str | None) -> bool:
-    """Whether a logged model is there, not deleted, with a generator as long as it was when it was logged."""
-    from mlflow.exceptions import MlflowException
+    """Whether a logged model is there, not deleted, with a generator as long as it was when it was logged.
 
+    Raises TrackingError where that cannot be known.
+    """
     if not model_id:
         return False
     try:
-        size = client.get_logged_model(model_id).tags.get(SIZE)
-        listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent))
-    except MlflowException as error:
-        if error.error_code not in GONE:
-            raise
+        with reading():
+            size = client.get_logged_model(model_id).tags.get(SIZE)
+            listed = client.list_logged_model_artifacts(model_id, str(Path(ARTIFACT).parent))
+    except Gone:
         return False
     return any(item.path.endswith(FILE) and size in (None, str(item.file_size)) for item in listed)
 
 
 def take_back(about: dict, out: Path) -> bool | None:
-    """Writes the folder of a training that MLflow holds whole, as training it again would; nothing where it does not.
+    """Writes the folder of a training that MLflow holds whole; nothing where it does not.
 
-    `about` is what is known of a training before it starts; a private one gets no samples. Every file is read and
-    compared with its digest. Returns whether it did; None where the store failed, which is told and nothing else.
+    `about` is what is known of a training before it starts; a private one gets no samples. The folder is the one that
+    was logged, so samples and params are those of then, also where today's ask for other samples; names and digests,
+    in run.json and in the generators' files, are today's. Every file is read and compared with its digest; a run that
+    fails that is logged anew when the training is done.
+
+    Returns whether it did; None where the store failed, which is told and nothing else. Raises OSError when `out`
+    cannot be written.
     """
-    model = about["model"]
+    model, client, run = about["model"], None, None
     try:
         client = connect()
         run = find_run(about["fingerprint"])
         if run is None or run.data.tags.get(COMPLETE) != "true":
             return False
         with fresh_folder(out) as fresh:
-            _fetch(client, run, about, fresh)
+            was = _fetch(client, run, about, fresh)
         with contextlib.suppress(Exception):  # the outputs are there
             open_run(about, adopt=True)
     except DataError as error:
         say(f"{model} is trained again, since what MLflow has of it cannot be taken ({error})")
+        if client and run:
+            with contextlib.suppress(Exception):  # else `ensure_logged`, which compares sizes, might leave it as it is
+                client.delete_tag(run.info.run_id, COMPLETE)
         return False
     except Exception as error:  # of MLflow, an object storage's client, a disk
-        told = str(error) if isinstance(error, TrackingError) else f"MLflow failed ({first_line(error)})"
-        say(f"{told}; {model} is trained without it and logged at the end")
+        if explained(error) and not isinstance(error, TrackingError):
+            raise
+        say(f"{failure(error)}; {model} is trained without it and logged at the end")
         return None
-    say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}")
+    place = f", computed {told(was['placed'][-1])}" if was.get("placed") else ""
+    say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}{place}")
     return True
 
 
-def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
-    """Downloads what the run holds into `fresh`. Raises DataError where a file is missing or not as it was logged."""
+def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> dict:
+    """Downloads what the run holds into `fresh`; returns run.json. Raises DataError where a file is missing or not as
+    it was logged, TrackingError where it cannot be read."""
     from mlflow.artifacts import download_artifacts
 
     run_id, model_id = run.info.run_id, run.data.tags.get(MODEL_ID)
@@ -118,33 +139,44 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
     if not held or not has_model(client, model_id):
         raise DataError("some of its files are gone")
     with tempfile.TemporaryDirectory() as temporary:
-        packed = Path(download_artifacts(f"models:/{model_id}", dst_path=f"{temporary}/model"))
+        with reading():
+            packed = Path(download_artifacts(f"models:/{model_id}", dst_path=f"{temporary}/model"))
         for name, known in held.items():
             if about["private"] and name.startswith("samples/"):
                 continue
-            path = packed / ARTIFACT if name == FILE else Path(client.download_artifacts(run_id, name, temporary))
-            content = path.read_bytes()
+            with reading():
+                path = packed / ARTIFACT if name == FILE else Path(client.download_artifacts(run_id, name, temporary))
+                content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != known["sha256"]:
                 raise DataError(f"{name} is damaged")
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(content)
     (fresh / "samples").mkdir(exist_ok=True)
+    for path in fresh.glob("*.safetensors"):
+        header, todays = read_about(path), {key: about[key] for key in TODAYS}
+        if not todays.items() <= header.items():
+            save_generator(path, load_generator(path)[0], {**header, **todays})
     was = read_json(fresh / "run.json")
-    for key in ("model", "data_digest"):  # they are in the generators' files too
-        if was[key] != about[key]:
-            raise DataError(f"its {key} is {was[key]}")
-    write_json(fresh / "run.json", {**was, **about})
+    write_json(fresh / "run.json", was | {key: about[key] for key in (*TODAYS, "data_revision", "private")})
+    return was
 
 
 def _held(client: MlflowClient, run_id: str) -> dict[str, dict]:
-    """What the run holds by its outputs.json, if all but the generator is listed with its size; else nothing."""
-    listed = {item.path: item for item in client.list_artifacts(run_id)}
-    if OUTPUTS not in listed:
-        return {}
-    if "samples" in listed:
-        listed |= {item.path: item for item in client.list_artifacts(run_id, "samples")}
-    with tempfile.TemporaryDirectory() as temporary:
-        held = read_json(Path(client.download_artifacts(run_id, OUTPUTS, temporary)))
+    """What the run holds by its outputs.json, if all but the generator is listed with its size; else nothing.
+
+    Raises TrackingError where that cannot be known.
+    """
+    with tempfile.TemporaryDirectory() as temporary, reading():
+        listed = {item.path: item for item in client.list_artifacts(run_id)}
+        if OUTPUTS not in listed:
+            return {}
+        if "samples" in listed:
+            listed |= {item.path: item for item in client.list_artifacts(run_id, "samples")}
+        told_by = Path(client.download_artifacts(run_id, OUTPUTS, temporary))
+        try:
+            held = read_json(told_by)
+        except ValueError:  # cut short
+            return {}
     files = {name: known["bytes"] for name, known in held.items() if name != FILE}
     return held if all(name in listed and listed[name].file_size == size for name, size in files.items()) else {}
 
@@ -159,10 +191,14 @@ def _log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
     held = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
-        held[str(name)] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        held[str(name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         if str(name) != FILE:
             client.log_artifact(run_id, str(path), str(name.parent) if name.parent != Path() else None)
     client.log_dict(run_id, held, OUTPUTS)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _log_model(folder: Path, about: dict, floor: float | None) -> str:

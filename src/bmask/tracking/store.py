@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
-from bmask.errors import BmaskError
+from bmask.errors import FULL, BmaskError
 from bmask.tracking import location
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 EXPERIMENT, GIVEN = "bmask", "MLFLOW_RUN_ID"  # a run that was opened for this process, by a cluster for example
+GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 
 
@@ -26,6 +28,10 @@ class TrackingError(BmaskError):
     """The tracking store cannot be used."""
 
     exit_code = 5
+
+
+class Gone(TrackingError):
+    """The store answers, and does not have it."""
 
 
 class NoStore(TrackingError):
@@ -58,7 +64,7 @@ def connect(create: bool = True) -> MlflowClient:
     try:
         with _alone(file):
             if file and file.exists():
-                location.follow(file, experiment_name())
+                location.follow(file)
             client = mlflow.MlflowClient()
             if create:
                 _enter(client, file)
@@ -82,13 +88,47 @@ def first_line(error: Exception) -> str:
 
 
 def without_password(text: str) -> str:
-    """`text` with *** for the password that the store's address holds, if it holds one."""
-    import mlflow
+    """`text` with *** for the password that the store's address holds, if it holds one.
 
-    password = urlsplit(mlflow.get_tracking_uri()).password
-    for form in (password, unquote(password)) if password else ():
+    Libraries do not agree on where a password ends that holds #, / or @ unquoted. So what SQLAlchemy takes for it is
+    masked, as it is and quoted, and besides all that is written up to the last @.
+    """
+    import mlflow
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    address = mlflow.get_tracking_uri()
+    found = re.match(r"[^/]+://[^/:@]*:(.+)@", address)
+    written = found[1] if found else ""
+    try:
+        password = str(make_url(address).password or "")
+    except (ArgumentError, ValueError):
+        password = ""
+    plain = {written, unquote(written), password} - {""}
+    forms = plain | {quote(form, safe) for form in plain for safe in ("", "/", " +")}
+    for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "***")
     return text
+
+
+def failure(error: Exception) -> str:
+    """What went wrong with the store, to begin a sentence with."""
+    return str(error) if isinstance(error, TrackingError) else f"MLflow failed ({first_line(error)})"
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Inside, the store is asked for files, and whatever its libraries fail with becomes a TrackingError, Gone where it
+    says so; but a disk of ours that is full stays what it is."""
+    try:
+        yield
+    except BmaskError:
+        raise
+    except Exception as error:  # of MLflow, an object storage's client, HTTP
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        kind = Gone if getattr(error, "error_code", "") in GONE else TrackingError
+        raise kind(f"{failure(error)}; check that its files can be reached and read from here") from None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from bmask.progress import say
 from bmask.tracking.outputs import EVALUATED, ensure_logged
 from bmask.tracking.runs import PIPELINE_RUN, activate, end, open_run, settle_pipeline
 from bmask.tracking.sending import last_step, send_rows, send_sheets
-from bmask.tracking.store import GIVEN, connect, first_line
+from bmask.tracking.store import GIVEN, connect, failure
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,7 +97,7 @@ class Tracker:
         try:
             action()
         except Exception as error:
-            say(f"MLflow failed ({first_line(error)}); `bmask register` or `bmask log` will log the training later")
+            say(f"{failure(error)}; `bmask register` or `bmask log` will log the training later")
             self._end_here()
             self.run_id = None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
+from bmask.serving.model import FLOOR_TAG
 from bmask.tracking import registry, runs
 from bmask.tracking.outputs import MODEL_ID, has_model
 from bmask.tracking.registry import Version
@@ -14,8 +15,6 @@ from bmask.tracking.registry import Version
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-FLOOR = "attention_floor"  # tag of versions, as model.FLOOR_TAG of LoggedModels
 
 
 def version_of(client: MlflowClient, name: str, folder: Path, about: dict, floor: float, scores: dict) -> Version:
@@ -36,7 +35,7 @@ def version_of(client: MlflowClient, name: str, folder: Path, about: dict, floor
 
 def find(client: MlflowClient, name: str, fingerprint: str, floor: float) -> Version | None:
     """The version of a training with this attention floor; the newest if its files were gone once."""
-    identity = {"fingerprint": fingerprint, FLOOR: f"{floor:g}"}
+    identity = {"fingerprint": fingerprint, FLOOR_TAG: f"{floor:g}"}
     return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
 
 
@@ -52,7 +51,7 @@ def mend(client: MlflowClient, name: str, trainings: dict[Path, dict]) -> None:
             whose = f"version {version.number} of {name}, {' and '.join(version.aliases)}"
             say(f"the files of {whose}, are gone, and its training is not among the results")
             continue
-        floor = float(version.tags[FLOOR])
+        floor = float(version.tags[FLOOR_TAG])
         other = find(client, name, version.tags["fingerprint"], floor)
         if other is None or other.number == version.number:  # no successor that a kill left
             other = _create(client, name, folder, trainings[folder], floor, version.tags)
@@ -72,7 +71,11 @@ def _create(client: MlflowClient, name: str, folder: Path, about: dict, floor: f
     model_id = _model_with_floor(client, run, folder, about, floor)
     if registry.registered_model(client, name) is None:
         client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
-    origin = {"git_sha": run.data.tags.get("git_sha", "-"), "fingerprint": about["fingerprint"], FLOOR: f"{floor:g}"}
+    origin = {
+        "git_sha": run.data.tags.get("git_sha", "-"),
+        "fingerprint": about["fingerprint"],
+        FLOOR_TAG: f"{floor:g}",
+    }
     made = client.create_model_version(
         name, f"models:/{model_id}", run.info.run_id, tags={**origin, **tags}, model_id=model_id
     )
@@ -84,9 +87,9 @@ def _model_with_floor(client: MlflowClient, run: Run, folder: Path, about: dict,
     from bmask.serving.model import log_generator
 
     logged = client.get_logged_model(run.data.tags[MODEL_ID])
-    if logged.tags.get(FLOOR) == f"{floor:g}":
+    if logged.tags.get(FLOOR_TAG) == f"{floor:g}":
         return logged.model_id
-    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR}
+    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR_TAG}
     with runs.active(run):
         info = log_generator(folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, floor=floor)
     return info.model_id
