@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bmask.gan.device import fast_precision, pick_device
-from bmask.parallel import cores, threads
-from bmask.parallel import told as told
+from bmask.parallel import cores, threads, told
 from bmask.training.distributed import launched_processes
 
 if TYPE_CHECKING:

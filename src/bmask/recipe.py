@@ -16,7 +16,8 @@ from bmask.errors import DataError, ParamsError
 from bmask.files import read_json
 from bmask.gan.generator_file import load_generator
 from bmask.gan.registry import build_generator, system_class
-from bmask.placement import Placement, place, told
+from bmask.parallel import told
+from bmask.placement import Placement, place
 from bmask.progress import say
 from bmask.training import checkpoint
 from bmask.training.batches import arrays_of
