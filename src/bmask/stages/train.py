@@ -211,8 +211,8 @@ def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path
     import tempfile
 
     recipe = recipe_of(params, model)
-    photos, _ = open_photos(augment_folder)
     placement = placement_of(params, recipe)
+    photos, _ = open_photos(augment_folder)
     options = loop_options(params, recipe, placement)
     frozen = {name: load_file(path) for name, path in frozen_files(model, recipe).items()}
     processes, warmup, timed = placement.processes, 2, 5
