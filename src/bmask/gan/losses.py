@@ -17,6 +17,17 @@ def gan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     return 0.5 * ((real_scores - 1).square().mean() + fake_scores.square().mean())
 
 
+def hinge_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Hinge GAN, discriminator's side: mean max(0, 1 - D(y)) + mean max(0, 1 + D(G(x))) (Lim and Ye 2017, eq. 9)."""
+    return F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
+
+
+def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
+    """L1 between the differences of neighbouring pixels of two pictures, down and across (Mathieu et al. 2016)."""
+    apart = output - target
+    return apart.diff(dim=-1).abs().mean() + apart.diff(dim=-2).abs().mean()
+
+
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference: cycle consistency, identity and pixel loss."""
     return F.l1_loss(output, target)

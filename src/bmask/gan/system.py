@@ -45,9 +45,9 @@ class Rates(Protocol):
 class GeneratorStep(NamedTuple):
     """What a generator pass gives to the loop.
 
-    losses: unweighted scalars by name, the same in every step; the part before the first `_` names the weight.
+    losses: unweighted scalars by name, the same all through an epoch; the part before the first `_` names the weight.
     fakes: what the discriminators will judge, by name: (N, C, H, W), through the image pool where `pooled` says so.
-    statistics: scalars that are logged but not optimised, the same in every step. One that begins with `attention_`
+    statistics: scalars that are logged but not optimised, the same all through an epoch. One that begins with `attention_`
         is a mean of an attention mask: a training whose mask is 0 or 1 everywhere for some epochs is stopped.
     """
 
@@ -100,6 +100,9 @@ class System(nn.Module):
         What a generator's file is loaded into: it must need nothing but the options.
         """
         raise NotImplementedError
+
+    def start_epoch(self, epoch: int) -> None:
+        """Before the steps of each epoch (0-based), also of one that a resumed training goes on in."""
 
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
         """One pass of generators and helpers. `draws` are all the randomness that it may use."""

@@ -261,6 +261,7 @@ def _plain(params: Params, recipe: Model) -> dict:
 
 def _write_losses(path: Path, history: list[dict]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        names = list(dict.fromkeys(name for row in history for name in row))  # a game may begin in a later epoch
+        writer = csv.DictWriter(file, fieldnames=names)
         writer.writeheader()
         writer.writerows(history)

@@ -143,6 +143,7 @@ def train(
         for epoch in range(state.epoch, options.epochs):
             factor = rate(epoch, options.epochs, options.constant_epochs)
             engine.set_rate(factor)
+            system.start_epoch(epoch)
             lr = options.lr * factor
             while state.step < (epoch + 1) * length:
                 step = state.step

@@ -1,0 +1,297 @@
+"""Attention-guided inpainting, self-supervised by pasted masks.
+
+Unmasked photos get masks pasted on, so that what lies below is known: the generator learns to find the mask (attention)
+and to paint what it hides (content). Its attention is besides held to the cut-outs of real masked photos. A game on the
+painted region makes mouths sharp: the discriminator sees picture and region of pasted photos alone. Real masked photos
+stay out of it: a generator that is judged on them changes whole photos until they look like the pasted ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
+
+from bmask.gan import losses
+from bmask.gan.draws import Draws
+from bmask.gan.options import SystemOptions, check_values
+from bmask.gan.perceptual import FaceFeatures, perceptual_distance
+from bmask.gan.system import Batch, GeneratorStep, System
+from bmask.gan.translation import Translation
+
+FOLD = 4  # pixels a side that the first layer folds into channels
+GROUPS = 8  # of the generator's norms
+STRETCH = 0.1  # how far the sigmoid's ends are cut off, so that the attention reaches 0 and 1
+
+
+@dataclass(frozen=True)
+class InpaintingOptions(SystemOptions):
+    """Attention-guided inpainting, self-supervised by pasted masks."""
+
+    system: Literal["inpainting"] = "inpainting"
+    filters: int = 96  # of the trunk at a quarter of the size; twice as many below
+    blocks: int = 4  # residual blocks at an eighth and at a sixteenth
+    discriminator_filters: int = 64
+    features: str = "results/masks/features.safetensors"  # the face detector's first layers; needed with w_perceptual
+    cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
+    game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
+    region_factor: float = 5.0  # how much more an error inside the region counts than one outside, less one
+    w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
+    w_reconstruction_game: float = 0.2  # and from then on
+    w_region: float = 0.3  # cross entropy of the attention with region and cut-out
+    w_gan: float = 0.3
+    w_features: float = 2.0  # of the discriminator, matched with the truth's
+    w_perceptual: float = 0.5
+
+    def __post_init__(self) -> None:
+        least = {"filters": GROUPS, "blocks": 0, "discriminator_filters": 1, "game_epoch": 0}
+        check_values(self, least, shares=("cutouts",))
+        if self.filters % GROUPS:
+            raise ValueError(f"filters {self.filters} is no multiple of {GROUPS}, the groups of the norms")
+
+    @property
+    def needs(self) -> dict[str, float]:
+        return {"pasted": 1.0} | ({"cutouts": self.cutouts} if self.cutouts else {})
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        return {"features": self.features} if self.w_perceptual else {}
+
+    def check_size(self, image_size: int) -> None:
+        if image_size % (8 * FOLD):
+            raise ValueError(f"train.image_size {image_size} is not a multiple of {8 * FOLD}")
+
+
+class Block(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), zero-padded 3x3 convolutions, group norm (Wu and He 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            *_conv(channels, channels), nn.Conv2d(channels, channels, 3, padding=1), _norm(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class InpaintingGenerator(nn.Module):
+    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.5 M parameters at 96 filters, 4 blocks).
+
+    Made for a processor: pixels are folded into channels by FOLD (space to depth), the trunk works at a quarter of the
+    size with a U below it, and sub-pixel heads (Shi et al. 2016) unfold content and attention. (N, 3, H, W) in [-1, 1],
+    H and W multiples of 32.
+    """
+
+    def __init__(self, filters: int = 96, blocks: int = 4, thin: int = 16):
+        super().__init__()
+        c = filters
+        self.stem = nn.Sequential(nn.PixelUnshuffle(FOLD), *_conv(3 * FOLD**2, c), Block(c), Block(c))
+        self.downs = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(wide, 2 * c, 4, stride=2, padding=1), _norm(2 * c), nn.ReLU(), *_blocks(2 * c, deep)
+            )
+            for wide, deep in ((c, blocks), (2 * c, blocks), (2 * c, 2))
+        )
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * c, 4 * narrow, 1), nn.PixelShuffle(2)) for narrow in (2 * c, 2 * c, c)
+        )
+        self.joins = nn.ModuleList([Block(2 * c), Block(2 * c), nn.Sequential(Block(c), Block(c))])
+        self.content = nn.Sequential(
+            nn.Conv2d(c, thin * FOLD**2, 3, padding=1),
+            nn.PixelShuffle(FOLD),
+            nn.ReLU(),
+            nn.Conv2d(thin, thin, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(thin, 3, 3, padding=1),
+        )
+        self.attention = nn.Sequential(nn.Conv2d(c, FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
+
+    def forward(self, x: Tensor) -> Translation:
+        content, logits = self.content_and_logits(x)
+        attention = stretched(logits)
+        return Translation(content * attention + x * (1 - attention), attention, content[:, None])
+
+    def content_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Content (N, 3, H, W) in [-1, 1] and the attention's logits (N, 1, H, W), both fp32."""
+        f = self.stem(x)
+        passed = []
+        for down in self.downs:
+            passed.append(f)
+            f = down(f)
+        for up, join in zip(self.ups, self.joins, strict=True):
+            f = join(passed.pop() + up(f))
+        return torch.tanh(self.content(f).float()), self.attention(f).float()
+
+
+class RegionDiscriminator(nn.Module):
+    """Judges picture and region, (N, 4, H, W), by patches at an eighth and at a sixteenth of the size.
+
+    Spectral norm (Miyato et al. 2018). Its power iteration advances once a step, by `advance`, and not with each pass:
+    so that any number of processes and parts of a batch computes the same.
+    """
+
+    def __init__(self, filters: int = 64):
+        super().__init__()
+        c = filters
+        plan = ((4, c, 2), (c, 2 * c, 2), (2 * c, 4 * c, 2), (4 * c, 4 * c, 1), (4 * c, 4 * c, 2))
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(i, o, 4 if stride == 2 else 3, stride, padding=1)) for i, o, stride in plan
+        )
+        self.heads = nn.ModuleList(spectral_norm(nn.Conv2d(4 * c, 1, 3, padding=1)) for _ in range(2))
+        self.eval()  # in training mode each pass would advance the iteration
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores at both scales, fp32, and the features of all layers."""
+        features = []
+        with parametrize.cached():
+            for layer in self.layers:
+                x = F.leaky_relu(layer(x), 0.2)
+                features.append(x)
+            return [head(features[i]).float() for head, i in zip(self.heads, (3, 4), strict=True)], features
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        for layer in (*self.layers, *self.heads):
+            layer.train()
+            _ = layer.weight
+            layer.eval()
+
+
+class Inpainting(System):
+    """L = w_reconstruction*(L1 + gradients) + w_region*BCE + w_gan*hinge + w_features*matching + w_perceptual*distance.
+
+    Reconstruction weighs the region `region_factor` times more than the rest; the last three look at it alone. Hinge
+    loss as in Lim and Ye (2017), matched features as in Wang et al. (2018). What the discriminator sees is altered in
+    colour and place, fake and true alike (DiffAugment, Zhao et al. 2020).
+    """
+
+    Options = InpaintingOptions
+    pooled = frozenset()
+    plays = False
+
+    def build(self, options: InpaintingOptions) -> None:
+        self.generators["ab"] = self.build_generator(options)
+        if options.w_gan:
+            self.discriminators["region"] = RegionDiscriminator(options.discriminator_filters)
+        if options.w_perceptual:
+            self.freeze("features", FaceFeatures())
+
+    @classmethod
+    def build_generator(cls, options: InpaintingOptions) -> nn.Module:
+        return InpaintingGenerator(options.filters, options.blocks)
+
+    def start_epoch(self, epoch: int) -> None:
+        self.plays = self.options.w_gan > 0 and epoch >= self.options.game_epoch
+
+    def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
+        o, photo, region = self.options, batch["photo"], batch["region"]
+        n = len(photo)
+        given = torch.cat([batch["pasted"], batch["masked"]]) if o.cutouts else batch["pasted"]
+        content, logits = self.generators["ab"].content_and_logits(given)
+        attention = stretched(logits)
+        image = (content * attention + given * (1 - attention))[:n]  # masked photos teach the attention alone
+        weight = 1 + o.region_factor * _wider(region, 5)
+        named = {
+            "reconstruction_l1": ((image - photo).abs() * weight).mean(),
+            "reconstruction_gradient": losses.gradient_difference(image, photo),
+            "region_pasted": F.binary_cross_entropy_with_logits(logits[:n], (region > 0.05).float()),
+        }
+        if o.cutouts:
+            named["region_cutout"] = F.binary_cross_entropy_with_logits(logits[n:], (batch["cutout"] > 0.3).float())
+        if o.w_perceptual:
+            features = self.frozen["features"]
+            with torch.no_grad():
+                true = features(photo)
+            named["perceptual"] = perceptual_distance(features(image), true, _wider(region, 9))
+        fakes = {}
+        if self.plays:
+            altered = alter(torch.cat([image, region], 1), torch.cat([photo, region], 1), draws)
+            fakes = dict(zip(("painted", "true"), altered, strict=True))
+            discriminator = self.discriminators["region"]
+            scores, ours = discriminator(fakes["painted"])
+            with torch.no_grad():
+                _, theirs = discriminator(fakes["true"])
+            named["gan"] = -torch.stack([score.mean() for score in scores]).mean()
+            named["features"] = torch.stack(
+                [F.l1_loss(p.float(), q.float()) for p, q in zip(ours, theirs, strict=True)]
+            ).mean()
+        with torch.no_grad():
+            measured = {"attention_pasted": attention[:n].mean(), "overlap_pasted": _overlap(attention[:n], region)}
+            if o.cutouts:
+                measured["attention_masked"] = attention[n:].mean()
+                measured["overlap_masked"] = _overlap(attention[n:], batch["cutout"])
+        return GeneratorStep(named, fakes, measured)
+
+    def discriminator_losses(self, batch: Batch, fakes: Mapping[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+        if not fakes:
+            return {}
+        n = len(fakes["true"])
+        scores, _ = self.discriminators["region"](torch.cat([fakes["true"], fakes["painted"]]))
+        return {"d_region": torch.stack([losses.hinge_discriminator(s[:n], s[n:]) for s in scores]).mean()}
+
+    def after_discriminator_step(self) -> None:
+        self.discriminators["region"].advance()
+
+    def weights(self, epoch: int) -> dict[str, float]:
+        o = self.options
+        in_game = o.w_gan > 0 and epoch >= o.game_epoch
+        return {
+            "reconstruction": o.w_reconstruction_game if in_game else o.w_reconstruction,
+            "region": o.w_region,
+            "perceptual": o.w_perceptual,
+            "gan": o.w_gan,
+            "features": o.w_features,
+        }
+
+
+def stretched(logits: Tensor) -> Tensor:
+    """The attention: a sigmoid whose ends are cut off, so that it reaches 0 and 1 and no mask shines through."""
+    return ((1 + 2 * STRETCH) * torch.sigmoid(logits) - STRETCH).clamp(0, 1)
+
+
+def alter(painted: Tensor, true: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Alters both alike: brightness, saturation, contrast, place, flip. (N, 4, H, W), the region last, not coloured."""
+    n = len(painted)
+    brightness, saturation, contrast, flip, right, down = draws.uniform(painted, 6).T
+    both, twice = torch.cat([painted, true]), lambda v: torch.cat([v, v])[:, None, None, None]
+    x, region = both[:, :3], both[:, 3:]
+    x = x + twice(brightness - 0.5) * 0.4
+    grey = x.mean(1, keepdim=True)
+    x = (x - grey) * twice(0.4 + 1.2 * saturation) + grey
+    middle = x.mean((1, 2, 3), keepdim=True)
+    x = (x - middle) * twice(0.7 + 0.6 * contrast) + middle
+    flips, zero = torch.where(flip < 0.5, -1.0, 1.0), torch.zeros_like(flip)
+    rows = torch.stack([flips, zero, 0.2 * (right - 0.5), zero, zero + 1, 0.2 * (down - 0.5)], 1).view(n, 2, 3)
+    whole = torch.cat([x, region], 1).float()
+    grid = F.affine_grid(torch.cat([rows, rows]), list(whole.shape), align_corners=False)
+    moved = F.grid_sample(whole, grid, align_corners=False, padding_mode="zeros")
+    return moved[:n], moved[n:]
+
+
+def _wider(region: Tensor, pixels: int) -> Tensor:
+    return F.max_pool2d(region, pixels, stride=1, padding=pixels // 2)
+
+
+def _overlap(attention: Tensor, region: Tensor) -> Tensor:
+    """Intersection over union at one half."""
+    a, r = attention > 0.5, region > 0.5
+    return (a & r).sum() / (a | r).sum().clamp(min=1)
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(GROUPS, channels)
+
+
+def _conv(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels_in, channels_out, 3, padding=1), _norm(channels_out), nn.ReLU()]
+
+
+def _blocks(channels: int, count: int) -> list[nn.Module]:
+    return [Block(channels) for _ in range(count)]
