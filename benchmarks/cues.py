@@ -17,7 +17,7 @@ import numpy as np
 
 from bmask.data.records import DOMAINS
 from bmask.data.report.cues import cues, told_apart
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.params import parse_params
 from bmask.stages.ingest import ingest
 
@@ -41,28 +41,28 @@ def main() -> None:
     for name, treatment in TREATMENTS.items():
         with tempfile.TemporaryDirectory() as folder:
             ingest(parse_params({"ingest": {**source, **treatment, "private": True}}), Path(folder) / "split")
-            rows[name] = accuracies(Split.open(Path(folder) / "split"))
+            rows[name] = accuracies(Dataset.open(Path(folder) / "split"))
     names = list(rows["as they are"])
     print("".join(["photos".ljust(20), *(name.rjust(13) for name in names)]))
     for name, found in rows.items():
         print("".join([name.ljust(20), *(f"{found[cue]:.3f}".rjust(13) for cue in names)]))
 
 
-def accuracies(split: Split) -> dict[str, float]:
+def accuracies(dataset: Dataset) -> dict[str, float]:
     """Balanced accuracy by each cue, and by all that show in the squares together."""
-    photos = [split.photos(domain, "train") for domain in DOMAINS]
+    photos = [dataset.photos(domain, "train") for domain in DOMAINS]
     masked = np.repeat([True, False], [len(own) for own in photos])
-    groups = np.concatenate([split.groups(domain, "train") for domain in DOMAINS])
+    groups = np.concatenate([dataset.groups(domain, "train") for domain in DOMAINS])
     found = [cues(own) for own in photos]
     shown = {name: np.concatenate([own[name] for own in found]) for name in found[0]}
-    features = {"size": sizes(split), **shown, "all but size": np.hstack(list(shown.values()))}
+    features = {"size": sizes(dataset), **shown, "all but size": np.hstack(list(shown.values()))}
     return told_apart(features, masked, groups)
 
 
-def sizes(split: Split) -> np.ndarray:
+def sizes(dataset: Dataset) -> np.ndarray:
     """(N, 3): width, height and their ratio, in the order of the training photos."""
-    with open(split.folder / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["part"] == "train"]
+    with open(dataset.folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
     rows.sort(key=lambda row: (DOMAINS.index(row["domain"]), int(row["index"])))
     return np.array([(int(row["width"]), int(row["height"]), int(row["width"]) / int(row["height"])) for row in rows])
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 SIDE = 72  # px, the embedded default of ingest.load_size
-PHASES = ("read_squares", "assign_parts", "write_parts", "write_manifest", "digest")
+PHASES = ("read_squares", "assign_splits", "write_splits", "write_manifest", "digest")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from planted import changes
 from bmask.data.duplicates.fingerprints import fingerprint
 from bmask.data.duplicates.groups import find_groups
 from bmask.data.reading.decoding import decode
-from bmask.data.split.assignment import part_of, settle
+from bmask.data.split.assignment import settle, split_of
 from bmask.errors import DataError
 from bmask.params.sections import Ingest
 from bmask.synthetic import KINDS, draw_face
@@ -67,11 +67,11 @@ def real(folder: Path) -> list[np.ndarray]:
 
 
 def grouped(prints: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Groups and parts of every photo, by the hash alone and by all there is."""
+    """Groups and splits of every photo, by the hash alone and by all there is."""
     alone = prints.copy()
     alone["thumbnail"] = 0  # aligns with nothing
     settings = Ingest()
-    own = [part_of(value, settings.test, settings.validation) for value in prints["hash"]]
+    own = [split_of(value, settings.test, settings.validation) for value in prints["hash"]]
     groups = {"hash": _groups(alone), "all": _groups(prints)}
     return {name: (labels, np.array(settle(labels, own))) for name, labels in groups.items()}
 
@@ -88,21 +88,21 @@ def planted(name: str, photos: list[np.ndarray], sample: int) -> None:
     rng = np.random.default_rng(0)
     chosen = [photos[i] for i in rng.choice(len(photos), min(sample, len(photos)), replace=False)]
     originals, count = prints_of(chosen), len(chosen)
-    print(f"\n{name}: {count} photos and one copy of each, share that is joined, pairs in two parts of the split\n")
+    print(f"\n{name}: {count} photos and one copy of each, share that is joined, pairs in two splits\n")
     print("| change | joined, hash | joined | apart, hash | apart |\n|---|---|---|---|---|")
     for kind, change in changes().items():
         found = grouped(np.concatenate([originals, prints_of([change(photo, rng) for photo in chosen])]))
         share = {how: np.mean(labels[:count] == labels[count:]) for how, (labels, _) in found.items()}
         pairs = [(i, i + count) for i in range(count)]
-        apart = {how: straddling(parts, pairs) for how, (_, parts) in found.items()}
+        apart = {how: straddling(splits, pairs) for how, (_, splits) in found.items()}
         print(f"| {kind} | {share['hash']:.3f} | {share['all']:.3f} | {apart['hash']} | {apart['all']} |", flush=True)
 
 
 def strangers(photos: list[np.ndarray]) -> None:
     """Of photos that show different people all, every pair that is joined is a false one."""
-    for how, (labels, parts) in grouped(prints_of(photos)).items():
+    for how, (labels, splits) in grouped(prints_of(photos)).items():
         pairs, sizes = len(joined(labels)), np.bincount(labels)
-        aside = (parts == "").sum()
+        aside = (splits == "").sum()
         print(f"\n{how}: {len(photos)} strangers, {pairs} pairs joined, largest group {sizes.max()}, set aside {aside}")
 
 
@@ -114,13 +114,13 @@ def standing(photos: list[np.ndarray]) -> None:
     second = find_pairs(photos)
     print(f"\n{len(photos)} photos, nothing planted; the second detector finds {len(second)} pairs")
     print(f"(fingerprints and both groupings: {seconds:.0f} s)\n")
-    print("| grouping | groups | largest | set aside | pairs | also second | second alone | second, in two parts |")
+    print("| grouping | groups | largest | set aside | pairs | also second | second alone | second, in two splits |")
     print("|---|---|---|---|---|---|---|---|")
-    for how, (labels, parts) in found.items():
+    for how, (labels, splits) in found.items():
         sizes, pairs = np.bincount(labels), joined(labels)
-        aside = (parts == "").sum()
+        aside = (splits == "").sum()
         row = [how, len(sizes), sizes.max(), aside, len(pairs), len(pairs & second), len(second - pairs)]
-        print("| " + " | ".join(map(str, [*row, straddling(parts, second)])) + " |", flush=True)
+        print("| " + " | ".join(map(str, [*row, straddling(splits, second)])) + " |", flush=True)
 
 
 def joined(labels: np.ndarray) -> set[tuple[int, int]]:
@@ -128,8 +128,8 @@ def joined(labels: np.ndarray) -> set[tuple[int, int]]:
     return {pair for group in members for pair in combinations(group.tolist(), 2)}
 
 
-def straddling(parts: np.ndarray, pairs: Iterable[tuple[int, int]]) -> int:
-    return sum(parts[i] != parts[j] and parts[i] != "" and parts[j] != "" for i, j in pairs)
+def straddling(splits: np.ndarray, pairs: Iterable[tuple[int, int]]) -> int:
+    return sum(splits[i] != splits[j] and splits[i] != "" and splits[j] != "" for i, j in pairs)
 
 
 if __name__ == "__main__":

@@ -68,18 +68,18 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         Returns:
             The evaluation: scores.json, leaderboard.csv, report/.
         """
-        split = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
+        ingested = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
         if not params.ingest.is_fixed:
-            split.set_caching_options(False)  # photos that can change under one name
-        photos = split.outputs["split"]
-        augmented = _stage(augment_task(split=photos, augment=augment), cluster, image).outputs["augmented"]
-        judged = _stage(judge_task(split=photos, ingest=ingest, train=train, judge=judge), cluster, image)
+            ingested.set_caching_options(False)  # photos that can change under one name
+        dataset = ingested.outputs["dataset"]
+        augmented = _stage(augment_task(dataset=dataset, augment=augment), cluster, image).outputs["augmented"]
+        judged = _stage(judge_task(dataset=dataset, ingest=ingest, train=train, judge=judge), cluster, image)
         with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
-            inputs = {"split": photos, "augmented": augmented, "model": model}
+            inputs = {"dataset": dataset, "augmented": augmented, "model": model}
             training = _training(train_task(**inputs, ingest=ingest, train=train, s3=s3), cluster, image)
         sections = {"ingest": ingest, "augment": augment, "train": train, "models": models, "judging": judge}
         sections |= {"evaluate": evaluate, "register": register}
-        results = {"split": photos, "judge": judged.outputs["trained"], **sections}
+        results = {"dataset": dataset, "judge": judged.outputs["trained"], **sections}
         collected = [dsl.Collected(training.outputs["trained"]) for _ in range(2)]  # each serves one task alone
         scores = _stage(evaluate_task(trainings=collected[0], **results), cluster, image).outputs["evaluation"]
         registered = register_task(trainings=collected[1], evaluation=scores, **results)

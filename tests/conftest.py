@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from kubeflow_api import Pipeline, Stub, kubeflow_server
 from s3 import Server, s3_server
-from tiny import tiny_params, write_augment, write_split
+from tiny import tiny_params, write_augment, write_dataset
 
 # A shared machine may be slow for a second; that is no failure.
 settings.register_profile("bmask", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,7 +56,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.chdir(tmp_path)
-    write_split(tmp_path / "results/ingest")
+    write_dataset(tmp_path / "results/ingest")
     write_augment(tmp_path / "results/augment")
     return tmp_path
 
@@ -106,7 +106,7 @@ def place(tmp_path, monkeypatch, store_template, one_thread):
 
 
 @pytest.fixture
-def split_folder(workplace) -> Path:
+def dataset_folder(workplace) -> Path:
     return workplace / "results/ingest"
 
 

@@ -78,7 +78,7 @@ def corpus() -> list[Case]:
 
 
 def sound(folder: Path, count: int = 60) -> None:
-    """Plain photos in both domains, for a split to be made of."""
+    """Plain photos in both domains, for a dataset to be made of."""
     for domain, start in (("masked", 200_000), ("unmasked", 300_000)):
         (folder / domain).mkdir(parents=True, exist_ok=True)
         for number in range(count):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.files import write_json, write_text
 from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.gan.registry import build_generator
@@ -49,14 +49,14 @@ class Place:
             photos = [np.asarray(Image.fromarray(s).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for s in small]
             np.save(folder / f"{domain}_test.npy", np.stack(photos))
             for i in range(12):
-                rows.append({"domain": domain, "name": f"{i}.png", "group": f"{seed}-{i}", "part": "test", "index": i})
+                rows.append({"domain": domain, "name": f"{i}.png", "group": f"{seed}-{i}", "split": "test", "index": i})
         with open(folder / "manifest.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, ["domain", "name", "sha256", "group", "part", "index", "slices"], restval="")
+            writer = csv.DictWriter(file, ["domain", "name", "sha256", "group", "split", "index", "slices"], restval="")
             writer.writeheader()
             writer.writerows(rows)
         write_json(
             folder / "summary.json",
-            {"digest": digest, "load_size": SIZE, "private": False, "truth": False, "version": 1},
+            {"digest": digest, "load_size": SIZE, "private": False, "truth": False, "version": 2},
         )
         for stage in ("ingest", "evaluate"):
             self.page(stage, "numbers alone")
@@ -81,13 +81,13 @@ class Place:
 
         folder = self.folder / "evaluate"
         shutil.rmtree(folder, ignore_errors=True)
-        split, floor = Split.open(self.folder / "split"), params.evaluate.attention_floor
+        dataset, threshold = Dataset.open(self.folder / "split"), params.evaluate.attention_threshold
         judge, _ = load_judge(self.folder / "judge" / "judge.safetensors")
-        real, entries = reference(split, "test", judge, SIZE), []
+        real, entries = reference(dataset, "test", judge, SIZE), []
         for model in params.models:
             generator, _ = load_generator(self.folder / "train" / model / FILE)
-            rendered = render(translator(generator), split, "test", SIZE, floor)
-            scores = measure(rendered, split, "test", judge, real)
+            rendered = render(translator(generator), dataset, "test", SIZE, threshold)
+            scores = measure(rendered, dataset, "test", judge, real)
             scores.save(folder / "scores" / f"{model}.npz")
             entries.append(Entry(model, True, scores, intervals(scores, 50, 1)))
         write_json(folder / "scores.json", all_scores(entries))
@@ -112,14 +112,14 @@ class Place:
         return self.register(params)
 
 
-def settings(*models, floor=0.1, seed=1, **gate) -> Params:
+def settings(*models, threshold=0.1, seed=1, **gate) -> Params:
     gate = {"min_unmask_rate": 0.0, "min_upper_ssim": 0.0, "primary": "upper_ssim", **gate}
     return parse_params(
         {
             "models": {model: {"network": {"system": "cyclegan"}} for model in models},
             "ingest": {"load_size": SIZE},
             "train": {"image_size": SIZE, "device": "cpu", "threads": 1},
-            "evaluate": {"attention_floor": floor, "bootstrap": 50, "seed": seed},
+            "evaluate": {"attention_threshold": threshold, "bootstrap": 50, "seed": seed},
             "register": gate,
         }
     )

@@ -20,7 +20,7 @@ from bmask.params import Params, parse_params
 from bmask.training.options import LoopOptions
 
 SIZE, LOAD = 16, 18  # px of the crops and of the stored photos
-TRAIN, VALIDATION, TEST = 12, 4, 3  # photos in each part of each domain
+TRAIN, VALIDATION, TEST = 12, 4, 3  # photos in each split of each domain
 
 SMALL = {"filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 2}
 LOOP = LoopOptions(
@@ -58,7 +58,7 @@ def pictures(count: int, size: int, masked: bool, seed: int) -> np.ndarray:
     return np.clip(photos + rng.normal(0, 3, photos.shape), 0, 255).astype(np.uint8)
 
 
-def write_split(
+def write_dataset(
     folder: Path, private: bool = False, digest: str = "digest-of-the-split", load_size: int = LOAD
 ) -> Path:
     """A folder as `bmask ingest` writes it, without truth."""
@@ -66,9 +66,9 @@ def write_split(
     counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     rows = []
     for domain in ("masked", "unmasked"):
-        for seed, (part, count) in enumerate(counts.items()):
-            np.save(folder / f"{domain}_{part}.npy", pictures(count, load_size, domain == "masked", seed))
-            rows += [_row(domain, part, i, load_size) for i in range(count)]
+        for seed, (split, count) in enumerate(counts.items()):
+            np.save(folder / f"{domain}_{split}.npy", pictures(count, load_size, domain == "masked", seed))
+            rows += [_row(domain, split, i, load_size) for i in range(count)]
     with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -82,14 +82,14 @@ def write_split(
         "truth": False,
     }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
-    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 1})
+    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 2})
     return folder
 
 
-def _row(domain: str, part: str, index: int, side: int) -> dict[str, Any]:
-    name = f"{part}-{index}.png"
+def _row(domain: str, split: str, index: int, side: int) -> dict[str, Any]:
+    name = f"{split}-{index}.png"
     row = {"domain": domain, "name": name, "sha256": f"{domain}{name}", "width": side, "height": side}
-    return {**row, "group": f"{domain}-{part}-{index}", "part": part, "index": index, "slices": "", "reason": ""}
+    return {**row, "group": f"{domain}-{split}-{index}", "split": split, "index": index, "slices": "", "reason": ""}
 
 
 def write_augment(folder: Path, copies: int = 2, digest: str = "digest-of-the-copies", load_size: int = LOAD) -> Path:

@@ -1,4 +1,4 @@
-"""Training arrays from the split, as a Kubeflow component. `python components/augment/component.py` compiles it."""
+"""Training arrays from the dataset, as a Kubeflow component. `python components/augment/component.py` compiles it."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from kfp.dsl import Dataset, Input, Output
 
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
-def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]) -> None:
+def augment(dataset: Input[Dataset], augmented: Output[Dataset], augment: dict[str, Any]) -> None:
     """Stores every training photo and its altered copies.
 
     Args:
-        split: What ingest left.
+        dataset: What ingest left.
         augmented: One array for each domain, uint8 (copies, photos, side, side, 3), copy 0 the photo itself.
         augment: The section `augment` of the parameter file.
     """
@@ -21,7 +21,7 @@ def augment(split: Input[Dataset], augmented: Output[Dataset], augment: dict[str
     from bmask.stages.augment import augment as stage
 
     with one_sentence():
-        stage(params_of(augment=augment), Path(split.path), Path(augmented.path))
+        stage(params_of(augment=augment), Path(dataset.path), Path(augmented.path))
     augmented.metadata["digest"] = result(augmented.path, "summary.json")["digest"]
 
 

@@ -8,7 +8,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def evaluate(
-    split: Input[Dataset],
+    dataset: Input[Dataset],
     trainings: Input[list[Model]],
     judge: Input[Model],
     evaluation: Output[Artifact],
@@ -25,7 +25,7 @@ def evaluate(
     """Scores all trained systems and the baselines on the test photos.
 
     Args:
-        split: What ingest left.
+        dataset: What ingest left.
         trainings: What the training tasks left.
         judge: What the judge's task left.
         evaluation: scores.json, leaderboard.csv, the scores of every photo, the report.
@@ -51,7 +51,7 @@ def evaluate(
     sections |= {"evaluate": evaluate, "register": register}
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:
         params = params_of(models, **sections)
-        folders = (Path(split.path), folder, Path(judge.path), out)
+        folders = (Path(dataset.path), folder, Path(judge.path), out)
         found = stage(params, *folders)
         report_evaluate(params, *folders, out / "report")
     log_numbers(leaderboard, found)

@@ -1,4 +1,4 @@
-"""Photos to a split, as a Kubeflow component. `python components/ingest/component.py` compiles it."""
+"""Photos to a dataset, as a Kubeflow component. `python components/ingest/component.py` compiles it."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from kfp.dsl import HTML, Dataset, Metrics, Output
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def ingest(
-    split: Output[Dataset],
+    dataset: Output[Dataset],
     counts: Output[Metrics],
     report: Output[HTML],
     ingest: dict[str, Any],
@@ -17,14 +17,14 @@ def ingest(
     """Checks, groups, splits and stores the photos of a folder, an S3 prefix or a DVC revision.
 
     Args:
-        split: Training, validation and test photos of both domains as a few large arrays, and a manifest.
-        counts: Photos in each part of each domain, and refused ones.
+        dataset: Training, validation and test photos of both domains as a few large arrays, and a manifest.
+        counts: Photos in each split of each domain, and refused ones.
         report: One page with counts, sizes, colours, slices, what tells the domains apart, and photos unless private.
         ingest: The section `ingest` of the parameter file.
         s3: The section `s3` of the parameter file.
 
     Returns:
-        digest: sha256 of everything a training or an evaluation can see of the split.
+        digest: sha256 of everything a training or an evaluation can see of the dataset.
     """
     import shutil
     from pathlib import Path
@@ -33,13 +33,13 @@ def ingest(
     from bmask.stages.ingest import ingest as stage
     from bmask.stages.report_ingest import report_ingest
 
-    out = Path(split.path)
+    out = Path(dataset.path)
     with one_sentence():
         params = params_of(ingest=ingest, s3=s3)
         stage(params, out)
         report_ingest(params, out, out / "report")
-    summary = result(split.path, "summary.json")
-    split.metadata["digest"] = summary["digest"]
+    summary = result(dataset.path, "summary.json")
+    dataset.metadata["digest"] = summary["digest"]
     log_numbers(counts, {**summary["counts"], "rejected": summary["rejected"]})
     shutil.copyfile(out / "report" / "report.html", report.path)
     return (summary["digest"],)

@@ -8,17 +8,17 @@ from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def judge(
-    split: Input[Dataset],
+    dataset: Input[Dataset],
     trained: Output[Model],
     checks: Output[Metrics],
     ingest: dict[str, Any],
     train: dict[str, Any],
     judge: dict[str, Any],
 ) -> None:
-    """Trains the judge, once per split, and holds it to its own checks.
+    """Trains the judge, once per dataset, and holds it to its own checks.
 
     Args:
-        split: What ingest left.
+        dataset: What ingest left.
         trained: The judge as safetensors, and its checks.
         checks: Accuracy, and the shares of pasted masks seen and of spoiled masks taken for faces.
         ingest: The section `ingest` of the parameter file.
@@ -31,7 +31,7 @@ def judge(
     from bmask.stages.judge import judge as stage
 
     with one_sentence():
-        found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(split.path), Path(trained.path))
+        found = stage(params_of(ingest=ingest, train=train, judge=judge), Path(dataset.path), Path(trained.path))
     log_numbers(checks, found)
 
 

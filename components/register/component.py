@@ -8,7 +8,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def register(
-    split: Input[Dataset],
+    dataset: Input[Dataset],
     trainings: Input[list[Model]],
     judge: Input[Model],
     evaluation: Input[Artifact],
@@ -24,7 +24,7 @@ def register(
     """Brings MLflow in line with the results and promotes the best generator if it passes the gate.
 
     Args:
-        split: What ingest left.
+        dataset: What ingest left.
         trainings: What the training tasks left.
         judge: What the judge's task left.
         evaluation: What evaluate left.
@@ -47,12 +47,12 @@ def register(
     from bmask.kubeflow.inside import on_any_node, one_sentence, params_of, training_folder
     from bmask.stages.register import register as stage
 
-    pages = [Path(of.path) / "report" / "report.html" for of in (split, evaluation)]
+    pages = [Path(of.path) / "report" / "report.html" for of in (dataset, evaluation)]
     folders = (Path(judge.path), Path(evaluation.path), *pages, Path(decision.path))
     sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
     sections |= {"evaluate": evaluate, "register": register}
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:
-        made = stage(params_of(models, **sections), Path(split.path), folder, *folders)
+        made = stage(params_of(models, **sections), Path(dataset.path), folder, *folders)
     return made["model"], made["version"], made["promoted"]
 
 

@@ -8,7 +8,7 @@ from kfp.dsl import Dataset, Input, Metrics, Model, Output
 
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def train(
-    split: Input[Dataset],
+    dataset: Input[Dataset],
     augmented: Input[Dataset],
     trained: Output[Model],
     losses: Output[Metrics],
@@ -23,7 +23,7 @@ def train(
     with its share of every batch.
 
     Args:
-        split: What ingest left.
+        dataset: What ingest left.
         augmented: What augment left.
         trained: Both generators as safetensors, losses, samples and how they were made.
         losses: The last logged value of every loss.
@@ -39,7 +39,7 @@ def train(
 
     with one_sentence():
         params = params_of([model], ingest=ingest, train=on_gpus(train), s3=s3)
-        stage(params, model["name"], Path(split.path), Path(augmented.path), Path(trained.path))
+        stage(params, model["name"], Path(dataset.path), Path(augmented.path), Path(trained.path))
     trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
     log_numbers(losses, last_losses(trained.path))
 

@@ -126,8 +126,8 @@ def report(
     if stage is Reported.ingest:
         report_ingest(read, results / "ingest", out)
     else:
-        split, trained, judged, scored = (results / name for name in ("ingest", "train", "judge", "evaluate"))
-        report_evaluate(read, split, trained, judged, scored, out)
+        dataset, trained, judged, scored = (results / name for name in ("ingest", "train", "judge", "evaluate"))
+        report_evaluate(read, dataset, trained, judged, scored, out)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -136,9 +136,9 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     from bmask.params import load_params
     from bmask.stages.register import register
 
-    split, trained, judged, scored = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
+    dataset, trained, judged, scored = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
     data_page, page = (results / "report" / stage / "report.html" for stage in ("ingest", "evaluate"))
-    register(load_params(params), split, trained, judged, scored, data_page, page, results / "register")
+    register(load_params(params), dataset, trained, judged, scored, data_page, page, results / "register")
 
 
 @app.command(rich_help_panel=USE)
@@ -150,7 +150,7 @@ def unmask(
         typer.Option(help="`champion`, `challenger`, models:/..., a training's name or folder, or a generator file."),
     ] = "champion",
     attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
-    floor: Annotated[
+    threshold: Annotated[
         float | None,
         typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),
     ] = None,
@@ -160,7 +160,7 @@ def unmask(
     from bmask.serving.unmasker import Unmasker
     from bmask.tracking.resolving import resolve
 
-    left_out = unmask_files(source, target, Unmasker(resolve(model), floor), attention=attention)
+    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention=attention)
     raise typer.Exit(3 if left_out else 0)
 
 

@@ -30,13 +30,6 @@ def threads(stated: int | Literal["auto"], processes: int = 1) -> int:
     return max(1, cores() // processes) if stated == "auto" else stated
 
 
-def told(placed: dict) -> str:
-    """Fields of a placement in words: `bf16 on cuda in 2 processes of 1 thread`."""
-    processes, each = placed["processes"], placed["threads"]
-    group = "1 process" if processes == 1 else f"{processes} processes"
-    return f"{placed['precision']} on {placed['device']} in {group} of {each} thread{'s' if each > 1 else ''}"
-
-
 def parallel(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
     """Yields `function(item)` in the order of the items, a thread a core.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bmask.gan.device import fast_precision, pick_device
-from bmask.parallel import cores, threads, told
+from bmask.parallel import cores, threads
 from bmask.training.distributed import launched_processes
 
 if TYPE_CHECKING:
@@ -38,7 +38,14 @@ class Placement:
         return named | {"processes": self.processes, "threads": self.threads}
 
     def __str__(self) -> str:
-        return told(vars(self)) + (f" ({self.why})" if self.why else "")
+        return in_words(vars(self)) + (f" ({self.why})" if self.why else "")
+
+
+def in_words(noted: Mapping) -> str:
+    """What `noted` gives, in words: `bf16 on cuda in 2 processes of 1 thread`."""
+    processes, each = noted["processes"], noted["threads"]
+    group = "1 process" if processes == 1 else f"{processes} processes"
+    return f"{noted['precision']} on {noted['device']} in {group} of {each} thread{'s' if each > 1 else ''}"
 
 
 def place(

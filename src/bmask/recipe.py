@@ -16,8 +16,7 @@ from bmask.errors import DataError, ParamsError
 from bmask.files import read_json
 from bmask.gan.generator_file import load_generator
 from bmask.gan.registry import build_generator, system_class
-from bmask.parallel import told
-from bmask.placement import Placement, place
+from bmask.placement import Placement, in_words, place
 from bmask.progress import say
 from bmask.training import checkpoint
 from bmask.training.batches import arrays_of
@@ -138,7 +137,7 @@ def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Place
     if all(was[key] == value for key, value in here.items()):
         return
     if found["epoch"] == options.epochs:
-        say(f"it is complete, from {told(was)}")
-        say(f"to train anew in {told(here)}, delete its MLflow run and {folder}")
+        say(f"it is complete, from {in_words(was)}")
+        say(f"to train anew in {in_words(here)}, delete its MLflow run and {folder}")
     else:
-        say(f"going on with a checkpoint from {told(was)}: the bits will differ from here")
+        say(f"going on with a checkpoint from {in_words(was)}: the bits will differ from here")

@@ -19,7 +19,7 @@ from bmask.params import Params
 from bmask.stages.train import train
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
 from s3 import READER, free_ports, s3_server
-from tiny import tiny_params, write_split
+from tiny import tiny_params, write_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLACE = "s3://photos/checkpoints"
@@ -169,7 +169,7 @@ def test_a_training_that_mlflow_has_leaves_no_sheets_of_photos_that_became_priva
     new_store()
     trained(settings(place), "first")
     assert list(Path("checkpoints").glob("*/samples/*.png"))
-    write_split(workplace / "results/ingest", private=True)
+    write_dataset(workplace / "results/ingest", private=True)
     trained(settings(place), "again")
     assert not list(Path("again/samples").iterdir())
     assert not list(Path("checkpoints").glob("*/samples/*"))

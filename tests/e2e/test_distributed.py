@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from bmask.params import Params
 from bmask.training import checkpoint
 from share_the_work import outcome
-from tiny import SYSTEMS, tiny_params, write_augment, write_split
+from tiny import SYSTEMS, tiny_params, write_augment, write_dataset
 from workspace import TINY, Workspace
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -102,7 +102,7 @@ class Place:
 
     def __init__(self, folder: Path, template: Path, processes: int | str = 1, **schedule):
         self.folder = folder
-        write_split(folder / "results/ingest")
+        write_dataset(folder / "results/ingest")
         write_augment(folder / "results/augment")
         shutil.copy(template, folder / "mlflow.db")
         self.schedule = {"epochs": 16, "constant_epochs": 8, "batch_size": 2, **schedule}

@@ -99,7 +99,7 @@ def test_every_template_belongs_to_a_stage():
 
 HARMLESS = {  # read and no reason to run again
     "ingest": {"s3"},  # where the photos are fetched does not change what they are
-    "train": {"evaluate.attention_floor"},  # with which the model is logged
+    "train": {"evaluate.attention_threshold"},  # with which the model is logged
 }
 
 

@@ -15,7 +15,7 @@ from bmask.gan.generator_file import FILE
 from bmask.tracking.outputs import MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
 from logged import run_of, runs, train_here
-from tiny import tiny_params, write_augment, write_split
+from tiny import tiny_params, write_augment, write_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TAKEN = "unmasker: MLflow has this training, finished, so its outputs are taken from run"
@@ -33,7 +33,7 @@ def lose(folder: Path) -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_finished_training_comes_back_to_the_byte_and_nothing_is_trained(private, store, workplace, capsys):
-    write_split(workplace / "results/ingest", private=private)
+    write_dataset(workplace / "results/ingest", private=private)
     folder = train_here(tiny_params())
     before, run = contents(folder), run_of(store, folder)
     assert any(name.startswith("samples/") for name in before) != private
@@ -72,7 +72,7 @@ def test_with_other_sample_settings_it_comes_back_as_it_was_trained(store):
 def test_photos_that_became_private_come_back_without_samples(store, workplace):
     folder = train_here(tiny_params())
     lose(folder)
-    write_split(workplace / "results/ingest", private=True)
+    write_dataset(workplace / "results/ingest", private=True)
     train_here(tiny_params())
     assert not Path("checkpoints").exists()
     assert not list((folder / "samples").iterdir())
@@ -137,7 +137,8 @@ def test_where_only_the_test_photos_changed_it_comes_back_with_their_digest(stor
     lose(folder)
     train_here(tiny_params())
     told = capsys.readouterr().err
-    assert f"{TAKEN} {run.info.run_id}, computed fp32 on cpu in 1 process of 1 thread" in told
+    assert f"{TAKEN} {run.info.run_id}\n" in told
+    assert "it was computed fp32 on cpu in 1 process of 1 thread" in told
     assert not Path("checkpoints").exists()
     taken = contents(folder)
     ensure_logged(folder)

@@ -24,7 +24,7 @@ from bmask.data.reading.decoding import decode_with_size
 from bmask.data.reading.photo import inspect
 from bmask.data.sources.listing import printable
 from bmask.data.sources.opening import scan
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from hostile import HEIGHT, WIDTH, Case, corpus, picture, sound, write
 
@@ -128,16 +128,16 @@ def test_ingest_names_every_refused_file_with_its_reason_and_counts_them(ran):
     assert wrong == {}
     assert {name for name, case in expected.items() if case.pixels is None} <= set(reasons)
     assert f"refused {len(reasons)} of {len(made) + 2 * SOUND}; rejected.csv" in done.stderr
-    assert Split.open(folder / "results/ingest").summary["rejected"] == len(reasons)
+    assert Dataset.open(folder / "results/ingest").summary["rejected"] == len(reasons)
 
 
 def test_what_is_kept_of_the_corpus_shows_what_was_drawn(ran):
     folder, made, _ = ran
-    split, left = Split.open(folder / "results/ingest"), (WIDTH - HEIGHT) // 2
+    dataset, left = Dataset.open(folder / "results/ingest"), (WIDTH - HEIGHT) // 2
     drawn = {name_of(case): case for case in made if case.pixels is not None}
     compared = 0
-    for part in ("train", "validation", "test"):
-        for name, square in zip(split.names("masked", part), split.photos("masked", part), strict=True):
+    for split in ("train", "validation", "test"):
+        for name, square in zip(dataset.names("masked", split), dataset.photos("masked", split), strict=True):
             if name.startswith("sound"):
                 expected = picture(200_000 + int(re.findall(r"\d+", name)[0]))
                 np.testing.assert_array_equal(square, expected[:, left : left + HEIGHT])
@@ -200,7 +200,7 @@ def test_an_archive_of_the_corpus_gives_the_same_rows(ran, tmp_path, form):
     expected = {name_of(case) for case in files}
     assert set(rejected(tmp_path)) == {name for name in rejected(folder) if name in expected}
     if form == "tar":
-        assert Split.open(tmp_path / "results/ingest").digest == Split.open(folder / "results/ingest").digest
+        assert Dataset.open(tmp_path / "results/ingest").digest == Dataset.open(folder / "results/ingest").digest
         missing = manifest(folder) - manifest(tmp_path)
         assert len(missing) == len(made) - len(files)
 

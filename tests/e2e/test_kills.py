@@ -24,7 +24,7 @@ from bmask.training import checkpoint
 from bmask.training.checkpoint import BEFORE_DECAY, LATEST, PREVIOUS
 from killing import PATIENCE, freeze, freeze_in_a_write, freeze_when, kill, running, small_disk, writing
 from logged import runs, train_here
-from tiny import full_disk, tiny_params, write_augment, write_split
+from tiny import full_disk, tiny_params, write_augment, write_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -106,7 +106,7 @@ def undisturbed(tmp_path_factory, store_template) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        write_split(folder / "results/ingest")
+        write_dataset(folder / "results/ingest")
         write_augment(folder / "results/augment")
         train_here(params())
     return folder

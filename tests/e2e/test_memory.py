@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tiny import tiny_params, write_augment, write_split
+from tiny import tiny_params, write_augment, write_dataset
 
 # What the program and its libraries map, then so much more: enough to start, too little for the batch.
 LIMITED = """
@@ -30,7 +30,7 @@ bmask.cli.main()
 @pytest.fixture
 def crowded(workplace: Path) -> Path:
     """A working folder whose model wants some 500 MB for a batch of 8."""
-    write_split(workplace / "results/ingest", load_size=72)
+    write_dataset(workplace / "results/ingest", load_size=72)
     write_augment(workplace / "results/augment", load_size=72)
     network = {"system": "attentiongan", "scheme": 2, "masks": 4, "filters": 16, "blocks": 2}
     tree = tiny_params({"large": network}, epochs=1, constant_epochs=1, batch_size=8).model_dump(

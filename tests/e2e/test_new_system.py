@@ -22,7 +22,7 @@ from PIL import Image
 import bmask
 from newcomer import FOLDER, write_inputs
 from servers import serving
-from tiny import pictures, tiny_params, write_augment, write_split
+from tiny import pictures, tiny_params, write_augment, write_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def place(tmp_path_factory) -> Path:
     package = folder / "src/bmask"
     shutil.copytree(Path(bmask.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(FOLDER / "novel.py", package / "gan/systems/novel.py")
-    write_split(folder / "results/ingest")
+    write_dataset(folder / "results/ingest")
     write_augment(folder / "results/augment")
     write_inputs(folder / "results/augment", folder / "features.safetensors")
     params = tiny_params({"plain": {"system": "cyclegan"}}, epochs=40, constant_epochs=20, batch_size=4)

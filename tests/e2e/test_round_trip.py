@@ -60,7 +60,7 @@ def test_a_revision_in_s3_becomes_a_champion_in_s3(s3: Server, mlflow_server: st
     changes = [part for item in settings.items() for part in ("--set", "=".join(item))]
     workspace.run("bmask", "pipeline", "run", "--folder", "out", *changes, env=given)
 
-    (summary,) = workspace.folder.glob("out/*/ingest/split/summary.json")
+    (summary,) = workspace.folder.glob("out/*/ingest/dataset/summary.json")
     assert json.loads(summary.read_text())["revision"] == commit
     stored = s3.names("photos")
     assert [name for name in stored if name.startswith("mlflow/") and name.endswith("generator.safetensors")]

@@ -24,7 +24,7 @@ from tiny import write_generator
 
 pytestmark = pytest.mark.slow
 
-NAME, FLOOR = "bmask-unmasker", 0.3
+NAME, THRESHOLD = "bmask-unmasker", 0.3
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def environment(tmp_path_factory, generator):
     client = mlflow.MlflowClient()
     experiment = client.create_experiment("serving", artifact_location=(folder / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment) as run:
-        info = log_generator(generator, name="tiny", step=3, tags={"made_by": "test"}, floor=FLOOR)
+        info = log_generator(generator, name="tiny", step=3, tags={"made_by": "test"}, threshold=THRESHOLD)
     client.create_registered_model(NAME)
     version = client.create_model_version(NAME, info.model_uri, run.info.run_id, model_id=info.model_id)
     client.set_registered_model_alias(NAME, "champion", version.version)
     logged = client.get_logged_model(info.model_id)
     assert logged.tags["made_by"] == "test"
-    assert logged.tags["attention_floor"] == "0.3"
+    assert logged.tags["attention_threshold"] == "0.3"
     mlflow.set_tracking_uri(before)
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and not key.startswith("MLFLOW_")}
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -95,7 +95,7 @@ def test_photos_come_back_in_their_own_size_with_untouched_pixels_bit_for_bit(se
     status, answer = ask(server, body)
     assert status == 200
     assert len(answer["predictions"]) == 3
-    expected = Unmasker(generator, FLOOR).unmask(photos)
+    expected = Unmasker(generator, THRESHOLD).unmask(photos)
     for before, record, result in zip(photos, answer["predictions"], expected, strict=True):
         after, attention = decoded(record["image"]), decoded(record["attention"])
         assert after.shape == before.shape

@@ -24,7 +24,7 @@ from PIL import Image
 from bmask.data.sources import objects
 from bmask.data.sources.fetching import fetched
 from bmask.data.sources.revisions import fetched_revision, pin_revision
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from bmask.params import Params, parse_params
 from bmask.stages.ingest import ingest
@@ -49,10 +49,10 @@ def settings(source: Path | str, s3: dict | None = None, **ingest_options) -> Pa
     return parse_params({"ingest": tree, "train": {"image_size": 16}, "s3": s3 or {}})
 
 
-def split_of(params: Params, folder: Path) -> Split:
+def dataset_of(params: Params, folder: Path) -> Dataset:
     out = folder / "results"
     ingest(params, out)
-    return Split.open(out)
+    return Dataset.open(out)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def photos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory) -> Split:
-    return split_of(settings(photos), tmp_path_factory.mktemp("expected"))
+def expected(photos, tmp_path_factory) -> Dataset:
+    return dataset_of(settings(photos), tmp_path_factory.mktemp("expected"))
 
 
 def refused(params: Params, tmp_path: Path) -> str:
@@ -75,8 +75,8 @@ def refused(params: Params, tmp_path: Path) -> str:
     return message
 
 
-def rows(split: Split) -> list[str]:
-    return (split.folder / "manifest.csv").read_text().splitlines()
+def rows(dataset: Dataset) -> list[str]:
+    return (dataset.folder / "manifest.csv").read_text().splitlines()
 
 
 def packed(photos: Path, path: Path) -> Path:
@@ -94,10 +94,10 @@ SLOW = [pytest.param(f"photos.tar{ending}", marks=pytest.mark.slow) for ending i
 
 @pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", *SLOW])
 def test_an_archive_gives_the_manifest_of_its_folder(photos, expected, tmp_path, name):
-    split = split_of(settings(packed(photos, tmp_path / name)), tmp_path)
-    assert rows(split) == rows(expected)
-    assert split.digest == expected.digest
-    assert split.summary["source"] == str(tmp_path / name)
+    dataset = dataset_of(settings(packed(photos, tmp_path / name)), tmp_path)
+    assert rows(dataset) == rows(expected)
+    assert dataset.digest == expected.digest
+    assert dataset.summary["source"] == str(tmp_path / name)
 
 
 def test_an_archive_in_a_bucket_and_in_a_revision_gives_the_manifest_of_its_folder(s3, photos, expected, tmp_path):
@@ -111,10 +111,10 @@ def test_an_archive_in_a_bucket_and_in_a_revision_gives_the_manifest_of_its_fold
         ("s3://photos/v1/photos.tar.gz", {}),
         ("photos.tar.gz", {"repository": str(repository.folder)}),
     ):
-        split = split_of(settings(source, **options), tmp_path)
-        assert rows(split) == rows(expected)
-        assert split.digest == expected.digest
-    assert split.summary["revision"] == kept
+        dataset = dataset_of(settings(source, **options), tmp_path)
+        assert rows(dataset) == rows(expected)
+        assert dataset.digest == expected.digest
+    assert dataset.summary["revision"] == kept
 
 
 def test_what_an_archive_hides_is_refused_by_name_and_the_rest_is_the_split_of_the_folder(
@@ -130,10 +130,10 @@ def test_what_an_archive_hides_is_refused_by_name_and_the_rest_is_the_split_of_t
         link = tarfile.TarInfo("photos/masked/link\n.png")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside.png")
         archive.addfile(link)
-    split = split_of(settings(path), tmp_path)
-    assert split.digest == expected.digest
+    dataset = dataset_of(settings(path), tmp_path)
+    assert dataset.digest == expected.digest
     assert (tmp_path / "outside.png").read_bytes() == b"mine"
-    with open(split.folder / "rejected.csv", newline="") as file:
+    with open(dataset.folder / "rejected.csv", newline="") as file:
         reasons = {(row["domain"], row["name"]): row["reason"] for row in csv.DictReader(file)}
     assert len(reasons) == 4
     assert "link to" in reasons["masked", "link\\n.png"]
@@ -151,11 +151,11 @@ def test_photos_below_a_prefix_give_the_split_of_their_folder(s3, photos, expect
     s3.upload(photos, "photos", "v1")
     s3.upload(photos / "masked", "photos", "v10/other")  # begins alike, and is not below it
     s3.client().put_object(Bucket="photos", Key="v1/masked/", Body=b"")  # a folder's marker
-    split = split_of(settings("s3://photos/v1/"), tmp_path)
-    assert split.digest == expected.digest
-    assert split.names("masked", "test") == expected.names("masked", "test")
-    assert split.summary["source"] == "s3://photos/v1/"
-    assert split.summary["revision"] == ""
+    dataset = dataset_of(settings("s3://photos/v1/"), tmp_path)
+    assert dataset.digest == expected.digest
+    assert dataset.names("masked", "test") == expected.names("masked", "test")
+    assert dataset.summary["source"] == "s3://photos/v1/"
+    assert dataset.summary["revision"] == ""
 
 
 def test_the_params_name_the_server_and_a_reader_may_read(s3, photos, expected, tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_the_params_name_the_server_and_a_reader_may_read(s3, photos, expected, 
         monkeypatch.setenv(name, value)
     for checksums in ("when_required", "when_supported"):
         server = {"endpoint": s3.endpoint, "region": "us-east-1", "path_style": True, "checksums": checksums}
-        assert split_of(settings("s3://photos/v1", server), tmp_path).digest == expected.digest
+        assert dataset_of(settings("s3://photos/v1", server), tmp_path).digest == expected.digest
 
 
 def test_more_objects_than_a_listing_holds_are_all_found(s3):
@@ -250,13 +250,13 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
     before = sorted(repository.folder.rglob("*"))
 
     one = settings("data/faces", repository=str(repository.folder), revision="v1")
-    split = split_of(one, tmp_path)
-    assert split.digest == expected.digest
-    assert split.summary["revision"] == commits[0]
-    assert split.summary["source"] == "data/faces"
+    dataset = dataset_of(one, tmp_path)
+    assert dataset.digest == expected.digest
+    assert dataset.summary["revision"] == commits[0]
+    assert dataset.summary["source"] == "data/faces"
     monkeypatch.delenv("AWS_ENDPOINT_URL")  # the remote names no server, so the params' one is meant
     head = settings("data/faces", {"endpoint": s3.endpoint}, repository=f"file://{repository.folder}")
-    other = split_of(head, tmp_path)
+    other = dataset_of(head, tmp_path)
     assert other.digest != expected.digest
     assert other.summary["revision"] == commits[1]
     assert other.summary["counts"] != expected.summary["counts"]
@@ -348,9 +348,9 @@ def test_a_folder_that_git_keeps_needs_neither_dvc_nor_a_git_binary(plain, expec
             check=True,
             timeout=300,
         )
-        split = Split.open(tmp_path / "out")
-        assert split.digest == expected.digest
-        assert split.summary["revision"] == plain.first
+        dataset = Dataset.open(tmp_path / "out")
+        assert dataset.digest == expected.digest
+        assert dataset.summary["revision"] == plain.first
 
 
 def test_a_revision_is_pinned_to_its_whole_commit(plain):

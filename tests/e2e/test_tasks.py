@@ -46,7 +46,7 @@ def run(container: dict[str, Any], folder: Path, artifacts: dict[str, str], **pa
         "inputs": {"parameterValues": parameters, "artifacts": listed(artifacts)},
         "outputs": {
             "outputFile": str(folder / "outputs.json"),
-            "artifacts": listed({"split": "system.Dataset", "trained": "system.Model"}),
+            "artifacts": listed({"dataset": "system.Dataset", "trained": "system.Model"}),
         },
     }
     command = [*container["command"], *container["args"]]
@@ -60,7 +60,7 @@ def run(container: dict[str, Any], folder: Path, artifacts: dict[str, str], **pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would get the GPU that it was promised")
 def test_a_training_without_its_gpu_ends_before_it_reads_anything(shipped, tmp_path: Path):
     sections = {"model": {"name": "cyclegan"}, "ingest": {}, "train": {}, "s3": {}}
-    code, said = run(shipped["train"], tmp_path, dict.fromkeys(("split", "augmented"), "system.Dataset"), **sections)
+    code, said = run(shipped["train"], tmp_path, dict.fromkeys(("dataset", "augmented"), "system.Dataset"), **sections)
     assert code == 4
     assert said.splitlines()[-1].startswith("bmask: cluster.gpus promised this training 1 GPU and torch sees none;")
     assert "Traceback" not in said

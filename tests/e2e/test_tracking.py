@@ -31,7 +31,7 @@ from bmask.tracking.tracker import log_scores
 from bmask.training import checkpoint
 from logged import assert_holds, pictures_in, rows_of, run_of, runs, train_here
 from servers import free_port
-from tiny import LOAD, SIZE, tiny_params, write_augment, write_split
+from tiny import LOAD, SIZE, tiny_params, write_augment, write_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,7 +54,7 @@ def trained(tmp_path_factory, store_template):
         patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
         patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
         commit(place)
-        write_split(place / "results/ingest")
+        write_dataset(place / "results/ingest")
         write_augment(place / "results/augment")
         folder = place / train_here(tiny_params(epochs=3))
         mlflow.set_tracking_uri(f"sqlite:///{place}/mlflow.db")
@@ -367,7 +367,7 @@ def test_a_warm_start_from_another_network_or_from_nothing_is_refused(store):
 
 
 def test_no_picture_of_a_private_split_is_written_or_logged(store, workplace):
-    write_split(workplace / "results/ingest", private=True)
+    write_dataset(workplace / "results/ingest", private=True)
     folder = train_here(tiny_params())
     run = run_of(store, folder)
     assert pictures_in(store, run) == []
@@ -377,7 +377,7 @@ def test_no_picture_of_a_private_split_is_written_or_logged(store, workplace):
 
 def test_a_split_that_became_private_shows_no_picture_from_before(store, workplace):
     train_here(tiny_params(epochs=2, constant_epochs=1))
-    write_split(workplace / "results/ingest", private=True)
+    write_dataset(workplace / "results/ingest", private=True)
     for epochs in (2, 3):  # finished already; gone on from before the decay
         folder = train_here(tiny_params(epochs=epochs, constant_epochs=1))
         assert not list((folder / "samples").iterdir())
@@ -436,7 +436,7 @@ def test_a_store_that_fails_for_a_while_is_caught_up_with(store, workplace, caps
     for row in rows[1:]:
         tracker.losses(row)
     assert capsys.readouterr().err.count("MLflow failed") == 1
-    tracker.finish(folder, floor=0.1)
+    tracker.finish(folder, threshold=0.1)
     store.restore_run(run_id)
     (folder / "run.json").write_text(json.dumps(about))
     run = ensure_logged(folder)
@@ -516,9 +516,9 @@ def test_a_dry_run_says_what_auto_took_and_why(workplace):
     )
 
 
-def test_the_fixtures_have_the_shape_that_the_stages_write(split_folder):
-    from bmask.data.split.dataset import Split
+def test_the_fixtures_have_the_shape_that_the_stages_write(dataset_folder):
+    from bmask.data.split.dataset import Dataset
 
-    split = Split.open(split_folder)
-    assert split.photos("masked", "train").shape[1:] == (LOAD, LOAD, 3)
-    assert len(split.names("unmasked", "test")) == len(split.photos("unmasked", "test"))
+    dataset = Dataset.open(dataset_folder)
+    assert dataset.photos("masked", "train").shape[1:] == (LOAD, LOAD, 3)
+    assert len(dataset.names("unmasked", "test")) == len(dataset.photos("unmasked", "test"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bmask.data.records import PARTS
-from bmask.data.split.dataset import Split
+from bmask.data.records import SPLITS
+from bmask.data.split.dataset import Dataset
 
 COUNTS = {"train": 40, "validation": 16, "test": 14}
 LABELS = ("cap", "skin", "")
@@ -37,37 +37,37 @@ def mask(photo: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return np.where(region[..., None] > 0, colour, photo).astype(np.uint8), region
 
 
-def write_split(
+def write_dataset(
     folder: Path,
     size: int = 32,
     counts: dict[str, int] = COUNTS,
     truth: bool = True,
     private: bool = False,
     seed: int = 0,
-) -> Split:
-    """A folder as ingest writes it. Photos of a part come in groups of two; every third masked photo has no label."""
+) -> Dataset:
+    """A folder as ingest writes it. Photos of a split come in groups of two; every third masked photo has no label."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     rows = []
-    for part in PARTS:
-        unmasked = np.stack([face(rng, size) for _ in range(counts[part])])
-        twins = np.stack([face(rng, size) for _ in range(counts[part])])
+    for split in SPLITS:
+        unmasked = np.stack([face(rng, size) for _ in range(counts[split])])
+        twins = np.stack([face(rng, size) for _ in range(counts[split])])
         masked, regions = zip(*(mask(twin, rng) for twin in twins), strict=True)
-        np.save(folder / f"unmasked_{part}.npy", unmasked)
-        np.save(folder / f"masked_{part}.npy", np.stack(masked))
-        if truth and part != "train":
-            np.save(folder / f"truth_{part}_twin.npy", twins)
-            np.save(folder / f"truth_{part}_region.npy", np.stack(regions))
+        np.save(folder / f"unmasked_{split}.npy", unmasked)
+        np.save(folder / f"masked_{split}.npy", np.stack(masked))
+        if truth and split != "train":
+            np.save(folder / f"truth_{split}_twin.npy", twins)
+            np.save(folder / f"truth_{split}_region.npy", np.stack(regions))
         for domain in ("masked", "unmasked"):
-            for i in range(counts[part]):
-                row = {"domain": domain, "name": f"{part}-{i}.png", "sha256": "", "width": size, "height": size}
-                row |= {"group": f"{domain}-{part}-{i // 2}", "part": part, "index": i, "reason": ""}
+            for i in range(counts[split]):
+                row = {"domain": domain, "name": f"{split}-{i}.png", "sha256": "", "width": size, "height": size}
+                row |= {"group": f"{domain}-{split}-{i // 2}", "split": split, "index": i, "reason": ""}
                 rows.append(row | {"slices": LABELS[i % 3] if domain == "masked" else ""})
     with open(folder / "manifest.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    summary = {"version": 1, "digest": f"drawn-{seed}", "load_size": size, "private": private, "truth": truth}
+    summary = {"version": 2, "digest": f"drawn-{seed}", "load_size": size, "private": private, "truth": truth}
     summary |= {"source": "drawn", "rejected": 0, "counts": {d: counts for d in ("masked", "unmasked")}, "groups": {}}
     (folder / "summary.json").write_text(json.dumps(summary))
-    return Split.open(folder)
+    return Dataset.open(folder)

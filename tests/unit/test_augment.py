@@ -25,17 +25,17 @@ def photo(seed: int) -> np.ndarray:
     return np.uint8(np.clip(128 + 50 * noise / noise.std(), 0, 255))
 
 
-def write_split(folder: Path, masked: list[int], unmasked: list[int], private: bool = False) -> Path:
+def write_dataset(folder: Path, masked: list[int], unmasked: list[int], private: bool = False) -> Path:
     """A split as ingest writes it, its photos named by their seeds."""
     folder.mkdir()
-    rows = ["domain,name,sha256,width,height,group,part,index,slices,reason"]
+    rows = ["domain,name,sha256,width,height,group,split,index,slices,reason"]
     for domain, seeds in zip(DOMAINS, (masked, unmasked), strict=True):
         np.save(folder / f"{domain}_train.npy", np.stack([photo(seed) for seed in seeds]))
         for index, seed in enumerate(seeds):
             content = hashlib.sha256(str(seed).encode()).hexdigest()
             rows.append(f"{domain},{seed}.png,{content},{SIZE},{SIZE},{content[:12]},train,{index},,")
     write_text(folder / "manifest.csv", "\n".join(rows) + "\n")
-    about = {"digest": "d", "load_size": SIZE, "private": private, "truth": False, "version": 1}
+    about = {"digest": "d", "load_size": SIZE, "private": private, "truth": False, "version": 2}
     write_json(folder / "summary.json", about)
     return folder
 
@@ -50,14 +50,14 @@ def arrays(out: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def split(tmp_path) -> Path:
-    return write_split(tmp_path / "split", [1, 2, 3], [4, 5])
+def dataset(tmp_path) -> Path:
+    return write_dataset(tmp_path / "split", [1, 2, 3], [4, 5])
 
 
-def test_the_first_copy_is_the_photo_itself_and_the_others_are_not(split, tmp_path):
-    augment(params(), split, tmp_path / "out")
+def test_the_first_copy_is_the_photo_itself_and_the_others_are_not(dataset, tmp_path):
+    augment(params(), dataset, tmp_path / "out")
     for domain, copies in arrays(tmp_path / "out").items():
-        photos = np.load(split / f"{domain}_train.npy")
+        photos = np.load(dataset / f"{domain}_train.npy")
         assert copies.shape == (3, *photos.shape)
         assert copies.dtype == np.uint8
         np.testing.assert_array_equal(copies[0], photos)
@@ -69,9 +69,9 @@ def test_the_first_copy_is_the_photo_itself_and_the_others_are_not(split, tmp_pa
         assert np.abs(copies[1:].astype(int) - photos).mean() < 0.6 * strange[strange > 0].mean()
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(split, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(dataset, tmp_path):
     for out, options in (("a", {}), ("b", {}), ("c", {"seed": 12})):
-        augment(params(**options), split, tmp_path / out)
+        augment(params(**options), dataset, tmp_path / out)
     for name in ("masked_train.npy", "unmasked_train.npy", "summary.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     digests = [read_json(tmp_path / out / "summary.json")["digest"] for out in "abc"]
@@ -80,25 +80,25 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(split, tmp_p
     assert (arrays(tmp_path / "a")["masked"][1] != arrays(tmp_path / "c")["masked"][1]).any()
 
 
-def test_an_added_photo_or_copy_changes_no_other_copies(split, tmp_path):
-    more = write_split(tmp_path / "more", [9, 1, 8, 2, 3], [5, 4])
-    augment(params(), split, tmp_path / "few")
+def test_an_added_photo_or_copy_changes_no_other_copies(dataset, tmp_path):
+    more = write_dataset(tmp_path / "more", [9, 1, 8, 2, 3], [5, 4])
+    augment(params(), dataset, tmp_path / "few")
     augment(params(copies=4), more, tmp_path / "many")
     few, many = arrays(tmp_path / "few"), arrays(tmp_path / "many")
     np.testing.assert_array_equal(few["masked"], many["masked"][:3, [1, 3, 4]])
     np.testing.assert_array_equal(few["unmasked"], many["unmasked"][:3, ::-1])
 
 
-def test_private_photos_are_on_no_sheet(split, tmp_path):
-    augment(params(), split, tmp_path / "out")
+def test_private_photos_are_on_no_sheet(dataset, tmp_path):
+    augment(params(), dataset, tmp_path / "out")
     assert Image.open(tmp_path / "out" / "contact_sheet.png").height > 5 * SIZE
-    augment(params(), write_split(tmp_path / "private", [1], [2], private=True), tmp_path / "out2")
+    augment(params(), write_dataset(tmp_path / "private", [1], [2], private=True), tmp_path / "out2")
     assert not list((tmp_path / "out2").glob("*.png"))
 
 
-def test_one_copy_is_the_photos_alone(split, tmp_path):
-    augment(params(copies=1), split, tmp_path / "out")
-    np.testing.assert_array_equal(arrays(tmp_path / "out")["masked"][0], np.load(split / "masked_train.npy"))
+def test_one_copy_is_the_photos_alone(dataset, tmp_path):
+    augment(params(copies=1), dataset, tmp_path / "out")
+    np.testing.assert_array_equal(arrays(tmp_path / "out")["masked"][0], np.load(dataset / "masked_train.npy"))
 
 
 def test_without_a_split_the_stage_to_run_is_named(tmp_path):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import write_split
+from drawn import write_dataset
 
 from bmask.quality.baselines import baseline, lower_face, mean_photo
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
-    return write_split(tmp_path_factory.mktemp("baselines") / "split")
+def dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("baselines") / "split")
 
 
-def test_identity_returns_the_input(split):
-    photos = np.array(split.photos("masked", "test"))
-    images, attention = baseline("identity", split, 32)(photos)
+def test_identity_returns_the_input(dataset):
+    photos = np.array(dataset.photos("masked", "test"))
+    images, attention = baseline("identity", dataset, 32)(photos)
     assert np.array_equal(images, photos) and attention is None
 
 
-def test_inpainting_changes_the_ellipse_alone_and_ignores_what_lay_there(split):
-    photos = np.array(split.photos("masked", "test"))
-    translate = baseline("inpainting", split, 32)
+def test_inpainting_changes_the_ellipse_alone_and_ignores_what_lay_there(dataset):
+    photos = np.array(dataset.photos("masked", "test"))
+    translate = baseline("inpainting", dataset, 32)
     images, attention = translate(photos)
     inside = lower_face(32) > 0
     assert np.array_equal(images[:, ~inside], photos[:, ~inside])
@@ -32,21 +32,21 @@ def test_inpainting_changes_the_ellipse_alone_and_ignores_what_lay_there(split):
     assert np.array_equal(translate(hidden)[0], images)
 
 
-def test_mean_face_pastes_the_mean_unmasked_training_face_softly(split):
-    photos = np.array(split.photos("masked", "test"))
-    images, attention = baseline("mean_face", split, 32)(photos)
-    mean = np.asarray(split.photos("unmasked", "train")).mean(axis=0)
+def test_mean_face_pastes_the_mean_unmasked_training_face_softly(dataset):
+    photos = np.array(dataset.photos("masked", "test"))
+    images, attention = baseline("mean_face", dataset, 32)(photos)
+    mean = np.asarray(dataset.photos("unmasked", "train")).mean(axis=0)
     assert np.abs(images[:, 23, 16] - mean[23, 16]).max() <= 1.5
     assert np.array_equal(images[:, :4], photos[:, :4])
     assert np.abs(np.diff(attention[0], axis=0)).max() < 0.5
 
 
-def test_the_mean_photo_is_read_in_pieces(split):
-    photos = np.concatenate([split.photos("unmasked", "train")] * 7)
+def test_the_mean_photo_is_read_in_pieces(dataset):
+    photos = np.concatenate([dataset.photos("unmasked", "train")] * 7)
     assert len(photos) > 256
     assert np.allclose(mean_photo(photos, 32), photos.mean(axis=0), atol=1e-3)
 
 
-def test_an_unknown_baseline_is_refused(split):
+def test_an_unknown_baseline_is_refused(dataset):
     with pytest.raises(ValueError, match="mirror"):
-        baseline("mirror", split, 32)
+        baseline("mirror", dataset, 32)

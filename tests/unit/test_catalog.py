@@ -27,7 +27,7 @@ PHOTOS = st.builds(
     width=st.integers(0, 9),
     height=st.integers(0, 9),
     group=TEXT,
-    part=st.sampled_from(["", "train", "test"]),
+    split=st.sampled_from(["", "train", "test"]),
     row=st.integers(-1, 99),
     index=st.integers(-1, 99),
     side=st.integers(0, 9),
@@ -60,10 +60,10 @@ def test_conditions_orders_and_counts_are_those_of_python(photos):
         assert found == sorted(sound, key=lambda p: (p.entry.domain, p.sha256, p.entry.name, p.number))
         np.testing.assert_array_equal(catalog.column("width", np.int64, SOUND), [photo.width for photo in sound])
         assert catalog.count(of='DISTINCT "group"') == len({photo.group for photo in rows})
-        counts = catalog.counts("domain, part", SOUND)
-        for key in {(photo.entry.domain, photo.part) for photo in rows} | {("none", "")}:
-            assert counts[key] == sum((photo.entry.domain, photo.part) == key for photo in sound)
-        assert sum(catalog.counts("part").values()) == len(rows)
+        counts = catalog.counts("domain, split", SOUND)
+        for key in {(photo.entry.domain, photo.split) for photo in rows} | {("none", "")}:
+            assert counts[key] == sum((photo.entry.domain, photo.split) == key for photo in sound)
+        assert sum(catalog.counts("split").values()) == len(rows)
 
 
 @given(st.lists(st.tuples(PHOTOS, PHOTOS), min_size=1, max_size=12), st.randoms())
@@ -71,8 +71,8 @@ def test_what_is_saved_replaces_the_fields_named_and_no_others(pairs, random):
     catalog, rows = filled([before for before, _ in pairs])
     with catalog:
         random.shuffle(rows)
-        after = [replace(p, part=new.part, guessed=new.guessed) for p, (_, new) in zip(rows, pairs, strict=True)]
-        catalog.save((replace(photo, sha256="not named") for photo in after), "part", "guessed")
+        after = [replace(p, split=new.split, guessed=new.guessed) for p, (_, new) in zip(rows, pairs, strict=True)]
+        catalog.save((replace(photo, sha256="not named") for photo in after), "split", "guessed")
         numbers = np.array([photo.number for photo in rows])
         assert list(catalog.at(numbers)) == after
         catalog.assign("row", numbers, np.arange(len(rows)))

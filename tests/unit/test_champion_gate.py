@@ -1,4 +1,4 @@
-"""The gate: floors by lower bounds, then one primary score against the champion of today."""
+"""The gate: thresholds by lower bounds, then one primary score against the champion of today."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bmask.params import sections
-from bmask.quality.champion_gate import decide, floors, pick
+from bmask.quality.champion_gate import check_thresholds, decide, pick
 from bmask.quality.scores import Scores
 
 REGISTER = sections.Register(min_unmask_rate=0.5, min_upper_ssim=0.8, primary="kid", confidence=0.9)
@@ -28,22 +28,22 @@ def made(rate: float = 0.9, ssim: float = 0.95, shift: float = 0.3, n: int = 100
     )
 
 
-def test_the_first_champion_needs_the_floors_alone():
+def test_the_first_champion_needs_the_thresholds_alone():
     decision = decide(made(shift=5), None, REGISTER, EVALUATE)
     assert decision.promote and "no champion yet" in decision.reasons[-1]
 
 
 @pytest.mark.parametrize(("weak", "field"), [({"rate": 0.55}, "min_unmask_rate"), ({"ssim": 0.7}, "min_upper_ssim")])
-def test_a_challenger_under_a_floor_is_never_promoted_however_good_its_primary(weak, field):
+def test_a_challenger_under_a_threshold_is_never_promoted_however_good_its_primary(weak, field):
     decision = decide(made(**weak, shift=0), made(shift=5), REGISTER, EVALUATE)
     assert not decision.promote
     assert any(f"misses register.{field}" in reason for reason in decision.reasons)
 
 
-def test_floors_look_at_the_lower_end_of_the_interval():
+def test_thresholds_look_at_the_lower_end_of_the_interval():
     assert made(rate=0.55).photos["unmask_rate"].mean() > REGISTER.min_unmask_rate
-    assert not floors(made(rate=0.55), REGISTER, EVALUATE).promote
-    assert floors(made(rate=0.55, n=2000), REGISTER, EVALUATE).promote
+    assert not check_thresholds(made(rate=0.55), REGISTER, EVALUATE).promote
+    assert check_thresholds(made(rate=0.55, n=2000), REGISTER, EVALUATE).promote
 
 
 def test_a_clearly_better_challenger_is_promoted_and_a_worse_one_is_not():
@@ -57,9 +57,9 @@ def test_a_challenger_that_is_the_champion_again_is_not_promoted():
     assert not decision.promote and "0.0%" in decision.reasons[-1]
 
 
-def test_a_champion_that_misses_a_floor_today_gives_way():
+def test_a_champion_that_misses_a_threshold_today_gives_way():
     decision = decide(made(shift=0.8), made(rate=0.2, shift=0.1), REGISTER, EVALUATE)
-    assert decision.promote and "champion itself misses a floor" in decision.reasons[-1]
+    assert decision.promote and "champion itself misses a threshold" in decision.reasons[-1]
 
 
 def test_reasons_are_sentences_with_the_numbers():
@@ -74,7 +74,7 @@ def test_any_score_of_a_photo_can_be_the_primary():
     assert decide(made(rate=0.95), made(rate=0.6), register, EVALUATE).promote
 
 
-def test_the_best_of_those_over_the_floors_is_picked():
+def test_the_best_of_those_over_the_thresholds_is_picked():
     candidates = {"far": made(shift=0.8), "near": made(shift=0.1), "nearest_but_weak": made(rate=0.3, shift=0)}
     assert pick(candidates, REGISTER, EVALUATE) == "near"
     assert pick({"weak": made(rate=0.3)}, REGISTER, EVALUATE) is None

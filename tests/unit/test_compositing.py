@@ -1,4 +1,4 @@
-"""What compositing promises, for any photo, any generator output and any floor."""
+"""What compositing promises, for any photo, any generator output and any threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bmask.serving.compositing import composite, frame, middle_square, opacity
 
 sides = st.integers(16, 70)
 sizes = st.sampled_from([16, 32, 48])
-floors = st.sampled_from([0.0, 0.05, 0.1, 0.5])
+thresholds = st.sampled_from([0.0, 0.05, 0.1, 0.5])
 seeds = st.integers(0, 2**31)
 
 
@@ -31,28 +31,30 @@ def scene(height, width, size, seed, soft=True):
 
 
 @settings(max_examples=40, deadline=None)
-@given(sides, sides, sizes, floors, seeds)
-def test_pixels_outside_the_attention_are_the_photos_own(height, width, size, floor, seed):
+@given(sides, sides, sizes, thresholds, seeds)
+def test_pixels_outside_the_attention_are_the_photos_own(height, width, size, threshold, seed):
     photo, low, image, attention = scene(height, width, size, seed)
-    result = composite(photo, low, image, attention, floor)
-    kept = opacity(photo.shape, attention, floor) == 0
+    result = composite(photo, low, image, attention, threshold)
+    kept = opacity(photo.shape, attention, threshold) == 0
     assert result.shape == photo.shape
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result[kept], photo[kept])
 
 
 @settings(max_examples=30, deadline=None)
-@given(sides, sides, sizes, floors, seeds)
-def test_attention_nowhere_above_the_floor_gives_the_photo_whatever_was_painted(height, width, size, floor, seed):
+@given(sides, sides, sizes, thresholds, seeds)
+def test_attention_nowhere_above_the_threshold_gives_the_photo_whatever_was_painted(
+    height, width, size, threshold, seed
+):
     photo, low, image, _ = scene(height, width, size, seed)
-    assert np.array_equal(composite(photo, low, image, np.full((size, size), floor, np.float32), floor), photo)
+    assert np.array_equal(composite(photo, low, image, np.full((size, size), threshold, np.float32), threshold), photo)
 
 
 @settings(max_examples=30, deadline=None)
-@given(sides, sides, sizes, floors, seeds, st.booleans())
-def test_outside_the_middle_square_nothing_changes(height, width, size, floor, seed, attended):
+@given(sides, sides, sizes, thresholds, seeds, st.booleans())
+def test_outside_the_middle_square_nothing_changes(height, width, size, threshold, seed, attended):
     photo, low, image, attention = scene(height, width, size, seed)
-    result = composite(photo, low, image, attention if attended else None, floor)
+    result = composite(photo, low, image, attention if attended else None, threshold)
     top, left, side = middle_square(height, width)
     outside = np.ones((height, width), bool)
     outside[top : top + side, left : left + side] = False
@@ -62,7 +64,7 @@ def test_outside_the_middle_square_nothing_changes(height, width, size, floor, s
 
 @settings(max_examples=30, deadline=None)
 @given(sizes, seeds)
-def test_at_equal_size_without_a_floor_it_is_the_generators_own_image(size, seed):
+def test_at_equal_size_without_a_threshold_it_is_the_generators_own_image(size, seed):
     photo, low, image, attention = scene(size, size, size, seed, soft=False)
     assert np.array_equal(low, photo)
     expected = (image + 1) * 127.5
@@ -71,14 +73,14 @@ def test_at_equal_size_without_a_floor_it_is_the_generators_own_image(size, seed
 
 
 def test_at_equal_size_it_follows_the_formula_pixel_by_pixel():
-    floor = 0.2
+    threshold = 0.2
     photo, low, image, attention = scene(16, 16, 16, 3, soft=False)
     other = np.random.default_rng(1).integers(0, 256, photo.shape, dtype=np.uint8)  # a photo that is not its own frame
-    result = composite(other, low, image, attention, floor)
+    result = composite(other, low, image, attention, threshold)
     for row in range(16):
         for column in range(16):
             a = float(attention[row, column])
-            above = min(max((a - floor) / (1 - floor), 0.0), 1.0)
+            above = min(max((a - threshold) / (1 - threshold), 0.0), 1.0)
             for channel in range(3):
                 y, x = (float(image[row, column, channel]) + 1) * 127.5, float(low[row, column, channel])
                 content = (y - x * (1 - a)) / a
@@ -86,15 +88,15 @@ def test_at_equal_size_it_follows_the_formula_pixel_by_pixel():
                 assert abs(int(result[row, column, channel]) - min(max(expected, 0), 255)) <= 0.5 + 1e-2
 
 
-def test_it_is_continuous_at_the_floor():
-    floor, step = 0.1, 1e-3
+def test_it_is_continuous_at_the_threshold():
+    threshold, step = 0.1, 1e-3
     photo = np.full((32, 32, 3), 200, np.uint8)
     low = frame(photo, 32)
     x = low / 127.5 - 1
     results = []
-    for a in (floor - step, floor + step):
+    for a in (threshold - step, threshold + step):
         image = (-1.0) * a + x * (1 - a)  # black is painted
-        results.append(composite(photo, low, image, np.full((32, 32), a, np.float32), floor).astype(int))
+        results.append(composite(photo, low, image, np.full((32, 32), a, np.float32), threshold).astype(int))
     assert np.array_equal(results[0], photo)
     assert np.abs(results[1] - results[0]).max() <= 1
 

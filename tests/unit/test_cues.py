@@ -14,9 +14,9 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 
 from bmask.data.reading.framing import recompress
-from bmask.data.records import DOMAINS, PARTS
+from bmask.data.records import DOMAINS, SPLITS
 from bmask.data.report.cues import BANDS, CUES, FOLDS, TREES, UPPER, cues, told_apart
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.params import parse_params
 from bmask.params.sections import Faces
 from bmask.stages.ingest import ingest
@@ -26,10 +26,10 @@ CHANCE = 0.6  # of two hundred photos; a guess stays below with three standard d
 
 
 def accuracies(folder: Path) -> dict[str, float]:
-    split = Split.open(folder)
-    photos = [split.photos(domain, "train") for domain in DOMAINS]
+    dataset = Dataset.open(folder)
+    photos = [dataset.photos(domain, "train") for domain in DOMAINS]
     masked = np.repeat([True, False], [len(own) for own in photos])
-    groups = np.concatenate([split.groups(domain, "train") for domain in DOMAINS])
+    groups = np.concatenate([dataset.groups(domain, "train") for domain in DOMAINS])
     return told_apart(cues(np.concatenate(photos)), masked, groups)
 
 
@@ -73,7 +73,7 @@ def test_matching_takes_away_what_two_sources_give_away(unlike, tmp_path):
 @pytest.fixture(scope="module")
 def alike(embedded) -> np.ndarray:
     """uint8 (200, S, S, 3): photos of both domains, shuffled; the tests change the first hundred."""
-    photos = np.concatenate([Split.open(embedded).photos(domain, part) for domain in DOMAINS for part in PARTS])
+    photos = np.concatenate([Dataset.open(embedded).photos(domain, split) for domain in DOMAINS for split in SPLITS])
     return np.random.default_rng(3).permutation(photos)[:200]
 
 

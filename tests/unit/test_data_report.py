@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmask.data.catalog import Catalog
-from bmask.data.records import DOMAINS, PARTS, Entry, Photo
+from bmask.data.records import DOMAINS, SPLITS, Entry, Photo
 from bmask.data.report import report as data_report
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.data.split.slices import RULES
 from bmask.html.charts import histogram
 from bmask.params import Params, parse_params
@@ -29,10 +29,10 @@ def run(source: Path, out: Path, **options) -> str:
     return written(params, out)
 
 
-def written(params: Params, split: Path) -> str:
-    """What the stage makes of the split, and of nothing else."""
-    report_ingest(params, split, split.with_name(f"{split.name}-report"))
-    return (split.with_name(f"{split.name}-report") / "report.html").read_text(encoding="utf-8")
+def written(params: Params, dataset: Path) -> str:
+    """What the stage makes of the dataset, and of nothing else."""
+    report_ingest(params, dataset, dataset.with_name(f"{dataset.name}-report"))
+    return (dataset.with_name(f"{dataset.name}-report") / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -51,44 +51,44 @@ def source(few_faces, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(source, tmp_path_factory) -> tuple[str, Split]:
+def page(source, tmp_path_factory) -> tuple[str, Dataset]:
     out = tmp_path_factory.mktemp("out") / "ingest"
-    return run(source, out), Split.open(out)
+    return run(source, out), Dataset.open(out)
 
 
 def test_it_says_how_many_photos_are_where(page):
-    text, split = page
+    text, dataset = page
     for domain in DOMAINS:
         row = re.search(rf"<tr><td><b>{domain}</b></td>.*?</tr>", text, re.DOTALL)[0]
         shown = [int(number) for number in re.findall(r"<b>(\d+)</b>", row)]
-        assert shown == [split.summary["counts"][domain][part] for part in PARTS]
-        for part in PARTS:
-            assert f"{len(set(split.groups(domain, part)))} groups" in row
-    assert split.digest in text
+        assert shown == [dataset.summary["counts"][domain][split] for split in SPLITS]
+        for split in SPLITS:
+            assert f"{len(set(dataset.groups(domain, split)))} groups" in row
+    assert dataset.digest in text
 
 
 def test_refused_files_are_named_with_their_reason_and_names_cannot_break_the_page(page):
-    text, split = page
-    assert split.summary["rejected"] == 4
+    text, dataset = page
+    assert dataset.summary["rejected"] == 4
     assert "<i>" not in text
     assert text.count("&lt;i&gt;Anna Müller") == 4
     assert "is no picture that can be read" in text
 
 
 def test_every_rule_is_stated_with_the_number_of_photos_it_labels(page):
-    text, split = page
-    labels = [label for part in PARTS for own in split.slices(part) for label in own]
+    text, dataset = page
+    labels = [label for split in SPLITS for own in dataset.slices(split) for label in own]
     assert labels
     for rule in RULES:
         row = re.search(rf"<b>{rule.label.replace('_', ' ')}</b></td>.*?</tr>", text, re.DOTALL)[0]
         assert re.search(r"<td>(\d+)</td>", row)[1] == str(labels.count(rule.label))
 
 
-def test_it_needs_nothing_but_a_browser_and_shows_photos_of_each_part(page):
-    text, split = page
+def test_it_needs_nothing_but_a_browser_and_shows_photos_of_each_split(page):
+    text, dataset = page
     for address in ("http://", "https://", 'src="/', "<link", "<script"):
         assert address not in text, address
-    shown = sum(min(24, count) for domain in DOMAINS for count in split.summary["counts"][domain].values())
+    shown = sum(min(24, count) for domain in DOMAINS for count in dataset.summary["counts"][domain].values())
     assert text.count("data:image/png;base64,") == shown
 
 
@@ -126,7 +126,7 @@ def test_light_and_colour_are_means_over_the_picture(side, brightest, seed):
 def test_files_of_one_size_have_their_place_in_the_middle_of_their_chart():
     with Catalog() as catalog:
         catalog.add(
-            Photo(Entry(domain, "a.png", ""), width=256, height=256, part="train", index=0, side=128)
+            Photo(Entry(domain, "a.png", ""), width=256, height=256, split="train", index=0, side=128)
             for domain in DOMAINS
         )
         svg = data_report._sizes(catalog, load_size=128)["plots"]["Shorter side of the file, px"]

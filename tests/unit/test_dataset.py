@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bmask.data.split.dataset import Split, resize, to_photos, to_tensor
+from bmask.data.split.dataset import Dataset, resize, to_photos, to_tensor
 from bmask.errors import DataError
 from bmask.files import write_json, write_text
 
@@ -64,10 +64,10 @@ def test_resize_keeps_flat_photos_flat_and_equal_sizes_untouched():
 
 @pytest.fixture
 def folder(tmp_path):
-    write_json(tmp_path / "summary.json", {"digest": "d", "load_size": 4, "private": True, "truth": True, "version": 1})
+    write_json(tmp_path / "summary.json", {"digest": "d", "load_size": 4, "private": True, "truth": True, "version": 2})
     write_text(
         tmp_path / "manifest.csv",
-        "domain,name,sha256,width,height,group,part,index,slices,reason\n"
+        "domain,name,sha256,width,height,group,split,index,slices,reason\n"
         'masked,"b, ü.png",s1,9,9,g1,test,1,cap;hand,\n'
         "masked,a.png,s0,9,9,g0,test,0,,\n"
         "masked,bad.txt,s2,,,,,,,is no picture\n"
@@ -80,42 +80,42 @@ def folder(tmp_path):
 
 
 def test_names_groups_and_labels_follow_the_order_of_the_array(folder):
-    split = Split.open(folder)
-    assert split.names("masked", "test") == ["a.png", "b, ü.png"]
-    assert split.hashes("masked", "test") == ["s0", "s1"]
-    assert split.groups("masked", "test").tolist() == ["g0", "g1"]
-    assert split.slices("test") == [set(), {"cap", "hand"}]
-    assert (split.digest, split.load_size, split.private) == ("d", 4, True)
+    dataset = Dataset.open(folder)
+    assert dataset.names("masked", "test") == ["a.png", "b, ü.png"]
+    assert dataset.hashes("masked", "test") == ["s0", "s1"]
+    assert dataset.groups("masked", "test").tolist() == ["g0", "g1"]
+    assert dataset.slices("test") == [set(), {"cap", "hand"}]
+    assert (dataset.digest, dataset.load_size, dataset.private) == ("d", 4, True)
 
 
 def test_photos_and_truth_are_mapped_read_only(folder):
-    split = Split.open(folder)
-    photos = split.photos("masked", "test")
+    dataset = Dataset.open(folder)
+    photos = dataset.photos("masked", "test")
     assert isinstance(photos, np.memmap)
     assert not photos.flags.writeable
     assert photos[1, 0, 0, 0] == 48
-    twin, region = split.truth("test")
+    twin, region = dataset.truth("test")
     assert twin.shape == (2, 4, 4, 3)
     assert region.shape == (2, 4, 4)
-    assert split.truth("train") is None
+    assert dataset.truth("train") is None
     to_tensor(photos).mul_(0)  # a copy, not the mapped file
     assert photos[1, 0, 0, 0] == 48
 
 
 def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
-    split = Split.open(folder)
+    dataset = Dataset.open(folder)
     with pytest.raises(DataError, match=r"masked_train\.npy does not exist"):
-        split.photos("masked", "train")
+        dataset.photos("masked", "train")
     (folder / "masked_test.npy").write_bytes(b"\x93NUMPY rubbish")
     with pytest.raises(DataError, match=r"masked_test\.npy is damaged"):
-        split.photos("masked", "test")
+        dataset.photos("masked", "test")
     with pytest.raises(DataError, match="no mask/test"):
-        split.names("mask", "test")
+        dataset.names("mask", "test")
     write_json(folder / "summary.json", {"version": 99})
     with pytest.raises(DataError, match="layout 99"):
-        Split.open(folder)
+        Dataset.open(folder)
     write_text(folder / "summary.json", "{")
     with pytest.raises(DataError, match="damaged"):
-        Split.open(folder)
+        Dataset.open(folder)
     with pytest.raises(DataError, match="run ingest first"):
-        Split.open(tmp_path / "elsewhere")
+        Dataset.open(tmp_path / "elsewhere")

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from drawn import write_split
+from drawn import write_dataset
 
 from bmask.errors import DataError
 from bmask.files import write_json
@@ -37,13 +37,13 @@ def folders(tmp_path_factory):
     """A split, an untrained generator and an untrained judge, as the stages before evaluate leave them."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("evaluate")
-    split = write_split(root / "ingest")
+    dataset = write_dataset(root / "ingest")
     generator = build_generator(AttentionGANOptions(filters=4, blocks=1, masks=3))
-    about = {"network": NETWORK, "data_digest": split.digest}
+    about = {"network": NETWORK, "data_digest": dataset.digest}
     save_generator(root / "train" / "tiny" / "generator.safetensors", generator, about)
     rows = [f"{i},{i // 5},{1 / (i + 1):.4f},{'' if i % 2 else 0.3}" for i in range(40)]
     (root / "train" / "tiny" / "losses.csv").write_text("\n".join(["step,epoch,cycle,gan", *rows]))
-    save_judge(root / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": split.digest})
+    save_judge(root / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": dataset.digest})
     kinds = {"masked": {"share": 0.02, "photos": 16, "groups": 8}}
     write_json(root / "judge" / "checks.json", {"accuracy": 0.97, "pasted": 0.96, "fooled": 0.03, "kinds": kinds})
     return root
@@ -54,10 +54,10 @@ def run(root, out, **sections):
     return evaluate(parse_params(tree), root / "ingest", root / "train", root / "judge", out)
 
 
-def report(root, evaluated, split=None):
+def report(root, evaluated, dataset=None):
     """The folder of the page about what lies in `evaluated`."""
     out = evaluated.with_name(f"{evaluated.name}-report")
-    report_evaluate(parse_params(TREE), split or root / "ingest", root / "train", root / "judge", evaluated, out)
+    report_evaluate(parse_params(TREE), dataset or root / "ingest", root / "train", root / "judge", evaluated, out)
     return out
 
 
@@ -128,7 +128,7 @@ def test_the_same_inputs_give_the_same_files(folders, done, reported):
 
 
 def test_private_photos_show_up_in_no_file(folders, tmp_path):
-    write_split(tmp_path / "ingest", private=True)
+    write_dataset(tmp_path / "ingest", private=True)
     tree = parse_params(TREE)
     evaluate(tree, tmp_path / "ingest", folders / "train", folders / "judge", tmp_path / "out")
     assert not (tmp_path / "out" / "pictures.npz").exists()
@@ -166,7 +166,7 @@ def test_a_missing_file_names_the_stage_to_run(folders, done, tmp_path):
 
 
 def test_a_generator_of_other_photos_is_refused(folders, tmp_path):
-    other = write_split(tmp_path / "ingest", seed=1)
+    other = write_dataset(tmp_path / "ingest", seed=1)
     save_judge(tmp_path / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": other.digest})
     tree = parse_params(TREE)
     with pytest.raises(DataError, match="tiny was trained on other photos"):

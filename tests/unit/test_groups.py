@@ -19,7 +19,7 @@ from bmask.data.duplicates.alignment import SIDE
 from bmask.data.duplicates.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
 from bmask.data.duplicates.groups import group_names
 from bmask.data.duplicates.thumbnails import area_average
-from bmask.data.split.assignment import part_of, settle
+from bmask.data.split.assignment import settle, split_of
 from bmask.synthetic import draw_face
 
 THRESHOLD = 4
@@ -170,39 +170,39 @@ def test_groups_equal_a_union_find_written_by_hand(bases, data):
 
 
 @given(HASHES)
-def test_a_photo_and_its_mirror_image_draw_the_same_part(value):
-    assert part_of(np.uint64(value), 0.2, 0.1) == part_of(np.uint64(value) ^ MIRROR, 0.2, 0.1)
+def test_a_photo_and_its_mirror_image_draw_the_same_split(value):
+    assert split_of(np.uint64(value), 0.2, 0.1) == split_of(np.uint64(value) ^ MIRROR, 0.2, 0.1)
 
 
 def test_the_shares_are_those_asked_for():
     hashes = np.random.default_rng(0).integers(0, 2**64, 4000, np.uint64)
-    parts = [part_of(value, 0.2, 0.1) for value in hashes]
-    assert abs(parts.count("test") / 4000 - 0.2) < 0.025
-    assert abs(parts.count("validation") / 4000 - 0.08) < 0.02
+    splits = [split_of(value, 0.2, 0.1) for value in hashes]
+    assert abs(splits.count("test") / 4000 - 0.2) < 0.025
+    assert abs(splits.count("validation") / 4000 - 0.08) < 0.02
 
 
 @given(HASHES, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_the_validation_share_leaves_test_alone(value, test, one, other):
-    a, b = part_of(np.uint64(value), test, one), part_of(np.uint64(value), test, other)
+    a, b = split_of(np.uint64(value), test, one), split_of(np.uint64(value), test, other)
     assert (a == "test") == (b == "test")
 
 
-PART = st.sampled_from(["train", "validation", "test"])
-DRAWN = st.lists(st.tuples(st.integers(0, 6), PART), min_size=1, max_size=40)
+SPLIT = st.sampled_from(["train", "validation", "test"])
+DRAWN = st.lists(st.tuples(st.integers(0, 6), SPLIT), min_size=1, max_size=40)
 
 
 @given(DRAWN)
-def test_no_group_lies_in_two_parts_and_none_is_lost(drawn):
-    groups, parts = zip(*drawn, strict=True)
-    settled = settle(groups, parts)
+def test_no_group_lies_in_two_splits_and_none_is_lost(drawn):
+    groups, splits = zip(*drawn, strict=True)
+    settled = settle(groups, splits)
     for group in set(groups):
-        mine = [(own, part) for g, own, part in zip(groups, parts, settled, strict=True) if g == group]
-        kept = {part for _, part in mine if part}
+        mine = [(own, split) for g, own, split in zip(groups, splits, settled, strict=True) if g == group]
+        kept = {split for _, split in mine if split}
         assert len(kept) == 1
-        part = kept.pop()
-        assert all(now == own == part for own, now in mine if now)
+        split = kept.pop()
+        assert all(now == own == split for own, now in mine if now)
         owns = [own for own, _ in mine]
-        assert owns.count(part) == max(map(owns.count, owns))  # the majority stays
+        assert owns.count(split) == max(map(owns.count, owns))  # the majority stays
 
 
 CHANGED = st.tuples(
@@ -224,15 +224,15 @@ def changed(drawn: tuple) -> np.ndarray:
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(CHANGED, min_size=1, max_size=8), st.lists(CHANGED, max_size=8))
-def test_added_photos_never_carry_an_old_one_from_part_to_part(old, new):
+def test_added_photos_never_carry_an_old_one_from_split_to_split(old, new):
     prints = prints_of(map(changed, old + new))
-    own = [part_of(value, 0.4, 0.4) for value in prints["hash"]]
+    own = [split_of(value, 0.4, 0.4) for value in prints["hash"]]
     before = settle(find_groups(prints[: len(old)], THRESHOLD), own[: len(old)])
     groups = find_groups(prints, THRESHOLD)
     after = settle(groups, own)
     assert all(not one or not other or one == other for one, other in zip(before, after, strict=False))
     for group in set(groups):
-        assert len({part for g, part in zip(groups, after, strict=True) if g == group and part}) == 1
+        assert len({split for g, split in zip(groups, after, strict=True) if g == group and split}) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.text("0123456789abcdef", min_size=14, max_size=14)), min_size=1))

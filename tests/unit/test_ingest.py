@@ -1,4 +1,4 @@
-"""Two folders of photos become a split that leaks nothing, gives nothing away and stays the same."""
+"""Two folders of photos become a dataset that leaks nothing, gives nothing away and stays the same."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import ks_2samp
 
 from bmask.data.reading.matching import matched_sides
-from bmask.data.records import DOMAINS, PARTS
+from bmask.data.records import DOMAINS, SPLITS
 from bmask.data.sources.opening import scan
-from bmask.data.split.dataset import Split
+from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError, ParamsError
 from bmask.params import Params, parse_params
 from bmask.stages.ingest import ingest
@@ -46,8 +46,8 @@ def manifest(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def parts(out: Path) -> dict[str, str]:
-    return {f"{row['domain']}/{row['name']}": row["part"] for row in manifest(out)}
+def splits(out: Path) -> dict[str, str]:
+    return {f"{row['domain']}/{row['name']}": row["split"] for row in manifest(out)}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def source(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def split(source, tmp_path_factory) -> Path:
+def dataset(source, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("results") / "ingest"
     ingest(settings(source), out)
     return out
@@ -78,23 +78,23 @@ def copy(source, tmp_path) -> Path:
     return Path(shutil.copytree(source, tmp_path / "copy"))
 
 
-def test_every_photo_is_in_one_part_and_the_arrays_hold_what_the_manifest_says(split):
-    opened, rows = Split.open(split), manifest(split)
+def test_every_photo_is_in_one_split_and_the_arrays_hold_what_the_manifest_says(dataset):
+    opened, rows = Dataset.open(dataset), manifest(dataset)
     assert len(rows) == 2 * COUNT
     for domain in DOMAINS:
         counts = opened.summary["counts"][domain]
         assert all(counts.values())
         assert sum(counts.values()) == COUNT
-        for part in PARTS:
-            photos = opened.photos(domain, part)
-            assert photos.shape == (counts[part], SIZE, SIZE, 3)
+        for split in SPLITS:
+            photos = opened.photos(domain, split)
+            assert photos.shape == (counts[split], SIZE, SIZE, 3)
             assert photos.dtype == np.uint8
-            indices = [int(row["index"]) for row in rows if (row["domain"], row["part"]) == (domain, part)]
+            indices = [int(row["index"]) for row in rows if (row["domain"], row["split"]) == (domain, split)]
             assert sorted(indices) == list(range(len(photos)))
 
 
-def test_a_row_of_an_array_shows_the_photo_that_the_manifest_names(source, split):
-    opened = Split.open(split)
+def test_a_row_of_an_array_shows_the_photo_that_the_manifest_names(source, dataset):
+    opened = Dataset.open(dataset)
     for name, row in zip(opened.names("unmasked", "test"), opened.photos("unmasked", "test"), strict=True):
         photo = Image.open(source / "unmasked" / name).convert("RGB")
         side, left, top = min(photo.size), (photo.width - min(photo.size)) // 2, (photo.height - min(photo.size)) // 2
@@ -102,14 +102,14 @@ def test_a_row_of_an_array_shows_the_photo_that_the_manifest_names(source, split
         assert np.corrcoef(np.asarray(expected).ravel(), row.ravel())[0, 1] > 0.97
 
 
-def test_a_sheet_is_there_to_be_looked_at_and_no_sheet_of_private_photos(source, split, tmp_path):
-    assert Image.open(split / "contact_sheet.png").width > 200
+def test_a_sheet_is_there_to_be_looked_at_and_no_sheet_of_private_photos(source, dataset, tmp_path):
+    assert Image.open(dataset / "contact_sheet.png").width > 200
     ingest(settings(source, private=True), tmp_path / "private")
     assert not list((tmp_path / "private").glob("*.png"))
-    assert Split.open(tmp_path / "private").private
+    assert Dataset.open(tmp_path / "private").private
 
 
-def test_the_digest_follows_the_photos_and_not_their_names_times_or_order(source, split, tmp_path):
+def test_the_digest_follows_the_photos_and_not_their_names_times_or_order(source, dataset, tmp_path):
     renamed = tmp_path / "renamed"
     for number, domain in enumerate(DOMAINS):
         for turn, path in enumerate(sorted((source / domain).iterdir(), reverse=True)):
@@ -118,12 +118,12 @@ def test_the_digest_follows_the_photos_and_not_their_names_times_or_order(source
             shutil.copy(path, target)
             os.utime(target, (turn, turn))
     ingest(settings(renamed, masked="x0", unmasked="x1"), tmp_path / "out")
-    one, other = Split.open(split), Split.open(tmp_path / "out")
+    one, other = Dataset.open(dataset), Dataset.open(tmp_path / "out")
     assert one.digest == other.digest
     np.testing.assert_array_equal(one.photos("masked", "train"), other.photos("masked", "train"))
 
 
-def test_live_photos_and_sidecars_change_nothing_and_are_no_refused_photos(split, copy, tmp_path, capsys):
+def test_live_photos_and_sidecars_change_nothing_and_are_no_refused_photos(dataset, copy, tmp_path, capsys):
     for path in sorted((copy / "masked").iterdir()):
         for ending in (".mov", ".AAE", ".jpg.json"):
             path.with_suffix(ending).write_bytes(b"no photo")
@@ -133,34 +133,34 @@ def test_live_photos_and_sidecars_change_nothing_and_are_no_refused_photos(split
     shutil.make_archive(str(tmp_path / "packed"), "zip", copy)
     for number, place in enumerate((copy, tmp_path / "packed.zip")):
         ingest(settings(place), tmp_path / f"out{number}")
-        assert (tmp_path / f"out{number}" / "manifest.csv").read_bytes() == (split / "manifest.csv").read_bytes()
-        assert Split.open(tmp_path / f"out{number}").digest == Split.open(split).digest
+        assert (tmp_path / f"out{number}" / "manifest.csv").read_bytes() == (dataset / "manifest.csv").read_bytes()
+        assert Dataset.open(tmp_path / f"out{number}").digest == Dataset.open(dataset).digest
         said = capsys.readouterr().err
         assert f"masked: videos left aside: {COUNT} (photo 00 müller.mov, ...)" in said
         assert "refused 0" not in said
 
 
-def test_another_photo_or_another_treatment_is_another_digest(source, split, copy, tmp_path):
-    digests = {Split.open(split).digest}
+def test_another_photo_or_another_treatment_is_another_digest(source, dataset, copy, tmp_path):
+    digests = {Dataset.open(dataset).digest}
     for options in ({"load_size": SIZE + 4}, {"jpeg_quality": 50}, {"fit": "pad"}, {"test": 0.4}):
         ingest(settings(source, **options), tmp_path / "out")
-        digests.add(Split.open(tmp_path / "out").digest)
+        digests.add(Dataset.open(tmp_path / "out").digest)
     picture(5000, 50, 50).save(copy / "masked" / "new.png")
     ingest(settings(copy), tmp_path / "out")
-    digests.add(Split.open(tmp_path / "out").digest)
+    digests.add(Dataset.open(tmp_path / "out").digest)
     assert len(digests) == 6
 
 
-def test_added_photos_leave_the_old_ones_where_they_are(split, copy, tmp_path):
+def test_added_photos_leave_the_old_ones_where_they_are(dataset, copy, tmp_path):
     for number in range(30):
         picture(7000 + number, 40, 50).save(copy / "masked" / f"stranger {number}.png")
         picture(8000 + number, 40, 50).save(copy / "unmasked" / f"stranger {number}.png")
     ingest(settings(copy), tmp_path / "out")
-    after = parts(tmp_path / "out")
-    assert all(after[name] == part for name, part in parts(split).items())
+    after = splits(tmp_path / "out")
+    assert all(after[name] == split for name, split in splits(dataset).items())
 
 
-def test_copies_lie_in_the_part_of_their_picture_even_across_domains(split, copy, tmp_path):
+def test_copies_lie_in_the_split_of_their_picture_even_across_domains(dataset, copy, tmp_path):
     originals = sorted((copy / "unmasked").iterdir())[:30]
     for number, path in enumerate(originals):
         photo = Image.open(path).convert("RGB")
@@ -173,20 +173,20 @@ def test_copies_lie_in_the_part_of_their_picture_even_across_domains(split, copy
     ingest(settings(copy), out)
     groups: dict[str, set[str]] = {}
     for row in manifest(out):
-        groups.setdefault(row["group"], set()).update({row["part"]} - {""})
+        groups.setdefault(row["group"], set()).update({row["split"]} - {""})
     assert all(len(group) == 1 for group in groups.values())
-    after, of = parts(out), {f"{row['domain']}/{row['name']}": row["group"] for row in manifest(out)}
+    after, of = splits(out), {f"{row['domain']}/{row['name']}": row["group"] for row in manifest(out)}
     joined = [of[f"unmasked/{p.name}"] == of[f"unmasked/mirrored {n}.png"] == of[f"unmasked/squeezed {n}.jpg"]
               for n, p in enumerate(originals)]  # fmt: skip
     assert np.mean(joined) > 0.9
     assert of["unmasked/the same file.png"] == of[f"unmasked/{originals[0].name}"]
-    for name, part in parts(split).items():
-        assert after[name] in (part, "")
-    summary = Split.open(out).summary["groups"]
+    for name, split in splits(dataset).items():
+        assert after[name] in (split, "")
+    summary = Dataset.open(out).summary["groups"]
     assert summary["in_both_domains"] >= 8
     assert 3 <= summary["largest"] <= 6
-    assert summary["set_aside"] == sum(row["part"] == "" for row in manifest(out))
-    assert all("near-duplicate of" in row["reason"] for row in manifest(out) if not row["part"])
+    assert summary["set_aside"] == sum(row["split"] == "" for row in manifest(out))
+    assert all("near-duplicate of" in row["reason"] for row in manifest(out) if not row["split"])
 
 
 def sharpness(photos: np.ndarray) -> np.ndarray:
@@ -206,7 +206,7 @@ def test_matching_gives_both_domains_the_same_sharpness(tmp_path):
     ingest(settings(tmp_path / "noise", load_size=72, match_resolution=False), tmp_path / "as is")
 
     def unlike(folder: Path) -> float:  # 0 alike, 1 apart
-        opened = Split.open(folder)
+        opened = Dataset.open(folder)
         return ks_2samp(*(sharpness(opened.photos(domain, "train")) for domain in DOMAINS)).statistic
 
     assert unlike(tmp_path / "as is") > 0.5 > 0.3 > unlike(tmp_path / "matched")
@@ -227,7 +227,7 @@ def test_matched_sides_have_one_distribution_and_ask_nobody_for_more_than_he_bri
         np.testing.assert_allclose(np.sort(kept["masked"]), np.sort(kept["unmasked"]))
 
 
-def test_clutter_is_passed_over_and_what_is_no_photo_is_refused_with_its_reason(split, copy, tmp_path):
+def test_clutter_is_passed_over_and_what_is_no_photo_is_refused_with_its_reason(dataset, copy, tmp_path):
     masked = copy / "masked"
     for name in (".hidden.png", "Thumbs.db", "desktop.ini", ".DS_Store"):
         (masked / name).write_bytes(b"clutter")
@@ -244,8 +244,8 @@ def test_clutter_is_passed_over_and_what_is_no_photo_is_refused_with_its_reason(
     assert "nowhere" in reasons["gone.png"]
     with open(tmp_path / "out" / "rejected.csv", newline="", encoding="utf-8") as file:
         assert {row["name"]: row["reason"] for row in csv.DictReader(file)} == reasons
-    assert Split.open(tmp_path / "out").summary["rejected"] == 4
-    assert Split.open(tmp_path / "out").digest == Split.open(split).digest
+    assert Dataset.open(tmp_path / "out").summary["rejected"] == 4
+    assert Dataset.open(tmp_path / "out").digest == Dataset.open(dataset).digest
 
 
 def test_too_many_refused_photos_stop_the_stage_and_leave_nothing_behind(copy, tmp_path):
@@ -256,7 +256,7 @@ def test_too_many_refused_photos_stop_the_stage_and_leave_nothing_behind(copy, t
         ingest(settings(copy), out)
     assert list(out.parent.iterdir()) == []
     ingest(settings(copy, max_rejected=0.2), out)
-    assert Split.open(out).summary["rejected"] == 20
+    assert Dataset.open(out).summary["rejected"] == 20
 
 
 def test_a_source_without_one_sound_photo_says_so(tmp_path):
@@ -302,7 +302,7 @@ def test_linked_folders_are_searched_and_circles_are_not(source, tmp_path):
     assert len(scan(tmp_path)) == 2 * COUNT
 
 
-def test_an_empty_part_is_refused_with_a_remedy(source, tmp_path):
+def test_an_empty_split_is_refused_with_a_remedy(source, tmp_path):
     with pytest.raises(DataError, match=r"fell to test; add photos .* raise ingest\.test"):
         ingest(settings(source, test=0.0), tmp_path / "out")
     with pytest.raises(DataError, match=r"fell to train; .* lower ingest\.test"):
@@ -333,18 +333,18 @@ def paired(source, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_truth_is_framed_like_its_photo(paired, tmp_path, fit):
     ingest(settings(paired, fit=fit, load_size=48), tmp_path / "out")
-    split = Split.open(tmp_path / "out")
-    for part in ("validation", "test"):
-        photos = split.photos("masked", part).astype(int)
-        twins, regions = split.truth(part)
+    dataset = Dataset.open(tmp_path / "out")
+    for split in ("validation", "test"):
+        photos = dataset.photos("masked", split).astype(int)
+        twins, regions = dataset.truth(split)
         assert len(photos) == len(twins) == len(regions)
         assert set(np.unique(regions)) == {0, 255}
         blue = np.abs(photos - (30, 60, 220)).max(-1) < 25
         assert ((regions > 0) == blue).mean() > 0.97
         away = gaussian_filter((regions > 0).astype(float), (0, 2, 2)) < 0.01
         assert np.abs(photos - twins)[away].mean() < 1.5
-    numbers = [int(Path(name).stem) for name in split.names("masked", "test")]
-    assert split.slices("test") == [{"block", "even"} if number % 2 == 0 else {"block"} for number in numbers]
+    numbers = [int(Path(name).stem) for name in dataset.names("masked", "test")]
+    assert dataset.slices("test") == [{"block", "even"} if number % 2 == 0 else {"block"} for number in numbers]
     assert not list((tmp_path / "out").glob("truth_train*"))
 
 
@@ -364,7 +364,7 @@ def test_it_ends_with_counts_that_a_person_can_check(source, tmp_path, capsys):
     ingest(settings(source), tmp_path / "out")
     lines = capsys.readouterr().err
     for domain in DOMAINS:
-        counts = Split.open(tmp_path / "out").summary["counts"][domain]
+        counts = Dataset.open(tmp_path / "out").summary["counts"][domain]
         expected = rf"^{domain} +{COUNT} +0 +0 +{COUNT} +{counts['train']} +{counts['validation']} +{counts['test']} "
         assert re.search(expected, lines, re.MULTILINE)
-    assert Split.open(tmp_path / "out").digest in lines
+    assert Dataset.open(tmp_path / "out").digest in lines

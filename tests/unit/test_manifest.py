@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.records import DOMAINS, PARTS, Entry, Photo
+from bmask.data.records import DOMAINS, SPLITS, Entry, Photo
 from bmask.data.split.manifest import read_manifest, write_manifest
 from bmask.errors import DataError
 
@@ -17,7 +17,7 @@ LABELS = st.lists(st.sampled_from(["cap", "dark", "small"]), unique=True).map(tu
 ENTRIES = st.builds(Entry, st.sampled_from(DOMAINS), TEXT, st.just(""), LABELS)
 USED = st.builds(
     Photo, ENTRIES, sha256=st.just("ab"), width=st.integers(1, 9), height=st.integers(1, 9), group=st.just("g"),
-    part=st.sampled_from(PARTS), index=st.integers(0, 9), side=st.integers(1, 9), slices=LABELS, guessed=LABELS,
+    split=st.sampled_from(SPLITS), index=st.integers(0, 9), side=st.integers(1, 9), slices=LABELS, guessed=LABELS,
 )  # fmt: skip
 REFUSED = st.builds(Photo, ENTRIES, reason=TEXT)
 

@@ -180,7 +180,7 @@ IMPOSSIBLE = [
     ({"s3": {"checksums": "never"}}, "s3.checksums"),
     ({**network(system="cyclegan"), "train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
     ({"register": {"confidence": 1.0}}, "register.confidence"),
-    ({"evaluate": {"attention_floor": 1.0}}, "evaluate.attention_floor"),
+    ({"evaluate": {"attention_threshold": 1.0}}, "evaluate.attention_threshold"),
     *[
         ({"models": {"m": {"network": {"system": "cyclegan"}, "schedule": schedule}}}, f"models.m.schedule{key}")
         for schedule, key in [

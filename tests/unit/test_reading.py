@@ -24,8 +24,8 @@ from bmask.data.reading.matching import matched_sides
 from bmask.data.reading.squares import scratch_files
 from bmask.data.reading.workers import readers
 from bmask.data.records import DOMAINS, Entry, Photo
-from bmask.data.split.assignment import part_of, settle
-from bmask.data.split.dataset import Split
+from bmask.data.split.assignment import settle, split_of
+from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from bmask.params import Params, parse_params
 from bmask.stages.ingest import ingest
@@ -83,7 +83,7 @@ def manifest(out: Path) -> list[list[str]]:
 
 
 def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndarray], list[list[str]], str]:
-    """Arrays, rows of the manifest, digest; slices, no matter of reading, are taken from the split `out`."""
+    """Arrays, rows of the manifest, digest; slices, no matter of reading, are taken from the dataset `out`."""
     slices = {(row[0], row[1]): row[8] for row in manifest(out)}
     wanted, rows, sound = options.ingest, {}, []
     for path in sorted(source.glob("*/*")):
@@ -107,16 +107,16 @@ def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndar
             if distance(sound[i][5], sound[j][5]) <= wanted.near_duplicates:
                 old, new = groups[i], groups[j]
                 groups = [new if group == old else group for group in groups]
-    parts = settle(groups, [part_of(photo[5], wanted.test, wanted.validation) for photo in sound])
+    splits = settle(groups, [split_of(photo[5], wanted.test, wanted.validation) for photo in sound])
 
     arrays: dict[str, list[np.ndarray]] = {}
     listed = []
-    for photo, side, group, part in zip(sound, sides, groups, parts, strict=True):
+    for photo, side, group, split in zip(sound, sides, groups, splits, strict=True):
         domain, name, sha, size, path, _ = photo
         members = [other for other, its in zip(sound, groups, strict=True) if its == group]
         called = min(other[2] for other in members)[:12]
-        row = [domain, name, sha, *map(str, size), called, part]
-        if part:
+        row = [domain, name, sha, *map(str, size), called, split]
+        if split:
             kept = min(int(side), wanted.load_size)
             image = decoded(path, max(256, 2 * kept))
             shorter, left, top = min(size), (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
@@ -124,14 +124,14 @@ def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndar
             image = image if image.width == kept else image.resize((kept, kept), LANCZOS, reducing_gap=3.0)
             image = image if kept == wanted.load_size else image.resize((wanted.load_size,) * 2, LANCZOS)
             assert kept <= shorter
-            array = arrays.setdefault(f"{domain}_{part}", [])
+            array = arrays.setdefault(f"{domain}_{split}", [])
             labels = slices[domain, name]
-            listed.append([domain, part, len(array), sha, called, *filter(None, labels.split(";"))])
+            listed.append([domain, split, len(array), sha, called, *filter(None, labels.split(";"))])
             rows[domain, name] = [*row, str(len(array)), labels, ""]
             array.append(np.asarray(image))
         else:
-            other = next(o for o, its, p in zip(sound, groups, parts, strict=True) if its == group and p)
-            stays = parts[sound.index(other)]
+            other = next(o for o, its, p in zip(sound, groups, splits, strict=True) if its == group and p)
+            stays = splits[sound.index(other)]
             reason = f"set aside: near-duplicate of {other[0]}/{other[1]} in {stays}"
             rows[domain, name] = [*row, "", "", reason]
     stacked = {name: np.stack(array) for name, array in sorted(arrays.items())}
@@ -145,12 +145,12 @@ def test_ingest_gives_what_the_rules_read_plainly_give(source, tmp_path, load_si
     options = settings(source, load_size=load_size)
     ingest(options, tmp_path / "out")
     arrays, rows, digest = plainly(source, options, tmp_path / "out")
-    split = Split.open(tmp_path / "out")
+    dataset = Dataset.open(tmp_path / "out")
     assert [row[:10] for row in manifest(tmp_path / "out")] == rows
     assert {path.stem for path in (tmp_path / "out").glob("*.npy")} == set(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(split.photos(*name.split("_")), array, err_msg=name)
-    assert split.digest == digest
+        np.testing.assert_array_equal(dataset.photos(*name.split("_")), array, err_msg=name)
+    assert dataset.digest == digest
 
 
 def test_every_photo_is_decoded_once_and_again_only_where_a_damaged_one_shifted_its_resolution(
@@ -175,16 +175,16 @@ def test_every_photo_is_decoded_once_and_again_only_where_a_damaged_one_shifted_
     finally:
         for domain in DOMAINS:
             (source.parent / f"{domain}-broken.jpg").rename(source / domain / "broken.jpg")
-    assert Split.open(tmp_path / "out").digest == Split.open(tmp_path / "sound").digest
+    assert Dataset.open(tmp_path / "out").digest == Dataset.open(tmp_path / "sound").digest
 
 
 def test_a_full_disk_leaves_the_split_of_before_and_nothing_else(source, tmp_path):
     out = tmp_path / "results" / "ingest"
     ingest(settings(source), out)
-    before = Split.open(out).digest
+    before = Dataset.open(out).digest
     with full_disk(100_000), pytest.raises(OSError, match="File too large"):
         ingest(settings(source, test=0.3), out)
-    assert Split.open(out).digest == before
+    assert Dataset.open(out).digest == before
     assert [path.name for path in out.parent.iterdir()] == ["ingest"]
 
 
@@ -239,7 +239,7 @@ def worker_processes(monkeypatch):
 def test_processes_give_what_threads_give(source, tmp_path, worker_processes):
     ingest(settings(source, load_size=150), tmp_path / "out")
     _, rows, digest = plainly(source, settings(source, load_size=150), tmp_path / "out")
-    assert Split.open(tmp_path / "out").digest == digest
+    assert Dataset.open(tmp_path / "out").digest == digest
     assert [row[:10] for row in manifest(tmp_path / "out")] == rows
 
 

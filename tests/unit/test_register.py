@@ -1,7 +1,7 @@
 """Registration and promotion on a real SQLite store, with real generators and real scores of a tiny split.
 
 Nothing is trained. The primary score is the likeness of the upper face, so that a generator whose attention keeps out
-of the picture beats one that repaints it; floors of 0 let everything through unless a test raises them.
+of the picture beats one that repaints it; thresholds of 0 let everything through unless a test raises them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def test_a_worse_training_is_the_challenger_and_the_reason_is_told(place):
     assert aliases() == {2: ("challenger",), 1: ("champion",)}
 
 
-def test_under_a_floor_nobody_becomes_champion(place):
+def test_under_a_threshold_nobody_becomes_champion(place):
     decision = place.run(settings("a", min_unmask_rate=1.0, min_upper_ssim=1.0), a=(REPAINTS, "f1"))
     assert not decision["promoted"]
     assert decision["champion"] is None
@@ -164,16 +164,16 @@ def test_a_champion_that_cannot_be_loaded_stays_and_the_reason_is_told(place):
     assert aliases() == {2: ("champion",), 1: ()}
 
 
-def test_another_attention_floor_is_another_version_that_serves_with_it(place):
+def test_another_attention_threshold_is_another_version_that_serves_with_it(place):
     import mlflow
 
     place.run(settings("a"), a=(CHANGES_LITTLE, "f1"))
-    decision = place.run(settings("a", floor=0.2))
+    decision = place.run(settings("a", threshold=0.2))
     assert decision["version"] == 2
     served = mlflow.pyfunc.load_model(f"models:/{NAME}/2").unwrap_python_model()
-    assert served.unmasker.floor == 0.2
+    assert served.unmasker.threshold == 0.2
     assert Unmasker(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
-    assert place.register(settings("a", floor=0.2)) == decision
+    assert place.register(settings("a", threshold=0.2)) == decision
 
 
 def test_the_data_digest_and_the_report_of_the_photos_are_with_the_run_and_the_digest_with_the_version(place):

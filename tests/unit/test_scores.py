@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawn import write_split
+from drawn import write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +28,9 @@ from bmask.quality.scores import (
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory):
+def dataset(tmp_path_factory):
     torch.set_num_threads(1)
-    return write_split(tmp_path_factory.mktemp("scores") / "split")
+    return write_dataset(tmp_path_factory.mktemp("scores") / "split")
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def judge():
 
 
 @pytest.fixture
-def truth(split):
+def truth(dataset):
     """The perfect translation: looks every photo's twin up."""
-    twins, _ = split.truth("test")
-    photos = np.array(split.photos("masked", "test"))
+    twins, _ = dataset.truth("test")
+    photos = np.array(dataset.photos("masked", "test"))
 
     def translate(batch):
         rows = [int((photos == photo).all(axis=(1, 2, 3)).argmax()) for photo in batch]
@@ -57,45 +57,45 @@ def identity(photos):
     return photos, None
 
 
-def test_the_identity_leaves_everything_untouched(split, judge):
-    found = score(identity, split, "test", judge, 32, 0.1).photos
+def test_the_identity_leaves_everything_untouched(dataset, judge):
+    found = score(identity, dataset, "test", judge, 32, 0.1).photos
     assert (found["untouched"] == 1).all() and (found["upper_mae"] == 0).all() and (found["outside_mae"] == 0).all()
     assert found["upper_ssim"] == pytest.approx(np.ones(14), abs=1e-4)
     assert "attention" not in found
 
 
-def test_the_true_faces_get_the_best_paired_scores(split, judge, truth):
-    found = score(truth, split, "test", judge, 32, 0.1).photos
+def test_the_true_faces_get_the_best_paired_scores(dataset, judge, truth):
+    found = score(truth, dataset, "test", judge, 32, 0.1).photos
     assert (found["region_mae"] == 0).all() and found["region_ssim"] == pytest.approx(np.ones(14), abs=1e-4)
     assert found["region_psnr"] == pytest.approx(np.full(14, 10 * math.log10(255**2 * 12)))
-    worse = score(identity, split, "test", judge, 32, 0.1).photos
+    worse = score(identity, dataset, "test", judge, 32, 0.1).photos
     assert (worse["region_mae"] > 5).all() and (worse["region_ssim"] < 0.9).all()
 
 
 def test_no_paired_scores_without_truth(tmp_path, judge):
-    bare = write_split(tmp_path / "bare", truth=False)
+    bare = write_dataset(tmp_path / "bare", truth=False)
     found = score(identity, bare, "test", judge, 32, 0.1).photos
     assert set(found) == {"probability", "unmask_rate", "upper_ssim", "upper_mae", "untouched"}
 
 
-def test_pixels_under_the_attention_floor_are_the_photos_own(split, judge):
+def test_pixels_under_the_attention_threshold_are_the_photos_own(dataset, judge):
     attention = np.zeros((32, 32), np.float32)
-    attention[20:28, 8:24], attention[:4] = 1, 0.1  # the first rows lie at the floor, not above it
+    attention[20:28, 8:24], attention[:4] = 1, 0.1  # the first rows lie at the threshold, not above it
 
     def paint(photos):
         images = np.where(attention[..., None] > 0, np.uint8(255 - photos), photos)
         return images, np.broadcast_to(attention, photos.shape[:3])
 
-    rendered = render(paint, split, "test", 32, 0.1)
+    rendered = render(paint, dataset, "test", 32, 0.1)
     kept = attention <= 0.1
     assert np.array_equal(rendered.images[:, kept], rendered.photos[:, kept])
     assert np.array_equal(rendered.images[:, ~kept], 255 - rendered.photos[:, ~kept])
-    scores = score(paint, split, "test", judge, 32, 0.1)
+    scores = score(paint, dataset, "test", judge, 32, 0.1)
     assert scores.photos["attention"] == pytest.approx(np.full(14, attention.mean()))
 
 
 def test_a_generator_is_rendered_in_batches_as_if_at_once(tmp_path):
-    wide = write_split(tmp_path / "wide", counts={"train": 2, "validation": 2, "test": 70})
+    wide = write_dataset(tmp_path / "wide", counts={"train": 2, "validation": 2, "test": 70})
 
     class Negative(torch.nn.Module):
         def forward(self, x):
@@ -106,8 +106,8 @@ def test_a_generator_is_rendered_in_batches_as_if_at_once(tmp_path):
     assert np.abs(rendered.images.astype(int) - (255 - rendered.photos)).max() <= 1
 
 
-def test_a_part_without_photos_is_refused(tmp_path, judge):
-    empty = write_split(tmp_path / "small", counts={"train": 4, "validation": 4, "test": 1})
+def test_a_split_without_photos_is_refused(tmp_path, judge):
+    empty = write_dataset(tmp_path / "small", counts={"train": 4, "validation": 4, "test": 1})
     with pytest.raises(DataError, match="1 masked photos"):
         score(identity, empty, "test", judge, 32, 0.1)
 
@@ -223,21 +223,21 @@ def test_saved_scores_are_loaded_unchanged_and_other_files_are_refused(tmp_path)
         Scores.load(tmp_path / "s.npz")
 
 
-def test_without_cached_inception_weights_the_distances_carry_the_judges_name(split, judge, tmp_path, monkeypatch):
+def test_without_cached_inception_weights_the_distances_carry_the_judges_name(dataset, judge, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert not inception_path().is_file()
-    real = reference(split, "test", judge, 32)
+    real = reference(dataset, "test", judge, 32)
     assert real.prefix == "judge_" and real.features.shape == (14, 16)
 
 
 @pytest.mark.slow
-def test_with_cached_inception_weights_they_are_used(split, judge, tmp_path, monkeypatch):
+def test_with_cached_inception_weights_they_are_used(dataset, judge, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     from torchvision.models import inception_v3
 
     inception_path().parent.mkdir(parents=True)
     torch.save(inception_v3(weights=None, init_weights=False).state_dict(), inception_path())
-    real = reference(split, "test", judge, 32)
+    real = reference(dataset, "test", judge, 32)
     assert real.prefix == "" and real.features.shape == (14, 2048)
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmask.data.records import PARTS
-from bmask.data.split.dataset import Split
+from bmask.data.records import SPLITS
+from bmask.data.split.dataset import Dataset
 from bmask.data.split.slices import CROWN, FACE, MASK, RULES, SIZE, Look, labels
 from bmask.params import parse_params
 from bmask.stages.ingest import ingest
@@ -26,9 +26,9 @@ RIGHT = {  # least precision and recall on the faces of `embedded`, three in ten
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.truth], ids=lambda rule: rule.label)
 def test_a_rule_is_right_often_enough_to_compare_rates(embedded, rule):
-    split = Split.open(embedded)
-    photos = np.concatenate([split.photos("masked", part) for part in PARTS])
-    true = np.array([bool(set(rule.truth) & own) for part in PARTS for own in split.slices(part)])
+    dataset = Dataset.open(embedded)
+    photos = np.concatenate([dataset.photos("masked", split) for split in SPLITS])
+    true = np.array([bool(set(rule.truth) & own) for split in SPLITS for own in dataset.slices(split)])
     says = np.array([rule.label in labels(photo, 96) for photo in photos])
     precision, recall = (says & true).sum() / says.sum(), (says & true).sum() / true.sum()
     print(f"{rule.label}: precision {precision:.2f}, recall {recall:.2f} of {true.sum()} in {len(true)}")
@@ -56,15 +56,15 @@ def test_what_the_rules_see_is_cut_from_the_whole_picture_in_numbers(seed, brigh
 
 
 def test_the_rules_say_the_same_at_every_load_size(embedded):
-    photos = Split.open(embedded).photos("masked", "train")[:100]
+    photos = Dataset.open(embedded).photos("masked", "train")[:100]
     larger = [np.kron(photo, np.ones((4, 4, 1), np.uint8)) for photo in photos]
     same = [labels(photo, 999) == labels(large, 999) for photo, large in zip(photos, larger, strict=True)]
     assert np.mean(same) > 0.95
 
 
-def run(source: Path, out: Path) -> Split:
+def run(source: Path, out: Path) -> Dataset:
     ingest(parse_params({"ingest": {"source": str(source), "load_size": 48}}), out)
-    return Split.open(out)
+    return Dataset.open(out)
 
 
 def test_rules_label_what_the_source_does_not(few_faces, tmp_path):
@@ -72,9 +72,9 @@ def test_rules_label_what_the_source_does_not(few_faces, tmp_path):
     assert {"surgical", "cap"} <= set().union(*own.slices("train"))
     bare = tmp_path / "bare"
     shutil.copytree(few_faces, bare, ignore=shutil.ignore_patterns("truth"))
-    split = run(bare, tmp_path / "ruled")
-    found = set().union(*(labels for part in PARTS for labels in split.slices(part)))
+    dataset = run(bare, tmp_path / "ruled")
+    found = set().union(*(labels for split in SPLITS for labels in dataset.slices(split)))
     assert found and found <= {rule.label for rule in RULES}
-    assert split.digest != own.digest
-    photos = split.photos("masked", "test")
-    assert split.slices("test") == [set(labels(photo, 96)) for photo in photos]
+    assert dataset.digest != own.digest
+    photos = dataset.photos("masked", "test")
+    assert dataset.slices("test") == [set(labels(photo, 96)) for photo in photos]

@@ -26,7 +26,7 @@ def generator(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unmasker(generator):
-    return Unmasker(generator, floor=0.3)
+    return Unmasker(generator, threshold=0.3)
 
 
 def picture(width=40, height=30, mode="RGB", seed=0):

@@ -78,8 +78,8 @@ def test_a_generator_without_attention_replaces_the_middle_square_alone(generato
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_at_the_generators_size_without_a_floor_the_result_is_the_generators_image(generators, name):
-    unmasker = Unmasker(generators[name], floor=0.0, precision="fp32")
+def test_at_the_generators_size_without_a_threshold_the_result_is_the_generators_image(generators, name):
+    unmasker = Unmasker(generators[name], threshold=0.0, precision="fp32")
     before = photo(SIZE, SIZE)
     x = torch.tensor(before).permute(2, 0, 1)[None] / 127.5 - 1
     expected = (unmasker.generator(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
@@ -160,7 +160,7 @@ def test_a_file_that_is_no_generator_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def packed(generators, tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed") / "model"
-    model.save_model(generators["attentiongan2"], folder, metadata={"model": "attentiongan2"}, floor=0.2)
+    model.save_model(generators["attentiongan2"], folder, metadata={"model": "attentiongan2"}, threshold=0.2)
     return folder
 
 
@@ -197,9 +197,9 @@ def test_its_example_is_served(packed):
     assert decoded(record["attention"]).shape == (32, 32)
 
 
-def test_it_gives_what_the_unmasker_gives_with_the_floor_it_was_packed_with(packed, generators):
+def test_it_gives_what_the_unmasker_gives_with_the_threshold_it_was_packed_with(packed, generators):
     before = photo(50, 70)
-    expected = Unmasker(generators["attentiongan2"], floor=0.2).unmask([before])[0]
+    expected = Unmasker(generators["attentiongan2"], threshold=0.2).unmask([before])[0]
     np.testing.assert_array_equal(Unmasker(packed / ARTIFACT).unmask([before])[0].image, expected.image)
     (record,) = serve(packed, {"inputs": {"image": [encoded(Image.fromarray(before))]}, "params": {"attention": True}})
     np.testing.assert_array_equal(decoded(record["image"]), expected.image)

@@ -19,14 +19,14 @@ from bmask.parallel import batched
 BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
 CACHE = 8192  # KB
 SOUND = "reason = ''"  # not refused, as long as none is set aside
-USED, REFUSED = "part != ''", "\"group\" = ''"  # when the parts are known
+USED, REFUSED = "split != ''", "\"group\" = ''"  # when the splits are known
 GROUPS = 'DISTINCT "group"'
 ASIDE = f"NOT {REFUSED} AND NOT {USED}"
 
 _ENTRY = {"domain": "TEXT", "name": "TEXT", "path": "BLOB", "labels": "TEXT", "twin": "BLOB", "region": "BLOB"}
 _FOUND = {
     **{"sha256": "TEXT", "width": "INT", "height": "INT", "side": "INT", "row": "INT"},
-    **{"group": "TEXT", "part": "TEXT", "index": "INT", "slices": "TEXT", "guessed": "TEXT", "reason": "TEXT"},
+    **{"group": "TEXT", "split": "TEXT", "index": "INT", "slices": "TEXT", "guessed": "TEXT", "reason": "TEXT"},
 }
 
 

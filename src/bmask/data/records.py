@@ -1,4 +1,4 @@
-"""What all rooms of data/ share: the domains, the parts of a split, and the record of a photo on its way into it."""
+"""What all rooms of data/ share: the domains, the splits of a dataset, and the record of a photo on its way into it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bmask.errors import DataError
 
 DOMAINS = ("masked", "unmasked")  # canonical roles: domain a and domain b of every translation system
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 MAX_BYTES = 1 << 28  # of a photo's file; it is read whole
 
 
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Photo:
-    """A file on its way into the split; the manifest has one row for each."""
+    """A file on its way into the dataset; the manifest has one row for each."""
 
     entry: Entry
     number: int = -1  # in the catalog
@@ -55,10 +55,10 @@ class Photo:
     width: int = 0
     height: int = 0
     group: str = ""
-    part: str = ""
+    split: str = ""
     row: int = -1  # in the files of all squares and fingerprints, while ingest runs
-    index: int = -1  # row in the array of its domain and part
+    index: int = -1  # row in the array of its domain and split
     side: int = 0  # effective resolution after matching, px
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
     guessed: tuple[str, ...] = ()  # what the rules say, whether it was used or not
-    reason: str = ""  # why it is in no part
+    reason: str = ""  # why it is in no split

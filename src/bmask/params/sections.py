@@ -169,7 +169,7 @@ class Model(Section):
 
 
 class Judge(Section):
-    """The classifier masked/unmasked that scores the systems; trained once per split."""
+    """The classifier masked/unmasked that scores the systems; trained once per dataset."""
 
     filters: Positive = 24
     epochs: Positive = 8
@@ -183,7 +183,7 @@ class Judge(Section):
 
 class Evaluate(Section):
     baselines: tuple[Literal["identity", "mean_face", "inpainting"], ...] = ("identity", "mean_face", "inpainting")
-    attention_floor: Annotated[float, Field(ge=0, lt=1)] = 0.1  # at or below it the photo's own pixel is kept
+    attention_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1  # at or below it the photo's own pixel is kept
     bootstrap: Positive = 500  # resamples of groups
     seed: Count = 5
     pictures: Positive = 24  # rows in the report

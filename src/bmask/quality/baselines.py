@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bmask.quality.render import Attention, Photos, Translate
 
 if TYPE_CHECKING:
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
 
 CENTRE = (0.5, 0.72)  # x, y, share of the side
 HALF_AXES = (0.34, 0.24)
@@ -23,16 +23,16 @@ FEATHER = 0.04  # of the mean face's edge, share of the side
 CHUNK = 256
 
 
-def baseline(name: str, split: Split, size: int) -> Translate:
+def baseline(name: str, dataset: Dataset, size: int) -> Translate:
     """The baseline `identity`, `mean_face` or `inpainting` as a translation of pictures of `size` px.
 
-    The mean face is that of the split's unmasked training photos. Raises ValueError for another name.
+    The mean face is that of the dataset's unmasked training photos. Raises ValueError for another name.
     """
     if name == "identity":
         return lambda photos: (photos, None)
     region = lower_face(size)
     if name == "mean_face":
-        mean = mean_photo(split.photos("unmasked", "train"), size)
+        mean = mean_photo(dataset.photos("unmasked", "train"), size)
         return lambda photos: _paste(photos, mean, cv2.GaussianBlur(region, (0, 0), max(FEATHER * size, 0.5)))
     if name == "inpainting":
         return lambda photos: _inpaint(photos, region)

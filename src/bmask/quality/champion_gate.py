@@ -1,4 +1,4 @@
-"""The gate before the alias `champion`: floors first, then one primary score against the present champion."""
+"""The gate before the alias `champion`: thresholds first, then one primary score against the present champion."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Decision(NamedTuple):
     reasons: tuple[str, ...]  # sentences with the numbers behind the decision
 
 
-def floors(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
-    """Whether the lower ends of the intervals of unmask rate and upper-face SSIM clear their floors."""
+def check_thresholds(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
+    """Whether the lower ends of the intervals of unmask rate and upper-face SSIM clear their thresholds."""
     clears, reasons = True, []
     for name, what in (("unmask_rate", "unmask rate"), ("upper_ssim", "upper-face SSIM")):
         found = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed)
@@ -35,11 +35,11 @@ def decide(
 ) -> Decision:
     """Whether the challenger becomes champion. Both are scored on the same photos of today by the same judge.
 
-    A challenger under a floor never does. Over both, it does when there is no champion, when the champion itself misses
-    a floor on today's photos, or when it is better in the primary score in at least `register.confidence` of the paired
-    resamples. Raises DataError when the two were scored on different photos.
+    A challenger under a threshold never does. Over both, it does when there is no champion, when the champion itself
+    misses a threshold on today's photos, or when it is better in the primary score in at least `register.confidence` of
+    the paired resamples. Raises DataError when the two were scored on different photos.
     """
-    own = floors(challenger, register, evaluate)
+    own = check_thresholds(challenger, register, evaluate)
     if not own.promote:
         return own
     if champion is None:
@@ -53,14 +53,14 @@ def decide(
         f"Its {name} is {new:.4g} against the champion's {old:.4g}, better in {share:.1%} of {evaluate.bootstrap} "
         f"paired resamples; register.confidence asks for {register.confidence:.0%}.",
     )
-    present = floors(champion, register, evaluate)
+    present = check_thresholds(champion, register, evaluate)
     if not present.promote:
         missed = " ".join(reason for reason in present.reasons if "misses" in reason)
-        return Decision(True, (*reasons, f"The champion itself misses a floor on today's photos: {missed}"))
+        return Decision(True, (*reasons, f"The champion itself misses a threshold on today's photos: {missed}"))
     return Decision(share >= register.confidence, reasons)
 
 
 def pick(candidates: dict[str, Scores], register: sections.Register, evaluate: sections.Evaluate) -> str | None:
-    """The best in the primary score among those over both floors; None where none is."""
-    over = [name for name, scores in candidates.items() if floors(scores, register, evaluate).promote]
+    """The best in the primary score among those over both thresholds; None where none is."""
+    over = [name for name, scores in candidates.items() if check_thresholds(scores, register, evaluate).promote]
     return max(over, key=lambda name: primary_value(candidates[name], register.primary), default=None)

@@ -25,13 +25,13 @@ from bmask.quality.render import Rendered, Translate, render, resize_regions
 from bmask.quality.scores import Scores
 
 if TYPE_CHECKING:
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
     from bmask.quality.judge import Judge
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The real unmasked photos of a part, as features; taken once for all systems."""
+    """The real unmasked photos of a split, as features; taken once for all systems."""
 
     prefix: str  # of the distances' names: "" or "judge_"
     extract: Extract
@@ -39,34 +39,34 @@ class Reference:
     groups: NDArray[np.str_]
 
 
-def reference(split: Split, part: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
-    """Features of the part's real unmasked photos at `size` px."""
+def reference(dataset: Dataset, split: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
+    """Features of the split's real unmasked photos at `size` px."""
     from bmask.data.split.dataset import resize
 
     prefix, extract = extractor(judge, device)
-    features = extract(resize(split.photos("unmasked", part), size))
-    return Reference(prefix, extract, features, split.groups("unmasked", part))
+    features = extract(resize(dataset.photos("unmasked", split), size))
+    return Reference(prefix, extract, features, dataset.groups("unmasked", split))
 
 
 def score(
     translate: Translate,
-    split: Split,
-    part: str,
+    dataset: Dataset,
+    split: str,
     judge: Judge,
     size: int,
-    floor: float,
+    threshold: float,
     real: Reference | None = None,
 ) -> Scores:
-    """Translates the part's masked photos at `size` px and measures the composites. `real` saves taking it again.
+    """Translates the split's masked photos at `size` px and measures the composites. `real` saves taking it again.
 
-    Raises DataError when the part has fewer than two masked or unmasked photos.
+    Raises DataError when the split has fewer than two masked or unmasked photos.
     """
-    rendered = render(translate, split, part, size, floor)
-    return measure(rendered, split, part, judge, real or reference(split, part, judge, size))
+    rendered = render(translate, dataset, split, size, threshold)
+    return measure(rendered, dataset, split, judge, real or reference(dataset, split, judge, size))
 
 
-def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Reference) -> Scores:
-    """Scores of the rendered pictures of the part's masked photos."""
+def measure(rendered: Rendered, dataset: Dataset, split: str, judge: Judge, real: Reference) -> Scores:
+    """Scores of the rendered pictures of the split's masked photos."""
     from bmask.data.split.dataset import resize
 
     inputs, images, attention = rendered
@@ -80,7 +80,7 @@ def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Ref
     photos["untouched"] = (images == inputs).all(axis=3).mean(axis=(1, 2))
     if attention is not None:
         photos["attention"] = attention.mean(axis=(1, 2), dtype=np.float64)
-    if (truth := split.truth(part)) is not None:
+    if (truth := dataset.truth(split)) is not None:
         twins, regions = resize(truth[0], size), resize_regions(truth[1], size)
         inside = list(zip(images, twins, regions, strict=True))
         outside = [(y, x, region) for (y, x), region in zip(pairs, regions, strict=True)]
@@ -90,9 +90,9 @@ def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Ref
         photos["outside_ssim"] = _each(similarity.ssim_outside, outside)
         photos["outside_mae"] = _each(lambda y, x, region: similarity.mae(y, x, ~region), outside)
     return Scores(
-        names=np.array(split.names("masked", part)),
-        groups=np.asarray(split.groups("masked", part)),
-        slices=np.array([";".join(sorted(labels)) for labels in split.slices(part)], dtype=np.str_),
+        names=np.array(dataset.names("masked", split)),
+        groups=np.asarray(dataset.groups("masked", split)),
+        slices=np.array([";".join(sorted(labels)) for labels in dataset.slices(split)], dtype=np.str_),
         photos=photos,
         features=real.extract(images),
         real=real.features,
@@ -101,10 +101,10 @@ def measure(rendered: Rendered, split: Split, part: str, judge: Judge, real: Ref
     )
 
 
-def ceiling(split: Split, part: str, judge: Judge) -> dict[str, float]:
+def ceiling(dataset: Dataset, split: str, judge: Judge) -> dict[str, float]:
     """What the judge says of real faces: no system can be expected to score above that."""
-    shares = {"real unmasked photos": (judge.unmasked(split.photos("unmasked", part)) > 0.5).mean()}
-    if (truth := split.truth(part)) is not None:
+    shares = {"real unmasked photos": (judge.unmasked(dataset.photos("unmasked", split)) > 0.5).mean()}
+    if (truth := dataset.truth(split)) is not None:
         shares["the true faces behind the masks"] = (judge.unmasked(truth[0]) > 0.5).mean()
     return {what: float(share) for what, share in shares.items()}
 

@@ -24,9 +24,9 @@ STRIP = 8  # photos in before_after.png
 
 @dataclass(frozen=True)
 class Pictures:
-    """K photos of the part before and after each system."""
+    """K photos of the split before and after each system."""
 
-    index: NDArray[np.int64]  # (K,) their places among the part's masked photos, rising
+    index: NDArray[np.int64]  # (K,) their places among the split's masked photos, rising
     photos: NDArray[np.uint8]  # (K, S, S, 3) as the systems saw them
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by system, each (K, S, S, 3)
     attention: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (K, S, S), 255 where all is changed
@@ -63,7 +63,7 @@ def chosen_pictures(
     """What a report of `rows` photos may show, whichever of the leaders it puts first, and what before_after.png shows.
 
     Args:
-        rendered: every system's pictures of the part. leaders: scores of those that may lead.
+        rendered: every system's pictures of the split. leaders: scores of those that may lead.
         truth: uint8 (N, S, S, 3), the true faces behind the masks.
     """
     first = next(iter(rendered.values())).photos
@@ -82,7 +82,7 @@ def chosen_pictures(
 
 
 def shown_photos(scores: Scores, rows: int) -> tuple[list[int], dict[int, str]]:
-    """The first photos of the part and those where a system fares worst, with a note: `rows` in all."""
+    """The first photos of the split and those where a system fares worst, with a note: `rows` in all."""
     hardest = dict(hardest_photos(scores.photos["probability"], scores.slices)[: max(1, rows // 2)])
     return list(range(min(max(1, rows - len(hardest)), len(scores.names)))), hardest
 

@@ -14,7 +14,7 @@ from bmask.progress import bar
 if TYPE_CHECKING:
     from torch import nn
 
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
 
 BATCH = 64
 
@@ -47,25 +47,27 @@ def translator(generator: nn.Module, device: str = "cpu") -> Translate:
     return translate
 
 
-def render(translate: Translate, split: Split, part: str, size: int, floor: float, what: str = "translate") -> Rendered:
-    """What serving would give for the part's masked photos, framed at `size` px; `what` names the progress bar.
+def render(
+    translate: Translate, dataset: Dataset, split: str, size: int, threshold: float, what: str = "translate"
+) -> Rendered:
+    """What serving would give for the split's masked photos, framed at `size` px; `what` names the progress bar.
 
-    Raises DataError when the part has fewer than two masked or unmasked photos.
+    Raises DataError when the split has fewer than two masked or unmasked photos.
     """
     from bmask.data.split.dataset import resize
     from bmask.serving.compositing import composite
 
     for domain in ("masked", "unmasked"):
-        if (count := len(split.photos(domain, part))) < 2:
-            raise DataError(f"the {part} part has {count} {domain} photos and scores need 2; give ingest more photos")
-    photos = resize(split.photos("masked", part), size)
+        if (count := len(dataset.photos(domain, split))) < 2:
+            raise DataError(f"the {split} split has {count} {domain} photos and scores need 2; give ingest more photos")
+    photos = resize(dataset.photos("masked", split), size)
     images, attentions = np.empty_like(photos), []
     for start in bar(range(0, len(photos), BATCH), what=what):
         batch = photos[start : start + BATCH]
         pictures, attention = translate(batch)
         masks = [None] * len(batch) if attention is None else attention
         for i, (photo, picture, mask) in enumerate(zip(batch, pictures, masks, strict=True), start):
-            images[i] = composite(photo, photo, picture, mask, floor)
+            images[i] = composite(photo, photo, picture, mask, threshold)
         attentions += [] if attention is None else [attention]
     return Rendered(photos, images, np.concatenate(attentions) if attentions else None)
 

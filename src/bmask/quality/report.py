@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judge: Path, evaluate: Path) -> str:
-    """The page as text, from what the stages left in their folders; `summary` is the split's. Pictures of people are
-    left out when the split is private.
+    """The page as text, from what the stages left in their folders; `summary` is the dataset's. Pictures of people are
+    left out when the dataset is private.
 
     Raises DataError when a file is missing.
     """
@@ -33,7 +33,7 @@ def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judg
     return page(
         "quality/report.html",
         leader=leader,
-        over_floors=_over_floors(entries, params) is not None,
+        over_thresholds=_over_thresholds(entries, params) is not None,
         params=params,
         summary=summary,
         entries=entries,
@@ -74,13 +74,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def headline(entries: list[Entry], params: Params) -> Entry:
-    """The trained system that the gate would choose; if none clears the floors, the one with the best unmask rate."""
-    chosen = _over_floors(entries, params)
+    """The trained system that the gate would choose; if none clears the thresholds, that of the best unmask rate."""
+    chosen = _over_thresholds(entries, params)
     rivals = [entry for entry in entries if entry.name == chosen] or [entry for entry in entries if entry.trained]
     return max(rivals or entries, key=lambda entry: entry.found["unmask_rate"].value)
 
 
-def _over_floors(entries: list[Entry], params: Params) -> str | None:
+def _over_thresholds(entries: list[Entry], params: Params) -> str | None:
     return pick({entry.name: entry.scores for entry in entries if entry.trained}, params.register_, params.evaluate)
 
 
@@ -104,7 +104,7 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _pictures(evaluate: Path, entries: list[Entry], leader: Entry, rows: int) -> list[dict[str, Any]]:
-    """Two sections: the first photos of the part, and those where the leader fares worst, by slice and overall."""
+    """Two sections: the first photos of the split, and those where the leader fares worst, by slice and overall."""
     pictures = Pictures.load(evaluate / PICTURES)
     first, hardest = shown_photos(leader.scores, rows)
     plan = {

@@ -8,13 +8,13 @@ a. Both schemes of AttentionGAN fuse a foreground F with what remains of their i
 so that F = y - x (1 - a) is the picture the generator painted, multiplied by its attention: premultiplied alpha, in the
 language of compositing. Premultiplied pictures may be interpolated; so F and a are enlarged, and laid over the photo p:
 
-    out = s up(F) + (1 - s A) p        A = up(a),   s A = clip((A - floor) / (1 - floor), 0, 1).
+    out = s up(F) + (1 - s A) p        A = up(a),   s A = clip((A - threshold) / (1 - threshold), 0, 1).
 
 What follows from it:
-- where A <= floor, s is 0 and the photo's own pixel is kept, bit for bit;
-- at the floor it is continuous, since s A starts there from 0;
+- where A <= threshold, s is 0 and the photo's own pixel is kept, bit for bit;
+- at the threshold it is continuous, since s A starts there from 0;
 - where the attention is partial, the photo's fine detail stays in proportion to 1 - s A;
-- at equal sizes and floor 0, out = y + (1 - a)(p - x), which is y itself where p = x.
+- at equal sizes and threshold 0, out = y + (1 - a)(p - x), which is y itself where p = x.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def frame(photo: np.ndarray, size: int) -> np.ndarray:
     return resample(crop(photo, "crop"), size)
 
 
-def opacity(photo_shape: tuple[int, ...], attention: np.ndarray | None, floor: float) -> np.ndarray:
+def opacity(photo_shape: tuple[int, ...], attention: np.ndarray | None, threshold: float) -> np.ndarray:
     """How much of each pixel of the photo gives way to the generator's: s A above, float32 (H, W) in [0, 1].
 
     It is exactly 0 where the photo's pixel is kept. Without attention it is 1 all over the middle square.
@@ -48,12 +48,12 @@ def opacity(photo_shape: tuple[int, ...], attention: np.ndarray | None, floor: f
     if attention is None:
         result[top : top + side, left : left + side] = 1
     else:
-        result[top : top + side, left : left + side] = _above(_enlarge(attention, side), floor)
+        result[top : top + side, left : left + side] = _above(_enlarge(attention, side), threshold)
     return result
 
 
 def composite(
-    photo: np.ndarray, low: np.ndarray, image: np.ndarray, attention: np.ndarray | None, floor: float
+    photo: np.ndarray, low: np.ndarray, image: np.ndarray, attention: np.ndarray | None, threshold: float
 ) -> np.ndarray:
     """Lays a generator's result over the photo it was made from.
 
@@ -62,10 +62,10 @@ def composite(
         low: uint8 (h, w, 3), the generator's own input, as `frame` gives it.
         image: the generator's output (h, w, 3), float in [-1, 1] or uint8.
         attention: float (h, w) in [0, 1], or None: then `image` replaces the whole middle square.
-        floor: in [0, 1); attention up to it counts as none.
+        threshold: in [0, 1); attention up to it counts as none.
 
     Returns:
-        uint8 (H, W, 3). Outside the middle square, and where the attention is at most `floor`, it is the photo.
+        uint8 (H, W, 3). Outside the middle square, and where the attention is at most `threshold`, it is the photo.
 
     Raises:
         ValueError: the pictures' shapes do not fit together.
@@ -84,7 +84,7 @@ def composite(
     attention = attention.astype(np.float32)
     foreground = painted - low * (1 - attention[..., None])
     wide = _enlarge(attention, side)
-    weight = _above(wide, floor)
+    weight = _above(wide, threshold)
     kept = weight <= 0
     share = weight / np.where(kept, 1, wide)
     for channel in range(3):  # one at a time: a photo of 12 megapixels needs 36 MB a plane in float32
@@ -94,9 +94,9 @@ def composite(
     return result
 
 
-def _above(attention: np.ndarray, floor: float) -> np.ndarray:
-    """Attention with the floor taken off: 0 up to it, then straight up to 1."""
-    return np.clip((attention - floor) / (1 - floor), 0, 1)
+def _above(attention: np.ndarray, threshold: float) -> np.ndarray:
+    """Attention with the threshold taken off: 0 up to it, then straight up to 1."""
+    return np.clip((attention - threshold) / (1 - threshold), 0, 1)
 
 
 def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:

@@ -21,12 +21,12 @@ from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE
 from bmask.serving.pictures import encode
-from bmask.serving.unmasker import FLOOR, SETTINGS
+from bmask.serving.unmasker import SETTINGS, THRESHOLD
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
-FLOOR_TAG, SIZE = "attention_floor", "generator_bytes"  # tags of a LoggedModel, the first of versions too
+THRESHOLD_TAG, SIZE = "attention_threshold", "generator_bytes"  # tags of a LoggedModel, the first of versions too
 NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
 
 
@@ -38,34 +38,34 @@ def log_generator(
     tags: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
-    floor: float = FLOOR,
+    threshold: float = THRESHOLD,
 ) -> ModelInfo:
     """Logs a generator file to the active run, as the LoggedModel `name` at `step`.
 
-    `tags` and `params` show up beside the LoggedModel, `metadata` goes into its MLmodel file, and `floor` is the
-    attention floor that serving composites with. Without an active run MLflow starts one. Raises DataError when the
+    `tags` and `params` show up beside the LoggedModel, `metadata` goes into its MLmodel file, and `threshold` is the
+    attention threshold that serving composites with. Without an active run MLflow starts one. Raises DataError when the
     file is missing.
     """
     import mlflow
 
-    with _contents(generator_file, floor) as contents:
-        tags = {FLOOR_TAG: f"{floor:g}", SIZE: str(Path(generator_file).stat().st_size), **(tags or {})}
+    with _contents(generator_file, threshold) as contents:
+        tags = {THRESHOLD_TAG: f"{threshold:g}", SIZE: str(Path(generator_file).stat().st_size), **(tags or {})}
         return mlflow.pyfunc.log_model(name=name, step=step, tags=tags, params=params, metadata=metadata, **contents)
 
 
 def save_model(
-    generator_file: Path, folder: Path, *, metadata: dict[str, Any] | None = None, floor: float = FLOOR
+    generator_file: Path, folder: Path, *, metadata: dict[str, Any] | None = None, threshold: float = THRESHOLD
 ) -> None:
     """Writes the same model into a new folder, without a tracking store. Raises DataError when the file is missing."""
     import mlflow
 
-    with _contents(generator_file, floor) as contents:
+    with _contents(generator_file, threshold) as contents:
         mlflow.pyfunc.save_model(path=str(folder), metadata=metadata, **contents)
 
 
 @contextlib.contextmanager
-def _contents(generator_file: Path, floor: float) -> Iterator[dict[str, Any]]:
-    """What both calls take. The floor travels as a file: MLflow's model_config would become a param of the run."""
+def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]]:
+    """What both calls take. The threshold travels as a file: MLflow's model_config would become a param of the run."""
     import pandas
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -83,7 +83,7 @@ def _contents(generator_file: Path, floor: float) -> Iterator[dict[str, Any]]:
     )
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / SETTINGS
-        write_json(settings, {"floor": floor})
+        write_json(settings, {"threshold": threshold})
         yield {
             "python_model": str(Path(__file__).with_name("served.py")),
             "artifacts": {"generator": str(generator_file.resolve()), "settings": str(settings)},

@@ -15,8 +15,8 @@ from bmask.serving.compositing import composite, frame, opacity
 if TYPE_CHECKING:
     from torch import nn
 
-FLOOR = 0.1  # the attention floor where none is stated, as in params.evaluate
-SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the floor
+THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
+SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
 
 
@@ -38,8 +38,8 @@ class Unmasker:
     Args:
         generator: a generator file, or what `bmask.gan.generator_file.load_generator` made of one. `image_size` in its
             header is the side of the squares it was trained on, `fit` how they were framed (see params.ingest).
-        floor: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed model
-            states beside its generator, else FLOOR.
+        threshold: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed
+            model states beside its generator, else THRESHOLD.
         device: `auto` takes CUDA when it is there.
         precision: `auto` takes bf16 where the device is faster in it, else fp32; either can be named.
 
@@ -50,7 +50,7 @@ class Unmasker:
     def __init__(
         self,
         generator: Path | str | tuple[nn.Module, dict[str, Any]],
-        floor: float | None = None,
+        threshold: float | None = None,
         device: str = "auto",
         precision: str = "auto",
     ):
@@ -64,9 +64,9 @@ class Unmasker:
             network, self.about = generator
             self.generator = network.to(device)
         else:
-            floor = _stated_floor(Path(generator)) if floor is None else floor
+            threshold = _stated_threshold(Path(generator)) if threshold is None else threshold
             self.generator, self.about = load_generator(Path(generator), device)
-        self.floor = FLOOR if floor is None else floor
+        self.threshold = THRESHOLD if threshold is None else threshold
         self.device, self.precision = device, precision
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
@@ -83,8 +83,8 @@ class Unmasker:
             images, attentions = self._translate(low)
             for index, photo in enumerate(batch):
                 attention = None if attentions is None else attentions[index]
-                weight = opacity(photo.shape, attention, self.floor)
-                image = composite(photo, low[index], images[index], attention, self.floor)
+                weight = opacity(photo.shape, attention, self.threshold)
+                image = composite(photo, low[index], images[index], attention, self.threshold)
                 height, width = photos[start + index].shape[:2]
                 top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
                 place = slice(top, top + height), slice(left, left + width)
@@ -115,6 +115,6 @@ class Unmasker:
         return images, None if attention is None else attention[:, 0].cpu().numpy()
 
 
-def _stated_floor(path: Path) -> float | None:
+def _stated_threshold(path: Path) -> float | None:
     settings = path.with_name(SETTINGS)
-    return read_json(settings)["floor"] if settings.is_file() else None
+    return read_json(settings)["threshold"] if settings.is_file() else None

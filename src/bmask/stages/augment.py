@@ -12,7 +12,7 @@ import numpy as np
 
 from bmask.data.records import DOMAINS
 from bmask.data.sheets import contact_sheet
-from bmask.data.split.dataset import Split, open_array
+from bmask.data.split.dataset import Dataset, open_array
 from bmask.files import fresh_folder, write_bytes, write_json
 from bmask.progress import bar, say
 
@@ -27,25 +27,25 @@ ON_SHEET = 6  # photos of each domain
 COPIES_ON_SHEET = 8
 
 
-def augment(params: Params, split_folder: Path, out: Path) -> None:
-    """Writes `{domain}_train.npy`, uint8 (copies, N, S, S, 3), with copy 0 the photo itself, in the split's order.
+def augment(params: Params, dataset_folder: Path, out: Path) -> None:
+    """Writes `{domain}_train.npy`, uint8 (copies, N, S, S, 3), with copy 0 the photo itself, in the dataset's order.
 
-    Also `summary.json` and, unless the split is private, `contact_sheet.png`: a photo and its copies in each row.
+    Also `summary.json` and, unless the dataset is private, `contact_sheet.png`: a photo and its copies in each row.
     A copy depends on the photo's file, the copy's number and the parameters, not on the photo's place, so a photo that
     is added changes no other photo's copies.
 
     Raises:
-        DataError: there is no usable split in `split_folder`.
+        DataError: there is no usable dataset in `dataset_folder`.
     """
-    settings, split = params.augment, Split.open(split_folder)
-    vary = policy(settings, split.load_size)
+    settings, dataset = params.augment, Dataset.open(dataset_folder)
+    vary = policy(settings, dataset.load_size)
     total = hashlib.sha256()
     with fresh_folder(Path(out)) as folder:
         rows: list[list[np.ndarray]] = []
         labels: list[str] = []
         counts: dict[str, int] = {}
         for domain in DOMAINS:
-            photos, contents = split.photos(domain, "train"), split.hashes(domain, "train")
+            photos, contents = dataset.photos(domain, "train"), dataset.hashes(domain, "train")
             path = folder / f"{domain}_train.npy"
             copies = np.lib.format.open_memmap(path, "w+", np.uint8, (settings.copies, *photos.shape))
             for index in bar(range(len(photos)), len(photos), f"augment: {domain} photos"):
@@ -64,13 +64,13 @@ def augment(params: Params, split_folder: Path, out: Path) -> None:
                 "digest": total.hexdigest(),
                 "copies": settings.copies,
                 "counts": counts,
-                "load_size": split.load_size,
-                "private": split.private,
-                "split_digest": split.digest,
+                "load_size": dataset.load_size,
+                "private": dataset.private,
+                "data_digest": dataset.digest,
                 "policy": settings.model_dump(),
             },
         )
-        if not split.private:
+        if not dataset.private:
             write_bytes(folder / "contact_sheet.png", contact_sheet(rows, labels))
         sizes = " + ".join(map(str, counts.values()))
         say(f"augment: {settings.copies} arrays of {sizes} photos, the first as they are, digest {total.hexdigest()}")

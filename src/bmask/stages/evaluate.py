@@ -10,22 +10,22 @@ from bmask.files import fresh_folder, write_json
 from bmask.progress import say
 
 if TYPE_CHECKING:
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
     from bmask.params import Params
     from bmask.quality.judge import Judge
     from bmask.quality.leaderboard import Entry
     from bmask.quality.measuring import Reference
     from bmask.quality.render import Rendered
 
-PART = "test"
+SPLIT = "test"
 
 
-def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, out: Path) -> dict:
+def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_folder: Path, out: Path) -> dict:
     """Scores params.models and params.evaluate.baselines on the test photos and writes into `out`:
 
     metrics.json (a few numbers, for DVC), scores.json (all of them with their intervals), leaderboard.csv, scores.csv
     (a row per system and photo), scores/<system>.npz (what the gate needs), ceiling.json (what the judge says of real
-    faces) and, unless the split is private, pictures.npz (what the report shows). Returns what is in scores.json.
+    faces) and, unless the dataset is private, pictures.npz (what the report shows). Returns what is in scores.json.
 
     Raises:
         DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
@@ -33,7 +33,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
     """
     import torch
 
-    from bmask.data.split.dataset import Split, resize
+    from bmask.data.split.dataset import Dataset, resize
     from bmask.gan.device import pick_device
     from bmask.parallel import threads
     from bmask.quality.judge import load_judge
@@ -45,13 +45,13 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
     device = str(pick_device(params.train.device))
     torch.set_num_threads(threads(params.train.threads))
-    split = Split.open(split_folder)
+    dataset = Dataset.open(dataset_folder)
     judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
-    _same_photos(about, split, Path(judge_folder))
+    _same_photos(about, dataset, Path(judge_folder))
     size = params.train.image_size
-    real = reference(split, PART, judge, size, device)
-    trained = [_scored(params, split, judge, real, name, Path(train_folder), device) for name in params.models]
-    baselines = [_scored(params, split, judge, real, name, None, device) for name in params.evaluate.baselines]
+    real = reference(dataset, SPLIT, judge, size, device)
+    trained = [_scored(params, dataset, judge, real, name, Path(train_folder), device) for name in params.models]
+    baselines = [_scored(params, dataset, judge, real, name, None, device) for name in params.evaluate.baselines]
     entries, rendered = map(list, zip(*trained, *baselines, strict=True))
     found = all_scores(entries)
     with fresh_folder(out) as folder:
@@ -61,9 +61,9 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
         write_photo_scores(folder / "scores.csv", entries)
         for entry in entries:
             entry.scores.save(folder / "scores" / f"{entry.name}.npz")
-        write_json(folder / "ceiling.json", ceiling(split, PART, judge))
-        if not split.private:
-            truth = split.truth(PART)
+        write_json(folder / "ceiling.json", ceiling(dataset, SPLIT, judge))
+        if not dataset.private:
+            truth = dataset.truth(SPLIT)
             chosen_pictures(
                 {entry.name: own for entry, own in zip(entries, rendered, strict=True)},
                 [entry.scores for entry, _ in trained or baselines],
@@ -77,7 +77,7 @@ def evaluate(params: Params, split_folder: Path, train_folder: Path, judge_folde
 
 
 def _scored(
-    params: Params, split: Split, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
+    params: Params, dataset: Dataset, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
 ) -> tuple[Entry, Rendered]:
     """Scores one trained model, or the baseline of that name when there is no `train_folder`."""
     from bmask.quality.baselines import baseline
@@ -88,20 +88,20 @@ def _scored(
 
     size = params.train.image_size
     if train_folder is None:
-        translate = baseline(name, split, size)
+        translate = baseline(name, dataset, size)
     else:
         from bmask.gan.generator_file import FILE, load_generator
 
         generator, about = load_generator(train_folder / name / FILE)
-        _same_photos(about, split, train_folder / name)
+        _same_photos(about, dataset, train_folder / name)
         translate = translator(generator, device)
-    rendered = render(translate, split, PART, size, params.evaluate.attention_floor, what=name)
-    scores = measure(rendered, split, PART, judge, real)
+    rendered = render(translate, dataset, SPLIT, size, params.evaluate.attention_threshold, what=name)
+    scores = measure(rendered, dataset, SPLIT, judge, real)
     found = intervals(scores, params.evaluate.bootstrap, params.evaluate.seed)
     return Entry(name, train_folder is not None, scores, found), rendered
 
 
-def _same_photos(about: dict, split: Split, folder: Path) -> None:
-    """What was trained on another split may have seen today's test photos."""
-    if about.get("data_digest") != split.digest:
-        raise DataError(f"{folder} was trained on other photos than {split.folder} holds; run that stage again")
+def _same_photos(about: dict, dataset: Dataset, folder: Path) -> None:
+    """What was trained on another dataset may have seen today's test photos."""
+    if about.get("data_digest") != dataset.digest:
+        raise DataError(f"{folder} was trained on other photos than {dataset.folder} holds; run that stage again")

@@ -1,4 +1,4 @@
-"""Stage 1: photo folders -> a split of decoded, matched squares that leaks nothing from training into test."""
+"""Stage 1: photo folders -> a dataset of decoded, matched squares that leaks nothing from training into test."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
-from bmask.data.reading.squares import read_squares, scratch_files, write_parts
+from bmask.data.reading.squares import read_squares, scratch_files, write_splits
 from bmask.data.reading.workers import readers
-from bmask.data.records import DOMAINS, PARTS
+from bmask.data.records import DOMAINS, SPLITS
 from bmask.data.sheets import contact_sheet
 from bmask.data.sources.opening import open_source
-from bmask.data.split.assignment import assign_parts
+from bmask.data.split.assignment import assign_splits
 from bmask.data.split.dataset import VERSION, open_array
 from bmask.data.split.manifest import digest, write_manifest
 from bmask.data.split.slices import assign_slices
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from bmask.params import Params
     from bmask.params.sections import Ingest
 
-ON_SHEET = 12  # photos of each domain and part
+ON_SHEET = 12  # photos of each domain and split
 
 
 def ingest(params: Params, out: Path) -> None:
-    """Reads the photos of `params.ingest.source` and writes the split that all other stages read.
+    """Reads the photos of `params.ingest.source` and writes the dataset that all other stages read.
 
     All headers are read first, since the resolutions that both domains can keep follow from all photos' sizes; then
-    each photo is decoded once, into a file of squares, and the squares are sorted into the parts when the
+    each photo is decoded once, into a file of squares, and the squares are sorted into the splits when the
     near-duplicates are known. Memory holds a photo a core and, of each photo, some numbers: the rows lie
     in the catalog, and near-duplicates are looked for among a limited number of photos at a time.
 
-    Writes into `out`: `{domain}_{part}.npy`, `truth_{part}_{twin,region}.npy` where there is truth, `manifest.csv`,
-    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The split depends on the photos' contents
+    Writes into `out`: `{domain}_{split}.npy`, `truth_{split}_{twin,region}.npy` where there is truth, `manifest.csv`,
+    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The dataset depends on the photos' contents
     alone; names and the order of files change nothing but the names in the manifest.
 
     Raises:
-        DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a part left empty,
+        DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a split left empty,
             or truth that does not fit.
     """
     settings = params.ingest
@@ -59,19 +59,19 @@ def ingest(params: Params, out: Path) -> None:
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
                 read_squares(catalog, files, reading, settings)
             _check_refused(catalog, settings)
-            groups = assign_parts(catalog, files.fingerprints, settings)
-            write_parts(catalog, files.squares, folder)
+            groups = assign_splits(catalog, files.fingerprints, settings)
+            write_splits(catalog, files.squares, folder)
         truth = write_truth(catalog, folder, settings)
         assign_slices(catalog)
         write_manifest(catalog.photos(order="domain, name"), folder)
 
-        counts = catalog.counts("domain, part")
+        counts = catalog.counts("domain, split")
         summary = {
-            "digest": digest(catalog.photos(USED, 'domain, part, "index"'), folder),
+            "digest": digest(catalog.photos(USED, 'domain, split, "index"'), folder),
             "load_size": settings.load_size,
             "private": settings.private,
             **source.origin,
-            "counts": {domain: {part: counts[domain, part] for part in PARTS} for domain in DOMAINS},
+            "counts": {domain: {split: counts[domain, split] for split in SPLITS} for domain in DOMAINS},
             "groups": groups,
             "rejected": catalog.count(REFUSED),
             "truth": truth,
@@ -97,14 +97,14 @@ def _check_refused(catalog: Catalog, settings: Ingest) -> None:
 
 
 def _sheet(folder: Path) -> bytes:
-    keys = [(domain, part) for domain in DOMAINS for part in PARTS]
-    rows = [list(open_array(folder / f"{domain}_{part}.npy")[:ON_SHEET]) for domain, part in keys]
-    return contact_sheet(rows, [f"{domain} {part}" for domain, part in keys])
+    keys = [(domain, split) for domain in DOMAINS for split in SPLITS]
+    rows = [list(open_array(folder / f"{domain}_{split}.npy")[:ON_SHEET]) for domain, split in keys]
+    return contact_sheet(rows, [f"{domain} {split}" for domain, split in keys])
 
 
 def _say_counts(catalog: Catalog, summary: dict) -> None:
     columns = "{:9}{:>7}{:>9}{:>7}{:>8}{:>7}{:>12}{:>6}   {}"
-    say(columns.format("", "found", "refused", "aside", "groups", *PARTS, "kept resolution, px (10, 50, 90 %)"))
+    say(columns.format("", "found", "refused", "aside", "groups", *SPLITS, "kept resolution, px (10, 50, 90 %)"))
     found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
     for domain in DOMAINS:
         kept = catalog.column("side", np.int64, f"domain = '{domain}' AND side > 0")

@@ -1,4 +1,4 @@
-"""The stage that trains the judge, once per split, and refuses one that fails its own checks."""
+"""The stage that trains the judge, once per dataset, and refuses one that fails its own checks."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
     from bmask.params import Params
 
 
-def judge(params: Params, split_folder: Path, out: Path) -> dict:
+def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
     """Trains the judge on the training photos and checks it on the validation photos.
 
     Writes judge.safetensors and checks.json into `out` and returns the checks. Neither file holds a picture.
 
     Raises:
-        DataError: a part of the split has no photos.
+        DataError: a split that the judge needs has no photos.
         TrainingError: the judge fails a check of params.judge.
     """
     import torch
 
-    from bmask.data.split.dataset import Split, resize
+    from bmask.data.split.dataset import Dataset, resize
     from bmask.parallel import threads
     from bmask.quality.judge import LARGEST, save_judge
     from bmask.quality.judging import check_judge, require_passed, train_judge
 
-    split = Split.open(split_folder)
+    dataset = Dataset.open(dataset_folder)
     size = min(params.train.image_size, LARGEST)
     photos: dict[tuple[str, str], np.ndarray] = {}
-    for part in ("train", "validation"):
+    for split in ("train", "validation"):
         for domain in ("masked", "unmasked"):
-            stored = split.photos(domain, part)
+            stored = dataset.photos(domain, split)
             if not len(stored):
-                raise DataError(f"{split_folder} has no {domain} photos in its {part} part; the judge needs them")
-            photos[domain, part] = resize(stored, size)
+                raise DataError(f"{dataset_folder} has no {domain} photos in its {split} split; the judge needs them")
+            photos[domain, split] = resize(stored, size)
     torch.set_num_threads(threads(params.train.threads))
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
-    groups = split.groups("masked", "validation"), split.groups("unmasked", "validation")
+    groups = dataset.groups("masked", "validation"), dataset.groups("unmasked", "validation")
     checks = check_judge(trained, masked, unmasked, groups, params.judge)
     with fresh_folder(out) as folder:
-        save_judge(folder / "judge.safetensors", trained, {"data_digest": split.digest})
-        write_json(folder / "checks.json", {**checks, "data_digest": split.digest, "size": size})
+        save_judge(folder / "judge.safetensors", trained, {"data_digest": dataset.digest})
+        write_json(folder / "checks.json", {**checks, "data_digest": dataset.digest, "size": size})
         failed = Path(out).with_name(
             f"{Path(out).name}-failed-checks.json"
         )  # beside `out`, which a failure leaves alone

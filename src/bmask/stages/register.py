@@ -18,7 +18,7 @@ from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
-from bmask.serving.model import FLOOR_TAG
+from bmask.serving.model import THRESHOLD_TAG
 from bmask.tracking import registry, store, tracker, versions
 from bmask.tracking.outputs import EVALUATED, MODEL_ID, ensure_logged
 from bmask.tracking.resolving import resolve
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bmask.quality.scores import Scores
     from bmask.serving.unmasker import Unmasker
 
-PART = "test"
+SPLIT = "test"
 DECISION = "bmask.decision."  # begins the tags of a version that hold what was decided about it, as JSON
 LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
 
@@ -40,7 +40,7 @@ LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
 class Outputs:
     """What the stages before left."""
 
-    split_folder: Path
+    dataset_folder: Path
     train_folder: Path
     judge_folder: Path
     evaluate_folder: Path
@@ -49,14 +49,14 @@ class Outputs:
     data_digest: str
 
     @staticmethod
-    def read(models: Iterable[str], split: Path, train: Path, judge: Path, evaluate: Path) -> Outputs:
+    def read(models: Iterable[str], dataset: Path, train: Path, judge: Path, evaluate: Path) -> Outputs:
         """Raises DataError when something is missing."""
         runs = {name: _read(train / name / "run.json") for name in models}
         metrics = _read(evaluate / "scores.json")
         for name in runs:
             if name not in metrics:
                 raise DataError(f"{evaluate}/scores.json has no {name}; run evaluate again")
-        return Outputs(split, train, judge, evaluate, runs, metrics, _read(split / "summary.json")["digest"])
+        return Outputs(dataset, train, judge, evaluate, runs, metrics, _read(dataset / "summary.json")["digest"])
 
     def values(self, model: str) -> dict[str, float]:
         """The model's scores without the ends of their intervals, which would crowd tables and charts."""
@@ -68,7 +68,7 @@ class Outputs:
 
 def register(
     params: Params,
-    split_folder: Path,
+    dataset_folder: Path,
     train_folder: Path,
     judge_folder: Path,
     evaluate_folder: Path,
@@ -78,8 +78,8 @@ def register(
 ) -> dict[str, Any]:
     """Logs what is not logged yet, or is gone since, registers the best training and decides who is champion.
 
-    The best is the first in `register.primary` among the trainings over the floors, or among all where none is over
-    them. It becomes a version, one for each training and attention floor. The gate compares it with the present
+    The best is the first in `register.primary` among the trainings over the thresholds, or among all where none is over
+    them. It becomes a version, one for each training and attention threshold. The gate compares it with the present
     champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`. Whether it
     may become champion without a person is for `register.promote` to say.
 
@@ -93,15 +93,15 @@ def register(
     """
     if not params.models:
         raise DataError("models is empty in the params, so there is nothing to register; name a training there")
-    folders = (Path(folder) for folder in (split_folder, train_folder, judge_folder, evaluate_folder))
+    folders = (Path(folder) for folder in (dataset_folder, train_folder, judge_folder, evaluate_folder))
     outputs = Outputs.read(params.models, *folders)
     evaluation = _digest(params, outputs)
     name = params.register_.name
 
     client = store.connect()
-    private = _read(outputs.split_folder / "summary.json")["private"]
-    floor = params.evaluate.attention_floor
-    logged = [_log(client, outputs, model, evaluation, floor, data_page, private) for model in outputs.runs]
+    private = _read(outputs.dataset_folder / "summary.json")["private"]
+    threshold = params.evaluate.attention_threshold
+    logged = [_log(client, outputs, model, evaluation, threshold, data_page, private) for model in outputs.runs]
     versions.mend(client, name, {outputs.train_folder / model: about for model, about in outputs.runs.items()})
     decision = _decided(client, name, evaluation)
     if decision:
@@ -151,7 +151,7 @@ def _digest(params: Params, outputs: Outputs) -> str:
     """Of everything a decision rests on, except who is champion."""
     parts: dict[str, Any] = {
         "register": {**params.register_.model_dump(), "promote": _promotion(params)},
-        "evaluate": params.evaluate.model_dump(include={"attention_floor", "bootstrap", "seed"}),
+        "evaluate": params.evaluate.model_dump(include={"attention_threshold", "bootstrap", "seed"}),
         "data": outputs.data_digest,
     }
     for model, about in outputs.runs.items():
@@ -163,14 +163,20 @@ def _digest(params: Params, outputs: Outputs) -> str:
 
 
 def _log(
-    client: MlflowClient, outputs: Outputs, model: str, evaluation: str, floor: float, data_page: Path, private: bool
+    client: MlflowClient,
+    outputs: Outputs,
+    model: str,
+    evaluation: str,
+    threshold: float,
+    data_page: Path,
+    private: bool,
 ) -> str:
     """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model, and
     the report of the photos to the run.
 
     Returns the run's id.
     """
-    run = ensure_logged(outputs.train_folder / model, floor)
+    run = ensure_logged(outputs.train_folder / model, threshold)
     if run.data.tags.get(EVALUATED) == evaluation:
         return run.info.run_id
     model_id = run.data.tags[MODEL_ID]
@@ -197,7 +203,7 @@ def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any]
 
 def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str, Any]:
     """Registers the best training and passes it through the gate: {model, version, promoted, reasons}."""
-    from bmask.quality.champion_gate import floors, pick
+    from bmask.quality.champion_gate import check_thresholds, pick
     from bmask.quality.scores import Scores, primary_value
 
     scores = {model: Scores.load(outputs.scores_file(model)) for model in outputs.runs}
@@ -209,9 +215,9 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     present = registry.champion(client, name)
     folder, about = outputs.train_folder / best, outputs.runs[best]
     own = outputs.values(best)
-    version = versions.version_of(client, name, folder, about, params.evaluate.attention_floor, own)
+    version = versions.version_of(client, name, folder, about, params.evaluate.attention_threshold, own)
     if present is not None and present.number == version.number:
-        promoted, reasons = True, (*floors(scores[best], *rules).reasons, "It is the champion already.")
+        promoted, reasons = True, (*check_thresholds(scores[best], *rules).reasons, "It is the champion already.")
     else:
         passed, reasons = _compare(params, outputs, best, scores, present)
         refusals = _refusals(params, version) if passed else ()
@@ -245,17 +251,17 @@ def _compare(
     from bmask.quality.champion_gate import decide
     from bmask.serving.unmasker import Unmasker
 
-    rules, floor = (params.register_, params.evaluate), params.evaluate.attention_floor
+    rules, threshold = (params.register_, params.evaluate), params.evaluate.attention_threshold
     if present is None:
         return decide(scores[best], None, *rules)
     for model, about in outputs.runs.items():
-        identity = {"fingerprint": about["fingerprint"], FLOOR_TAG: f"{floor:g}"}
+        identity = {"fingerprint": about["fingerprint"], THRESHOLD_TAG: f"{threshold:g}"}
         if identity.items() <= present.tags.items():
             return decide(scores[best], scores[model], *rules)
     device = _device(params)
     try:
         file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
-        champion = Unmasker(file, float(present.tags.get(FLOOR_TAG, floor)), device)
+        champion = Unmasker(file, float(present.tags.get(THRESHOLD_TAG, threshold)), device)
     except Exception as error:  # damaged files and networks of other versions fail in many ways
         return False, (
             f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",
@@ -264,7 +270,7 @@ def _compare(
     say(f"register: scoring the champion, version {present.number}, on today's test photos")
     rival, own = _score(champion, params, outputs), scores[best]
     if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
-        own = _score(Unmasker(outputs.train_folder / best / FILE, floor, device), params, outputs)
+        own = _score(Unmasker(outputs.train_folder / best / FILE, threshold, device), params, outputs)
     return decide(own, rival, *rules)
 
 
@@ -272,7 +278,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
     """Scores a model on today's test photos as it serves, whatever the size of its own squares."""
     import numpy as np
 
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
     from bmask.quality.judge import load_judge
     from bmask.quality.measuring import score
 
@@ -280,7 +286,9 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
         return np.stack([result.image for result in unmasker.unmask(list(photos))]), None
 
     judge, _ = load_judge(outputs.judge_folder / "judge.safetensors")
-    return score(translate, Split.open(outputs.split_folder), PART, judge, params.train.image_size, unmasker.floor)
+    return score(
+        translate, Dataset.open(outputs.dataset_folder), SPLIT, judge, params.train.image_size, unmasker.threshold
+    )
 
 
 def _device(params: Params) -> str:

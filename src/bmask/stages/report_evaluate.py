@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def report_evaluate(
-    params: Params, split_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
+    params: Params, dataset_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
 ) -> None:
     """Writes `report.html`, self-contained, `losses/<model>/<loss>.csv`, which DVC plots, and `before_after.png` of the
-    best system. Pictures of people are left out when the split is private.
+    best system. Pictures of people are left out when the dataset is private.
 
     Raises:
         DataError: a file of these folders is missing; nothing is measured here.
     """
-    from bmask.data.split.dataset import Split
+    from bmask.data.split.dataset import Dataset
     from bmask.quality.report import before_after, evaluation_report, loss_tables
 
-    summary = Split.open(split_folder).summary
+    summary = Dataset.open(dataset_folder).summary
     folders = (Path(train_folder), Path(judge_folder), Path(evaluate_folder))
     with fresh_folder(Path(out)) as folder:
         write_text(folder / "report.html", evaluation_report(params, summary, *folders))

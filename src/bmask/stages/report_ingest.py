@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from bmask.params import Params
 
 
-def report_ingest(params: Params, split_folder: Path, out: Path) -> None:
+def report_ingest(params: Params, dataset_folder: Path, out: Path) -> None:
     """Writes `report.html`, self-contained. Private photos are neither shown nor named.
 
     Raises:
-        DataError: there is no usable split in `split_folder`.
+        DataError: there is no usable dataset in `dataset_folder`.
     """
     from bmask.data.report.report import data_report
 
     with fresh_folder(Path(out)) as folder:
-        write_text(folder / "report.html", data_report(params.ingest, Path(split_folder)))
+        write_text(folder / "report.html", data_report(params.ingest, Path(dataset_folder)))

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 
-from bmask.data.split.dataset import Split, resize, to_tensor
+from bmask.data.split.dataset import Dataset, resize, to_tensor
 from bmask.errors import DataError, Preempted, TrainingError
-from bmask.files import fresh_folder, write_json
+from bmask.files import fresh_folder, read_json, write_json
 from bmask.fingerprint import fingerprint, identity, short
 from bmask.gan.device import pick_device
 from bmask.gan.generator_file import FILE, save_generator
 from bmask.observers.checkpoint_sync import open_checkpoints, remove_samples
 from bmask.observers.progress_bar import Progress
 from bmask.observers.sample_sheets import SampleSheets
-from bmask.placement import Placement
+from bmask.placement import Placement, in_words
 from bmask.progress import say
 from bmask.recipe import (
     MASK_GENERATOR,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from bmask.params.sections import Model
 
 
-def train(params: Params, model: str, split_folder: Path, augment_folder: Path, out: Path) -> None:
+def train(params: Params, model: str, dataset_folder: Path, augment_folder: Path, out: Path) -> None:
     """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
 
     A training that MLflow holds finished is not repeated: its folder is written from there. One that was killed goes on
@@ -70,14 +70,14 @@ def train(params: Params, model: str, split_folder: Path, augment_folder: Path, 
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
-    plan = _plan(params, model, split_folder, augment_folder)
+    plan = _plan(params, model, dataset_folder, augment_folder)
     if launched_processes() > 1:  # by torchrun, which starts this function in each process
-        _train_here(params, plan, None, split_folder, augment_folder, out)
+        _train_here(params, plan, None, dataset_folder, augment_folder, out)
         return
-    known = _taken_back(params, plan, split_folder, out)
+    known = _taken_back(params, plan, dataset_folder, out)
     if known == "taken":
         return
-    whole = (params, plan, known, split_folder, augment_folder, out)
+    whole = (params, plan, known, dataset_folder, augment_folder, out)
     if plan.placement.processes > 1:
         in_processes(plan.placement.processes, _train_here, *whole)
     else:
@@ -101,40 +101,42 @@ class _Plan:
         return f"{self.model}-{short(self.bits)}"
 
 
-def _plan(params: Params, model: str, split_folder: Path, augment_folder: Path) -> _Plan:
+def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path) -> _Plan:
     recipe = recipe_of(params, model)
     placement = placement_of(params, recipe)
-    split = Split.open(split_folder)
+    dataset = Dataset.open(dataset_folder)
     photos, digest = open_photos(augment_folder)
     warm, frozen = warm_files(recipe), frozen_files(model, recipe)
     bits = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
-    about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": split.digest}
-    about |= {"params": _plain(params, recipe), "data_revision": split.summary.get("revision", "")}
+    about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": dataset.digest}
+    about |= {"params": _plain(params, recipe), "data_revision": dataset.summary.get("revision", "")}
     return _Plan(model, placement, warm, frozen, bits, about)
 
 
-def _taken_back(params: Params, plan: _Plan, split_folder: Path, out: Path) -> str:
+def _taken_back(params: Params, plan: _Plan, dataset_folder: Path, out: Path) -> str:
     """Whether the training was taken from MLflow: `taken`, `absent`, or `silent` where MLflow does not answer."""
-    private = Split.open(split_folder).private
+    private = Dataset.open(dataset_folder).private
     if private:
         remove_samples(params, plan.folder)  # from before the photos were called private
     known = take_back(plan.about | {"private": private}, out)
+    if known:
+        say(f"it was computed {in_words(read_json(Path(out) / 'run.json')['placed'][-1])}")
     return "silent" if known is None else "taken" if known else "absent"
 
 
 def _train_here(
-    params: Params, plan: _Plan, known: str | None, split_folder: Path, augment_folder: Path, out: Path
+    params: Params, plan: _Plan, known: str | None, dataset_folder: Path, augment_folder: Path, out: Path
 ) -> None:
     """In each of the processes that train together. `known`: as from `_taken_back`; None where nobody has asked yet."""
     model, placement, bits, about = plan.model, plan.placement, plan.bits, dict(plan.about)
     recipe = recipe_of(params, model)
     options = loop_options(params, recipe, placement)
-    split = Split.open(split_folder)
+    dataset = Dataset.open(dataset_folder)
     photos, _ = open_photos(augment_folder)
-    shown = resize(split.photos("masked", "validation")[: params.train.samples], params.train.image_size)
+    shown = resize(dataset.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     with _explained(model), joined(pick_device(params.train.device)) as world:
         if known is None:
-            known = _taken_back(params, plan, split_folder, out) if world.first else "absent"
+            known = _taken_back(params, plan, dataset_folder, out) if world.first else "absent"
             if world.any(known == "taken"):
                 return
         folder = Path(plan.folder)
@@ -142,9 +144,9 @@ def _train_here(
         tracker = Tracker(about, folder / "samples")
         if world.first:
             say(f"train {model}: {placement}")
-            folder, syncs = open_checkpoints(params, folder.name, bits, split.private)
+            folder, syncs = open_checkpoints(params, folder.name, bits, dataset.private)
             say_resume(folder, bits, options, placement)
-            samples = SampleSheets(folder / "samples", private=split.private)
+            samples = SampleSheets(folder / "samples", private=dataset.private)
             tracker = Tracker(about, samples.folder, live=known != "silent")
             observers = [Progress(model, options), samples, tracker, *syncs]
         with _tracked(tracker):
@@ -162,7 +164,7 @@ def _train_here(
         "precision": result.placed[-1]["precision"],
         "placed": result.placed,
         "placed_why": placement.why,
-        "private": split.private,
+        "private": dataset.private,
     }
     with fresh_folder(out) as fresh:
         header: dict[str, Any] = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
@@ -176,7 +178,7 @@ def _train_here(
         for sheet in samples.sheets(params.train.sample_every, options.epochs):
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
-    tracker.finish(out, params.evaluate.attention_floor)
+    tracker.finish(out, params.evaluate.attention_threshold)
 
 
 @contextmanager
@@ -205,7 +207,7 @@ def _tracked(tracker: Tracker) -> Iterator[None]:
         raise
 
 
-def dry_run(params: Params, model: str, split_folder: Path, augment_folder: Path) -> str:
+def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Path) -> str:
     """Trains a few steps in a throwaway folder and says what the whole would take. Nothing is logged or kept."""
     import resource
     import tempfile

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from bmask.errors import DataError, explained
 from bmask.files import fresh_folder, read_json, write_json
 from bmask.gan.generator_file import FILE, load_generator, read_about, save_generator
-from bmask.parallel import told
 from bmask.progress import say
 from bmask.serving.model import SIZE
 from bmask.tracking.resolving import ARTIFACT
@@ -33,13 +32,13 @@ OUTPUTS = "outputs.json"
 TODAYS = ("model", "fingerprint", "data_digest")  # what generators' files say too, whatever they were trained as
 
 
-def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = False) -> Run:
+def ensure_logged(train_folder: Path, threshold: float | None = None, adopt: bool = False) -> Run:
     """Brings the run of a training in line with its outputs: params, data, losses, samples, files, model. Safe to
     repeat: what the run says it has is looked for, and logged again where it is gone. A training that was repeated may
     have other bits; then all is logged again, since files and model of a run are of one training.
 
-    `floor` is the attention floor that the logged model serves with; None takes serving's own. `adopt` is for the task
-    that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
+    `threshold` is the attention threshold that the logged model serves with; None takes serving's own. `adopt` is for
+    the task that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
 
     Raises TrackingError when the store does not answer, DataError when the folder is no training's.
     """
@@ -71,7 +70,7 @@ def ensure_logged(train_folder: Path, floor: float | None = None, adopt: bool = 
         if EVALUATED in run.data.tags:
             client.delete_tag(run_id, EVALUATED)  # scores are tied to the model
         with active(run):
-            client.set_tag(run_id, MODEL_ID, _log_model(folder, about, floor))
+            client.set_tag(run_id, MODEL_ID, _log_model(folder, about, threshold))
     client.set_tag(run_id, COMPLETE, "true")
     return client.get_run(run_id)
 
@@ -110,7 +109,7 @@ def take_back(about: dict, out: Path) -> bool | None:
         if run is None or run.data.tags.get(COMPLETE) != "true":
             return False
         with fresh_folder(out) as fresh:
-            was = _fetch(client, run, about, fresh)
+            _fetch(client, run, about, fresh)
         with contextlib.suppress(Exception):  # the outputs are there
             open_run(about, adopt=True)
     except DataError as error:
@@ -124,14 +123,13 @@ def take_back(about: dict, out: Path) -> bool | None:
             raise
         say(f"{failure(error)}; {model} is trained without it and logged at the end")
         return None
-    place = f", computed {told(was['placed'][-1])}" if was.get("placed") else ""
-    say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}{place}")
+    say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}")
     return True
 
 
-def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> dict:
-    """Downloads what the run holds into `fresh`; returns run.json. Raises DataError where a file is missing or not as
-    it was logged, TrackingError where it cannot be read."""
+def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
+    """Downloads what the run holds into `fresh`. Raises DataError where a file is missing or not as it was logged,
+    TrackingError where it cannot be read."""
     from mlflow.artifacts import download_artifacts
 
     run_id, model_id = run.info.run_id, run.data.tags.get(MODEL_ID)
@@ -158,7 +156,6 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> dict:
             save_generator(path, load_generator(path)[0], {**header, **todays})
     was = read_json(fresh / "run.json")
     write_json(fresh / "run.json", was | {key: about[key] for key in (*TODAYS, "data_revision", "private")})
-    return was
 
 
 def _held(client: MlflowClient, run_id: str) -> dict[str, dict]:
@@ -201,15 +198,15 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _log_model(folder: Path, about: dict, floor: float | None) -> str:
+def _log_model(folder: Path, about: dict, threshold: float | None) -> str:
     from bmask.serving.model import log_generator
-    from bmask.serving.unmasker import FLOOR
+    from bmask.serving.unmasker import THRESHOLD
 
     info = log_generator(
         folder / FILE,
         name=about["model"],
         step=int(about["steps"]),
         tags={FINGERPRINT: about["fingerprint"], "data_digest": about["data_digest"]},
-        floor=FLOOR if floor is None else floor,
+        threshold=THRESHOLD if threshold is None else threshold,
     )
     return info.model_id

@@ -69,11 +69,11 @@ class Tracker:
 
     def saved(self) -> None: ...
 
-    def finish(self, train_folder: Path, floor: float) -> None:
+    def finish(self, train_folder: Path, threshold: float) -> None:
         """Ends the run and brings it in line with the outputs."""
         self._flush()
         self._end("FINISHED")
-        self._safely(lambda: ensure_logged(train_folder, floor, adopt=True))
+        self._safely(lambda: ensure_logged(train_folder, threshold, adopt=True))
 
     def failed(self, why: str) -> None:
         self._flush()

@@ -1,4 +1,4 @@
-"""Versions of the registered model: one for each training and attention floor, made anew where its files are gone."""
+"""Versions of the registered model: one for each training and attention threshold, made anew where files are gone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
-from bmask.serving.model import FLOOR_TAG
+from bmask.serving.model import THRESHOLD_TAG
 from bmask.tracking import registry, runs
 from bmask.tracking.outputs import MODEL_ID, has_model
 from bmask.tracking.registry import Version
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def version_of(client: MlflowClient, name: str, folder: Path, about: dict, floor: float, scores: dict) -> Version:
-    """The version of a training with this attention floor, with these scores; created where there is none.
+def version_of(client: MlflowClient, name: str, folder: Path, about: dict, threshold: float, scores: dict) -> Version:
+    """The version of a training with this attention threshold, with these scores; created where there is none.
 
     `folder` and `about` are the training's and its run.json; the training's run must be complete.
     """
     tags = {registry.SCORE + key: f"{value:g}" for key, value in scores.items()}
-    version = find(client, name, about["fingerprint"], floor)
+    version = find(client, name, about["fingerprint"], threshold)
     if version is None:
         tags |= {key: about[key] for key in ("model", "data_digest")}
-        return _create(client, name, folder, about, floor, tags)
+        return _create(client, name, folder, about, threshold, tags)
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(name, str(version.number), key, value)
     return version
 
 
-def find(client: MlflowClient, name: str, fingerprint: str, floor: float) -> Version | None:
-    """The version of a training with this attention floor; the newest if its files were gone once."""
-    identity = {"fingerprint": fingerprint, FLOOR_TAG: f"{floor:g}"}
+def find(client: MlflowClient, name: str, fingerprint: str, threshold: float) -> Version | None:
+    """The version of a training with this attention threshold; the newest if its files were gone once."""
+    identity = {"fingerprint": fingerprint, THRESHOLD_TAG: f"{threshold:g}"}
     return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
 
 
@@ -51,10 +51,10 @@ def mend(client: MlflowClient, name: str, trainings: dict[Path, dict]) -> None:
             whose = f"version {version.number} of {name}, {' and '.join(version.aliases)}"
             say(f"the files of {whose}, are gone, and its training is not among the results")
             continue
-        floor = float(version.tags[FLOOR_TAG])
-        other = find(client, name, version.tags["fingerprint"], floor)
+        threshold = float(version.tags[THRESHOLD_TAG])
+        other = find(client, name, version.tags["fingerprint"], threshold)
         if other is None or other.number == version.number:  # no successor that a kill left
-            other = _create(client, name, folder, trainings[folder], floor, version.tags)
+            other = _create(client, name, folder, trainings[folder], threshold, version.tags)
         registry.replace(client, name, version, other.number)
         say(f"the files of version {version.number} of {name} are gone; version {other.number} takes its place")
 
@@ -65,16 +65,18 @@ def _is_there(client: MlflowClient, version: Version) -> bool:
     return kind != "models" or has_model(client, model_id.strip("/"))
 
 
-def _create(client: MlflowClient, name: str, folder: Path, about: dict, floor: float, tags: dict[str, str]) -> Version:
+def _create(
+    client: MlflowClient, name: str, folder: Path, about: dict, threshold: float, tags: dict[str, str]
+) -> Version:
     run = runs.find_run(about["fingerprint"])
     assert run is not None  # `ensure_logged` came first
-    model_id = _model_with_floor(client, run, folder, about, floor)
+    model_id = _model_with_threshold(client, run, folder, about, threshold)
     if registry.registered_model(client, name) is None:
         client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
     origin = {
         "git_sha": run.data.tags.get("git_sha", "-"),
         "fingerprint": about["fingerprint"],
-        FLOOR_TAG: f"{floor:g}",
+        THRESHOLD_TAG: f"{threshold:g}",
     }
     made = client.create_model_version(
         name, f"models:/{model_id}", run.info.run_id, tags={**origin, **tags}, model_id=model_id
@@ -82,14 +84,16 @@ def _create(client: MlflowClient, name: str, folder: Path, about: dict, floor: f
     return next(v for v in registry.versions(client, name) if v.number == int(made.version))
 
 
-def _model_with_floor(client: MlflowClient, run: Run, folder: Path, about: dict, floor: float) -> str:
-    """The training's LoggedModel; logged once more where it would serve with another attention floor than evaluated."""
+def _model_with_threshold(client: MlflowClient, run: Run, folder: Path, about: dict, threshold: float) -> str:
+    """The training's LoggedModel; logged once more where it would serve with another threshold than evaluated."""
     from bmask.serving.model import log_generator
 
     logged = client.get_logged_model(run.data.tags[MODEL_ID])
-    if logged.tags.get(FLOOR_TAG) == f"{floor:g}":
+    if logged.tags.get(THRESHOLD_TAG) == f"{threshold:g}":
         return logged.model_id
-    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != FLOOR_TAG}
+    tags = {key: value for key, value in logged.tags.items() if not key.startswith("mlflow.") and key != THRESHOLD_TAG}
     with runs.active(run):
-        info = log_generator(folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, floor=floor)
+        info = log_generator(
+            folder / FILE, name=about["model"], step=int(about["steps"]), tags=tags, threshold=threshold
+        )
     return info.model_id

@@ -51,10 +51,10 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
             catalog.save(done, "width", "height", "side", "guessed", "reason")
 
 
-def write_parts(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:
-    """Writes `{domain}_{part}.npy`: the photos' squares, each at its index."""
-    for domain, part in catalog.counts("domain, part", USED):
-        rows = catalog.column("row", np.int64, f"domain = '{domain}' AND part = '{part}'", '"index"')
-        with ArrayFile(folder / f"{domain}_{part}.npy", (len(rows), *squares.shape[1:])) as array:
+def write_splits(catalog: Catalog, squares: ArrayFile, folder: Path) -> None:
+    """Writes `{domain}_{split}.npy`: the photos' squares, each at its index."""
+    for domain, split in catalog.counts("domain, split", USED):
+        rows = catalog.column("row", np.int64, f"domain = '{domain}' AND split = '{split}'", '"index"')
+        with ArrayFile(folder / f"{domain}_{split}.npy", (len(rows), *squares.shape[1:])) as array:
             for index, row in enumerate(rows.tolist()):
                 array.write(index, squares.read(row))

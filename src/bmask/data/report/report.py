@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog, several
-from bmask.data.records import DOMAINS, PARTS, Photo
+from bmask.data.records import DOMAINS, SPLITS, Photo
 from bmask.data.report.cues import FEWEST, cues, told_apart
-from bmask.data.split.dataset import Split, open_array, resize
+from bmask.data.split.dataset import Dataset, open_array, resize
 from bmask.data.split.manifest import read_manifest
 from bmask.data.split.slices import RULES
 from bmask.html import charts
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from bmask.params.sections import Ingest
 
 SAMPLE = 500  # training photos of each domain that are measured
-ON_SHEET = 24  # photos of each domain and part that are shown
+ON_SHEET = 24  # photos of each domain and split that are shown
 LARGEST = 96  # px, of a photo that is shown
 NAMED = 50  # refused files that are named
 SIDES = {float(np.log2(side)): str(side) for side in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)}
 
 
 def data_report(settings: Ingest, folder: Path) -> str:
-    """The page about the split in a folder of ingest, as text. Private photos are neither shown nor named.
+    """The page about the dataset in a folder of ingest, as text. Private photos are neither shown nor named.
 
-    Raises DataError when the folder is no split, or a file of it is missing.
+    Raises DataError when the folder is no dataset, or a file of it is missing.
     """
-    summary = Split.open(folder).summary
+    summary = Dataset.open(folder).summary
     with Catalog() as catalog:
         catalog.add(read_manifest(folder))
         return _page(settings, folder, catalog, summary)
 
 
 def _page(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, Any]) -> str:
-    sample = {domain: _sample(catalog, f"domain = '{domain}' AND part = 'train'") for domain in DOMAINS}
+    sample = {domain: _sample(catalog, f"domain = '{domain}' AND split = 'train'") for domain in DOMAINS}
     squares = {domain: _squares(folder / f"{domain}_train.npy", sample[domain]) for domain in DOMAINS}
     refused = catalog.count(REFUSED)
     return page(
@@ -81,14 +81,14 @@ def _squares(path: Path, photos: list[Photo]) -> NDArray[np.uint8]:
 
 def _rows(catalog: Catalog) -> list[dict[str, Any]]:
     found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
-    photos, groups = (catalog.counts("domain, part", USED, of) for of in ("*", GROUPS))
+    photos, groups = (catalog.counts("domain, split", USED, of) for of in ("*", GROUPS))
     return [
         {
             "domain": domain,
             "found": found[domain],
             "refused": refused[domain],
             "aside": aside[domain],
-            "parts": {part: (photos[domain, part], groups[domain, part]) for part in PARTS},
+            "splits": {split: (photos[domain, split], groups[domain, split]) for split in SPLITS},
         }
         for domain in DOMAINS
     ]
@@ -176,11 +176,13 @@ def _lab(photo: NDArray[np.uint8]) -> list[float]:
 
 
 def _labels(catalog: Catalog) -> list[tuple[str, dict[str, int]]]:
-    """(label, {part: photos}) of the masked photos, as evaluation will report them."""
+    """(label, {split: photos}) of the masked photos, as evaluation will report them."""
     counts: Counter[tuple[str, str]] = Counter()
-    for (labels, part), photos in catalog.counts("slices, part", USED).items():
-        counts.update({(label, part): photos for label in several(labels)})
-    return [(label, {part: counts[label, part] for part in PARTS}) for label in sorted({label for label, _ in counts})]
+    for (labels, split), photos in catalog.counts("slices, split", USED).items():
+        counts.update({(label, split): photos for label in several(labels)})
+    return [
+        (label, {split: counts[label, split] for split in SPLITS}) for label in sorted({label for label, _ in counts})
+    ]
 
 
 def _rules(catalog: Catalog) -> list[dict[str, Any]]:
@@ -197,11 +199,11 @@ def _rules(catalog: Catalog) -> list[dict[str, Any]]:
 
 
 def _sheets(folder: Path) -> list[tuple[str, list[str]]]:
-    """(domain and part, pictures as data addresses): the first ON_SHEET of each, in the order of the arrays."""
+    """(domain and split, pictures as data addresses): the first ON_SHEET of each, in the order of the arrays."""
     sheets = []
     for domain in DOMAINS:
-        for part in PARTS:
-            photos = open_array(folder / f"{domain}_{part}.npy")[:ON_SHEET]
+        for split in SPLITS:
+            photos = open_array(folder / f"{domain}_{split}.npy")[:ON_SHEET]
             shown = resize(photos, min(LARGEST, photos.shape[1]))
-            sheets.append((f"{domain}, {part}", [charts.data_address(photo) for photo in shown]))
+            sheets.append((f"{domain}, {split}", [charts.data_address(photo) for photo in shown]))
     return sheets

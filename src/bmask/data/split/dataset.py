@@ -1,4 +1,4 @@
-"""The split as the other stages read it, and the one way between stored photos and tensors."""
+"""The dataset as the other stages read it, and the one way between stored photos and tensors."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from bmask.data.records import DOMAINS, PARTS
+from bmask.data.records import DOMAINS, SPLITS
 from bmask.errors import DataError
 from bmask.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1  # of the folder's layout; raised when a reader of the old one would go wrong
+VERSION = 2  # of the folder's layout; raised when a reader of the old one would go wrong
 
 
-class Split:
+class Dataset:
     """A folder written by ingest. Pixels stay on disk and are mapped; nothing is decoded again.
 
     Args:
-        folder: results of ingest: `{domain}_{part}.npy`, `manifest.csv`, `summary.json`, truth where there is some.
+        folder: results of ingest: `{domain}_{split}.npy`, `manifest.csv`, `summary.json`, truth where there is some.
 
     Raises:
-        DataError: the folder is no split, was written by another version, or a file of it is missing.
+        DataError: the folder is no dataset, was written by another version, or a file of it is missing.
     """
 
     def __init__(self, folder: Path | str):
@@ -35,24 +35,24 @@ class Split:
         try:
             self.summary: dict[str, Any] = read_json(self.folder / "summary.json")
         except (FileNotFoundError, NotADirectoryError):
-            raise DataError(f"{self.folder} holds no split (no summary.json); run ingest first") from None
+            raise DataError(f"{self.folder} holds no dataset (no summary.json); run ingest first") from None
         except ValueError as error:
             raise DataError(f"{self.folder}/summary.json is damaged ({error}); run ingest again") from None
         if self.summary.get("version") != VERSION:
             raise DataError(f"{self.folder} has layout {self.summary.get('version')}, not {VERSION}; run ingest again")
 
     @classmethod
-    def open(cls, folder: Path | str) -> Split:
+    def open(cls, folder: Path | str) -> Dataset:
         return cls(folder)
 
     @property
     def digest(self) -> str:
-        """sha256 of everything a training or an evaluation can see; equal digests mean equal splits."""
+        """sha256 of everything a training or an evaluation can see; equal digests mean equal datasets."""
         return self.summary["digest"]
 
     @property
     def private(self) -> bool:
-        """True: no picture out of this split may reach MLflow, a report or a contact sheet."""
+        """True: no picture out of this dataset may reach MLflow, a report or a contact sheet."""
         return self.summary["private"]
 
     @property
@@ -60,40 +60,40 @@ class Split:
         """Side of the stored squares, px."""
         return self.summary["load_size"]
 
-    def photos(self, domain: str, part: str) -> np.ndarray:
+    def photos(self, domain: str, split: str) -> np.ndarray:
         """uint8 (N, S, S, 3), RGB, mapped read-only."""
-        return open_array(self.folder / f"{domain}_{part}.npy")
+        return open_array(self.folder / f"{domain}_{split}.npy")
 
-    def names(self, domain: str, part: str) -> list[str]:
+    def names(self, domain: str, split: str) -> list[str]:
         """The photos' names below their domain folder, in the order of `photos`."""
-        return [row["name"] for row in self._rows(domain, part)]
+        return [row["name"] for row in self._rows(domain, split)]
 
-    def hashes(self, domain: str, part: str) -> list[str]:
+    def hashes(self, domain: str, split: str) -> list[str]:
         """sha256 of the photos' files, in the order of `photos`."""
-        return [row["sha256"] for row in self._rows(domain, part)]
+        return [row["sha256"] for row in self._rows(domain, split)]
 
-    def groups(self, domain: str, part: str) -> np.ndarray:
+    def groups(self, domain: str, split: str) -> np.ndarray:
         """str (N,): photos of one group show the same picture, so they count once in a bootstrap."""
-        return np.array([row["group"] for row in self._rows(domain, part)])
+        return np.array([row["group"] for row in self._rows(domain, split)])
 
-    def slices(self, part: str) -> list[set[str]]:
+    def slices(self, split: str) -> list[set[str]]:
         """The labels of each masked photo, empty where there are none."""
-        return [set(filter(None, row["slices"].split(";"))) for row in self._rows("masked", part)]
+        return [set(filter(None, row["slices"].split(";"))) for row in self._rows("masked", split)]
 
-    def truth(self, part: str) -> tuple[np.ndarray, np.ndarray] | None:
+    def truth(self, split: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Unmasked twins uint8 (N, S, S, 3) and mask regions uint8 (N, S, S), 0 or 255, of the masked photos.
 
-        None where the source has no truth, and for the training part: truth is for evaluation only.
+        None where the source has no truth, and for the training split: truth is for evaluation only.
         """
-        if not self.summary["truth"] or part == "train":
+        if not self.summary["truth"] or split == "train":
             return None
-        twin, region = (open_array(self.folder / f"truth_{part}_{what}.npy") for what in ("twin", "region"))
+        twin, region = (open_array(self.folder / f"truth_{split}_{what}.npy") for what in ("twin", "region"))
         return twin, region
 
-    def _rows(self, domain: str, part: str) -> list[dict[str, str]]:
-        if domain not in DOMAINS or part not in PARTS:
-            raise DataError(f"there is no {domain}/{part}; domains are {DOMAINS}, parts {PARTS}")
-        rows = [row for row in self._manifest if row["domain"] == domain and row["part"] == part]
+    def _rows(self, domain: str, split: str) -> list[dict[str, str]]:
+        if domain not in DOMAINS or split not in SPLITS:
+            raise DataError(f"there is no {domain}/{split}; domains are {DOMAINS}, splits {SPLITS}")
+        rows = [row for row in self._manifest if row["domain"] == domain and row["split"] == split]
         return sorted(rows, key=lambda row: int(row["index"]))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The rows of the manifest: one for each file that was found, whether it is in the split or why it is not."""
+"""The rows of the manifest: one for each file that was found, whether it is in the dataset or why it is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bmask.errors import DataError
 from bmask.files import fresh_file
 
 BLOCK = 1 << 20  # bytes
-HEADER = ("domain", "name", "sha256", "width", "height", "group", "part", "index", "slices", "reason") + (
+HEADER = ("domain", "name", "sha256", "width", "height", "group", "split", "index", "slices", "reason") + (
     "side",  # resolution that is kept, px
     "labels",  # the source's own
     "guessed",  # by the rules of slices.py
@@ -31,10 +31,10 @@ def write_manifest(photos: Iterable[Photo], folder: Path) -> None:
         rows.writerow(HEADER)
         few.writerow(["domain", "name", "reason"])
         for p in photos:
-            index = p.index if p.part else ""
+            index = p.index if p.split else ""
             size = (p.width, p.height) if p.width else ("", "")
             slices, labels, guessed = map(";".join, (p.slices, p.entry.slices, p.guessed))
-            row = [p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.part, index, slices, p.reason]
+            row = [p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.split, index, slices, p.reason]
             rows.writerow([*row, p.side or "", labels, guessed])
             if p.reason:
                 few.writerow([p.entry.domain, p.entry.name, p.reason])
@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> Iterator[Photo]:
                     width=int(row["width"] or 0),
                     height=int(row["height"] or 0),
                     group=row["group"],
-                    part=row["part"],
+                    split=row["split"],
                     index=int(row["index"] or -1),
                     side=int(row["side"] or 0),
                     slices=slices,
@@ -70,15 +70,15 @@ def read_manifest(folder: Path) -> Iterator[Photo]:
 
 
 def digest(used: Iterable[Photo], folder: Path) -> str:
-    """sha256 over parts, groups, labels and all stored pixels; names, times and paths are left out.
+    """sha256 over splits, groups, labels and all stored pixels; names, times and paths are left out.
 
     Args:
-        used: sorted by domain, part and index.
+        used: sorted by domain, split and index.
         folder: holds the arrays.
     """
     total = hashlib.sha256(b"[")  # of the rows as one text of JSON, which would be long
     for number, p in enumerate(used):
-        row = json.dumps([p.entry.domain, p.part, p.index, p.sha256, p.group, *p.slices])
+        row = json.dumps([p.entry.domain, p.split, p.index, p.sha256, p.group, *p.slices])
         total.update((", " * (number > 0) + row).encode())
     total.update(b"]")
     for path in sorted(folder.glob("*.npy")):

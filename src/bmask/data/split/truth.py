@@ -20,31 +20,31 @@ from bmask.progress import bar
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
 
-PARTS = ("validation", "test")
+SPLITS = ("validation", "test")
 
 
 def write_truth(catalog: Catalog, folder: Path, settings: Ingest) -> bool:
-    """Writes `truth_{part}_{twin,region}.npy`, a row for each masked photo of the part. Returns whether there is truth.
+    """Writes `truth_{split}_{twin,region}.npy`, a row for each masked photo of it. Returns whether there is truth.
 
     Raises:
         DataError: a picture is missing or damaged, or its size is not that of its photo.
     """
     if not catalog.count(f"{USED} AND length(twin)"):
         return False
-    for part in PARTS:
-        wanted = f"domain = 'masked' AND part = '{part}'"
+    for split in SPLITS:
+        wanted = f"domain = 'masked' AND split = '{split}'"
         count = catalog.count(wanted)
         shape = (count, settings.load_size, settings.load_size)
         with (
-            ArrayFile(folder / f"truth_{part}_twin.npy", (*shape, 3)) as twins,
-            ArrayFile(folder / f"truth_{part}_region.npy", shape) as regions,
+            ArrayFile(folder / f"truth_{split}_twin.npy", (*shape, 3)) as twins,
+            ArrayFile(folder / f"truth_{split}_region.npy", shape) as regions,
         ):
 
             def write(photo: Photo, twins: ArrayFile = twins, regions: ArrayFile = regions) -> None:
                 twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo.side, settings))
                 regions.write(photo.index, region_square(np.asarray(_decode(photo.entry.region, photo)), settings))
 
-            for _ in bar(parallel(write, catalog.photos(wanted)), count, f"ingest: reading truth of {part}"):
+            for _ in bar(parallel(write, catalog.photos(wanted)), count, f"ingest: reading truth of {split}"):
                 pass
     return True
 
