@@ -11,14 +11,16 @@ from bmask.gan.draws import generator_for
 from bmask.gan.system import NEEDS
 from bmask.training.distributed import World
 
-# The arrays that a need is made of; in the order of its tensors in NEEDS, but for `pasted`, which `Feed` makes.
+# The arrays that a need is made of; in the order of its tensors in NEEDS, but for those that `Feed` makes.
 SOURCES: dict[str, tuple[str, ...]] = {
     "unpaired": ("a", "b"),
     "pasted": ("b", "masks"),
-    "cutouts": ("a", "cutouts"),
+    "cutouts": ("cutouts",),
     "paired": ("inputs", "targets"),
     "labels": ("a", "labels"),
 }
+
+LAYERED = ("mask", "wearing")  # of the names in `Crops`: pictures with an alpha that says where the mask is
 
 
 class Crops:
@@ -88,7 +90,8 @@ class Feed:
     """The batches of a system: of each need its share of `batch_size` photos, cut to this process's rows.
 
     arrays: "a" and "b", the photos of both domains; where the system needs them, "masks" (to paste, RGBA), "cutouts"
-    (where the mask is in each of "a"), "inputs" and "targets", "labels". See `Crops` for their shapes.
+    (masked photos whose mask is known, alpha says where it is), "inputs" and "targets", "labels". See `Crops` for their
+    shapes.
     turn: which discriminator step of the same step it is for; each draws its own batch.
 
     Raises ValueError where an array is missing or unfit, or the batch cannot be shared.
@@ -105,7 +108,6 @@ class Feed:
         turn: int = 0,
     ):
         self.crops: list[Crops] = []
-        self.pastes = "pasted" in needs
 
         def add(need: str, purpose: str, **wanted: str) -> None:
             for array in wanted.values():
@@ -123,6 +125,8 @@ class Feed:
             elif need == "pasted":
                 add(need, "pasted", photo="b")
                 add(need, "masks", mask="masks")
+            elif need == "cutouts":
+                add(need, need, wearing="cutouts")
             else:
                 add(need, need, **dict(zip(NEEDS[need], SOURCES[need], strict=True)))
 
@@ -131,10 +135,11 @@ class Feed:
         batch: dict[str, Tensor] = {}
         for crops in self.crops:
             batch |= crops.at(step)
-        if self.pastes:
-            mask = batch.pop("mask")
-            region = mask[:, 3:].add(1).div(2)
-            batch |= {"pasted": batch["photo"].lerp(mask[:, :3], region), "region": region}
+        if "mask" in batch:
+            cloth, region = _layers(batch.pop("mask"))
+            batch |= {"pasted": batch["photo"].lerp(cloth, region), "region": region}
+        if "wearing" in batch:
+            batch["masked"], batch["cutout"] = _layers(batch.pop("wearing"))
         return batch
 
 
@@ -157,10 +162,15 @@ def _floats(crops: Tensor) -> Tensor:
     return crops.permute(0, 3, 1, 2).contiguous().float().div_(127.5).sub_(1)
 
 
+def _layers(rgba: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, 4, H, W) in [-1, 1] -> its colours in [-1, 1] and its alpha (rows, 1, H, W) in [0, 1]."""
+    return rgba[:, :3], rgba[:, 3:].add(1).div(2)
+
+
 def _check(arrays: Mapping[str, Tensor], size: int) -> None:
     first: Tensor | None = None
     for name, array in arrays.items():
-        shape, channels = tuple(array.shape), 4 if name == "mask" else 3  # a mask's last is where it is
+        shape, channels = tuple(array.shape), 4 if name in LAYERED else 3
         if array.ndim == 1 and first is not None:
             fits = array.dtype == torch.int64 and shape[0] == first.shape[1]
         else:
