@@ -30,7 +30,8 @@ def to_square(landmarks: np.ndarray, side: float, centre: float = CENTRE) -> np.
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The similarity (rotation, one scale, shift; no mirroring) that takes points to points with the least squares.
 
-    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns".
+    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns". In the plane it
+    needs no singular values: scale and rotation are one complex number, and the estimate is linear in it.
 
     Args:
         source, target: float (N, 2), not all of the source's points in one place.
@@ -38,12 +39,11 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     Returns:
         float64 (2, 3).
     """
-    source, target = np.asarray(source, float), np.asarray(target, float)
-    middle, aim = source.mean(0), target.mean(0)
-    left, values, right = np.linalg.svd((target - aim).T @ (source - middle) / len(source))
-    signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right)) or 1.0])
-    scale = (values * signs).sum() / ((source - middle) ** 2).sum(1).mean()
-    turn = scale * (left * signs) @ right
+    middle, aim = np.mean(source, 0), np.mean(target, 0)
+    x, y = (source - middle).T
+    u, v = (target - aim).T
+    cosine, sine = np.array([x @ u + y @ v, x @ v - y @ u]) / (x @ x + y @ y)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
     return np.hstack([turn, (aim - turn @ middle)[:, None]])
 
 
