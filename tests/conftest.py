@@ -118,11 +118,11 @@ def augment_folder(workplace) -> Path:
 @pytest.fixture(scope="session")
 def drawn_set(tmp_path_factory) -> Path:
     """A folder with 200 masked and 200 unmasked drawn faces and their truth; many of them hard cases."""
-    from bmask.params.sections import Faces
+    from bmask.params.sections import Drawn
     from bmask.synthetic import draw_set
 
     folder = tmp_path_factory.mktemp("drawn") / "faces"
-    draw_set(folder, Faces(masked=200, unmasked=200, size=96, hard=0.3, seed=1905))
+    draw_set(folder, Drawn(masked=200, unmasked=200, size=96, hard=0.3, seed=1905))
     return folder
 
 

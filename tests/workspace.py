@@ -15,7 +15,7 @@ from bmask.params import parse_params
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
-    "ingest": {"faces": {"masked": 90, "unmasked": 90, "size": 40}, "load_size": 36, "validation": 0.3},
+    "ingest": {"drawn": {"masked": 90, "unmasked": 90, "size": 40}, "load_size": 36, "validation": 0.3},
     "augment": {"copies": 2},
     "train": {"image_size": 32, "processes": 1, "threads": 1, "samples": 2, "sample_every": 1, "checkpoint_every": 1}
     | {"log_every": 2},

@@ -187,10 +187,10 @@ def draw(
     seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
 ) -> None:
     """Draw the embedded set: faces with and without masks, the truth beside them."""
-    from bmask.params.sections import Faces
+    from bmask.params.sections import Drawn
     from bmask.synthetic import draw_set
 
-    draw_set(folder, Faces(masked=masked, unmasked=unmasked, size=size, seed=seed))
+    draw_set(folder, Drawn(masked=masked, unmasked=unmasked, size=size, seed=seed))
 
 
 @champion_app.callback(invoke_without_command=True)

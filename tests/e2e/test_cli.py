@@ -230,7 +230,7 @@ def test_a_full_disk_is_said_in_a_sentence(run, tmp_path):
 def test_a_full_folder_for_temporary_files_is_named_and_so_is_what_chooses_it(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    Path("params.yaml").write_text("ingest: {drawn: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
     with full_disk(5000):
         code, _, told = run("ingest")
     assert code == 1
@@ -242,7 +242,7 @@ def test_a_full_folder_for_temporary_files_is_named_and_so_is_what_chooses_it(ru
 def test_where_no_folder_takes_temporary_files_all_that_were_tried_are_named(run, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    Path("params.yaml").write_text("ingest: {faces: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
+    Path("params.yaml").write_text("ingest: {drawn: {masked: 2, unmasked: 1, size: 256}}", encoding="utf-8")
     with full_disk(0):
         code, _, told = run("ingest")
     assert code == 1

@@ -31,7 +31,7 @@ def mlflow_server(s3: Server, tmp_path: Path) -> Iterator[str]:
 
 
 def drawn(workspace: Workspace, repository: Repository) -> None:
-    faces = TINY["ingest"]["faces"]
+    faces = TINY["ingest"]["drawn"]
     counts = ["--masked", str(faces["masked"]), "--unmasked", str(faces["unmasked"]), "--size", str(faces["size"])]
     workspace.run("bmask", "draw", str(repository.folder / "photos"), *counts)
 

@@ -18,7 +18,7 @@ from bmask.data.records import DOMAINS, SPLITS
 from bmask.data.report.cues import BANDS, CUES, FOLDS, TREES, UPPER, cues, told_apart
 from bmask.data.split.dataset import Dataset
 from bmask.params import parse_params
-from bmask.params.sections import Faces
+from bmask.params.sections import Drawn
 from bmask.stages.ingest import ingest
 from bmask.synthetic import draw_set
 
@@ -48,7 +48,7 @@ def test_drawn_faces_are_told_apart_by_no_cue(embedded):
 def unlike(tmp_path_factory) -> Path:
     """Drawn faces whose domains come from two sources: masked photos from small files, unmasked from large ones."""
     folder = tmp_path_factory.mktemp("unlike") / "photos"
-    draw_set(folder, Faces(masked=170, unmasked=170, size=96, hard=0, seed=21))
+    draw_set(folder, Drawn(masked=170, unmasked=170, size=96, hard=0, seed=21))
     rng = np.random.default_rng(4)
     for domain, low, high in (("masked", 30, 60), ("unmasked", 80, 96)):
         for path in sorted((folder / domain).iterdir()):

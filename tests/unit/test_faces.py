@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmask.errors import DataError
-from bmask.params.sections import Faces
+from bmask.params.sections import Drawn
 from bmask.synthetic import CASES, KINDS, draw_face, draw_set
 from bmask.synthetic.canvas import Canvas, Pose, ellipse, mirrored, rounded
 from bmask.synthetic.traits import STYLES, TONES, sample_person
 
-SMALL = Faces(masked=50, unmasked=40, size=32, hard=0.5, seed=3)
+SMALL = Drawn(masked=50, unmasked=40, size=32, hard=0.5, seed=3)
 
 
 def read(path: Path) -> np.ndarray:
@@ -211,21 +211,21 @@ def test_twins_and_the_unmasked_domain_look_alike_but_for_who_they_show(drawn):
 
 
 def test_folder_names_are_parameters(tmp_path):
-    draw_set(tmp_path / "set", Faces(masked=1, unmasked=1, size=32), masked="mit Maske", unmasked="b")
+    draw_set(tmp_path / "set", Drawn(masked=1, unmasked=1, size=32), masked="mit Maske", unmasked="b")
     assert {p.name for p in (tmp_path / "set").iterdir()} == {"mit Maske", "b", "truth"}
 
 
 @pytest.mark.parametrize("names", [("../a", "b"), ("a", "a"), ("truth", "b"), ("a", ""), ("a", ".."), ("a/b", "c")])
 def test_names_that_leave_the_folder_or_clash_are_refused(tmp_path, names):
     with pytest.raises(DataError, match="folder names"):
-        draw_set(tmp_path / "set", Faces(masked=1, unmasked=1, size=32), *names)
+        draw_set(tmp_path / "set", Drawn(masked=1, unmasked=1, size=32), *names)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(DataError, match="not empty"):
-        draw_set(tmp_path, Faces(masked=1, unmasked=1, size=32))
+        draw_set(tmp_path, Drawn(masked=1, unmasked=1, size=32))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -235,7 +235,7 @@ def test_a_set_that_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("bmask.synthetic.folder.write_text", stop)
     with pytest.raises(OSError, match="disk full"):
-        draw_set(tmp_path / "set", Faces(masked=1, unmasked=1, size=32))
+        draw_set(tmp_path / "set", Drawn(masked=1, unmasked=1, size=32))
     assert not list(tmp_path.iterdir())
 
 

@@ -116,7 +116,7 @@ def test_numbers_in_yamls_scientific_notation_are_numbers():
     [
         ({"colour": 1}, "colour"),
         ({"ingest": {"colour": 1}}, "ingest.colour"),
-        ({"ingest": {"faces": {"colour": 1}}}, "ingest.faces.colour"),
+        ({"ingest": {"drawn": {"colour": 1}}}, "ingest.drawn.colour"),
         ({"models": {"m": {"network": {"system": "cyclegan"}, "colour": 1}}}, "models.m.colour"),
         (network(system="cyclegan", colour=1), "models.m.network.colour"),
         (network(system="cyclegan", w_tv=1), "models.m.network.w_tv"),

@@ -13,20 +13,22 @@ from typing import Any
 import numpy as np
 
 from bmask.data.arrays import blocks
-from bmask.data.records import Entry, Photo
+from bmask.data.records import NO_FACE, Entry, Photo
 from bmask.parallel import batched
 
 BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
 CACHE = 8192  # KB
+FACELESS = f"reason = '{NO_FACE}'"
 SOUND = "reason = ''"  # not refused, as long as none is set aside
-USED, REFUSED = "split != ''", "\"group\" = ''"  # when the splits are known
+USED, REFUSED = "split != ''", f"\"group\" = '' AND NOT ({FACELESS})"  # when the splits are known
 GROUPS = 'DISTINCT "group"'
-ASIDE = f"NOT {REFUSED} AND NOT {USED}"
+ASIDE = f"\"group\" != '' AND NOT {USED}"
 
 _ENTRY = {"domain": "TEXT", "name": "TEXT", "path": "BLOB", "labels": "TEXT", "twin": "BLOB", "region": "BLOB"}
 _FOUND = {
     **{"sha256": "TEXT", "width": "INT", "height": "INT", "side": "INT", "row": "INT"},
     **{"group": "TEXT", "split": "TEXT", "index": "INT", "slices": "TEXT", "guessed": "TEXT", "reason": "TEXT"},
+    **{"score": "REAL", "landmarks": "TEXT"},
 }
 
 
@@ -141,7 +143,7 @@ def _of_entry(entry: Entry) -> tuple:
 
 def _stored(photo: Photo, field: str) -> Any:
     value = getattr(photo, field)
-    return ";".join(value) if isinstance(value, tuple) else value
+    return ";".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _photo(
@@ -150,9 +152,15 @@ def _photo(
     entry = Entry(domain, name, os.fsdecode(path), several(labels), os.fsdecode(twin), os.fsdecode(region))
     fields = dict(zip(_FOUND, found, strict=True))
     fields |= {"slices": several(fields["slices"]), "guessed": several(fields["guessed"])}
+    fields["landmarks"] = numbers(fields["landmarks"])
     return Photo(entry, number=number, **fields)
 
 
 def several(text: str) -> tuple[str, ...]:
     """The labels that a field holds."""
     return tuple(text.split(";")) if text else ()
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """The numbers that a field holds."""
+    return tuple(map(float, several(text)))

@@ -9,6 +9,7 @@ from bmask.errors import DataError
 
 DOMAINS = ("masked", "unmasked")  # canonical roles: domain a and domain b of every translation system
 SPLITS = ("train", "validation", "test")
+NO_FACE = "no face found"  # a reason: such a photo is not refused, since whoever counts masks has to count it
 MAX_BYTES = 1 << 28  # of a photo's file; it is read whole
 
 
@@ -59,6 +60,8 @@ class Photo:
     row: int = -1  # in the files of all squares and fingerprints, while ingest runs
     index: int = -1  # row in the array of its domain and split
     side: int = 0  # effective resolution after matching, px
+    score: float = 0.0  # of its face, 0 to 1, where photos are framed by their faces
+    landmarks: tuple[float, ...] = ()  # of its face: x and y of five points, px of the upright photo (bmask.faces)
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
     guessed: tuple[str, ...] = ()  # what the rules say, whether it was used or not
     reason: str = ""  # why it is in no split

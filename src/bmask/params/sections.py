@@ -40,7 +40,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-class Faces(Section):
+class Drawn(Section):
     """The embedded set of drawn faces, used when ingest.source is `embedded`."""
 
     masked: Positive = 600
@@ -58,9 +58,11 @@ class Ingest(Section):
     revision: str = ""  # its commit, tag or branch; HEAD when empty
     masked: str = "masked"  # the folders' names
     unmasked: str = "unmasked"
-    faces: Faces = Faces()
+    drawn: Drawn = Drawn()
     load_size: Annotated[int, Field(strict=True, ge=16, le=1024)] = 72  # side of the stored squares, px
-    fit: Literal["crop", "pad"] = "crop"  # a square from the middle, or the whole photo with borders; never squashed
+    # Never squashed. crop: the square in the middle; pad: the whole photo with borders; face: its most prominent face,
+    # eyes and mouth always in one place; aligned: the photo is such a face already.
+    fit: Literal["crop", "pad", "face", "aligned"] = "crop"
     match_resolution: bool = True  # give both domains the same distribution of effective resolution
     jpeg_quality: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
     test: Share = 0.2

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmask.data.catalog import ASIDE, REFUSED, SOUND, USED, Catalog
+from bmask.data.catalog import ASIDE, FACELESS, REFUSED, SOUND, USED, Catalog
+from bmask.data.reading.landmarks import find_all
 from bmask.data.reading.squares import read_squares, scratch_files, write_splits
 from bmask.data.reading.workers import readers
 from bmask.data.records import DOMAINS, SPLITS
@@ -56,6 +57,8 @@ def ingest(params: Params, out: Path) -> None:
                     catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
                 source.entries.clear()  # the catalog has them now
                 _check_refused(catalog, settings)
+                if settings.fit == "face":
+                    find_all(catalog, reading)
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
                 read_squares(catalog, files, reading, settings)
             _check_refused(catalog, settings)
@@ -63,17 +66,19 @@ def ingest(params: Params, out: Path) -> None:
             write_splits(catalog, files.squares, folder)
         truth = write_truth(catalog, folder, settings)
         assign_slices(catalog)
-        write_manifest(catalog.photos(order="domain, name"), folder)
+        write_manifest(catalog.photos(order="domain, name"), folder, settings.load_size)
 
         counts = catalog.counts("domain, split")
         summary = {
             "digest": digest(catalog.photos(USED, 'domain, split, "index"'), folder),
             "load_size": settings.load_size,
+            "fit": settings.fit,
             "private": settings.private,
             **source.origin,
             "counts": {domain: {split: counts[domain, split] for split in SPLITS} for domain in DOMAINS},
             "groups": groups,
             "rejected": catalog.count(REFUSED),
+            "no_face": {domain: catalog.count(f"domain = '{domain}' AND {FACELESS}") for domain in DOMAINS},
             "truth": truth,
             "version": VERSION,
         }
@@ -85,9 +90,10 @@ def ingest(params: Params, out: Path) -> None:
 
 def _check_refused(catalog: Catalog, settings: Ingest) -> None:
     found = catalog.count()
-    refused = found - catalog.count(SOUND)
+    where = f"NOT {SOUND} AND NOT {FACELESS}"
+    refused = catalog.count(where)
     if refused > settings.max_rejected * found:
-        few = islice(catalog.photos(f"NOT {SOUND}"), 4)
+        few = islice(catalog.photos(where), 4)
         first = [f"{p.entry.domain}/{p.entry.name} {p.reason}".lstrip("/") for p in few]
         named = "; ".join(first + ["..."] * (refused > len(first)))
         raise DataError(
@@ -113,6 +119,10 @@ def _say_counts(catalog: Catalog, summary: dict) -> None:
         say(columns.format(domain, found[domain], refused[domain], aside[domain], groups, *counts, sides))
     if summary["rejected"]:
         say(f"refused {summary['rejected']} of {catalog.count()}; rejected.csv says which and why")
+    lost = summary["no_face"]
+    if summary["fit"] == "face":
+        faces = ", ".join(f"{found[d] - lost[d]} of {found[d]} {d}" for d in DOMAINS)
+        say(f"faces found in {faces} photos; manifest.csv names the others")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")

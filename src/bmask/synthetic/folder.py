@@ -20,10 +20,10 @@ from bmask.synthetic.masks import KINDS
 from bmask.synthetic.picture import CASES, Face, draw_face
 
 if TYPE_CHECKING:
-    from bmask.params.sections import Faces
+    from bmask.params.sections import Drawn
 
 
-def draw_set(folder: Path, faces: Faces, masked: str = "masked", unmasked: str = "unmasked") -> None:
+def draw_set(folder: Path, faces: Drawn, masked: str = "masked", unmasked: str = "unmasked") -> None:
     """Draws the whole set; `folder` appears when it is complete.
 
     Writes `<masked>/face_00000.png` and so on, `<unmasked>/`, `truth/twin/` (same names as in masked), `truth/region/`

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 
 def frame(photo: np.ndarray, fit: str) -> np.ndarray:
     """uint8 (H, W, ...) -> square (S, S, ...), never squashed.
 
-    `crop` takes the middle square. `pad` keeps the whole photo; the border continues its edges, blurred: black bars
+    `crop` takes the middle square, and so does `aligned`, which says that it is a face. `pad` keeps the whole photo; the border continues its edges, blurred: black bars
     would be the loudest thing in the picture, and a mirrored border would show half a second face.
     """
     height, width = photo.shape[:2]
     side = effective_side(width, height, fit)
-    if fit == "crop":
+    if fit != "pad":
         top, left = (height - side) // 2, (width - side) // 2
         return photo[top : top + side, left : left + side]
     top, left = (side - height) // 2, (side - width) // 2
@@ -36,9 +38,9 @@ def middle(photo: Image.Image) -> Image.Image:
     return photo.crop((left, top, left + side, top + side))
 
 
-def effective_side(width: int, height: int, fit: str) -> int:
-    """Side of the square that `frame` gives, px: the resolution that a photo brings along."""
-    return min(width, height) if fit == "crop" else max(width, height)
+def effective_side(width: ArrayLike, height: ArrayLike, fit: str) -> Any:
+    """Side of the square that `frame` gives, px, of one photo or, int (N,), of many."""
+    return (np.maximum if fit == "pad" else np.minimum)(width, height)
 
 
 def resample(square: np.ndarray, side: int) -> np.ndarray:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from bmask.data.catalog import SOUND, Catalog
+from bmask.data.catalog import SOUND, Catalog, numbers
 from bmask.data.reading.framing import effective_side, frame, middle, recompress, resample, resample_image
-from bmask.data.records import DOMAINS
+from bmask.data.records import DOMAINS, Photo
+from bmask.faces.alignment import CENTRE, align, scale_of, to_square, warp
 
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
@@ -24,21 +25,45 @@ def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:
         int (n,), the numbers of those where it changed.
     """
     wanted = {domain: f"{SOUND} AND domain = '{domain}'" for domain in DOMAINS}
-    numbers, before, width, height = (
+    number, before = (
         {domain: catalog.column(field, np.int64, wanted[domain], "row") for domain in DOMAINS}
-        for field in ("number", "side", "width", "height")
+        for field in ("number", "side")
     )
-    sizes = {domain: zip(width[domain].tolist(), height[domain].tolist(), strict=True) for domain in DOMAINS}
-    sides = {d: np.array([effective_side(*size, settings.fit) for size in sizes[d]], float) for d in DOMAINS}
+    sides = {domain: _brought(catalog, wanted[domain], settings.fit) for domain in DOMAINS}
     if settings.match_resolution and all(map(len, sides.values())):
         sides = matched_sides(sides)
     changed = []
     for domain in DOMAINS:
         kept = np.minimum(sides[domain].astype(np.int64), settings.load_size)
         here = kept != before[domain]
-        catalog.assign("side", numbers[domain][here], kept[here])
-        changed.append(numbers[domain][here])
+        catalog.assign("side", number[domain][here], kept[here])
+        changed.append(number[domain][here])
     return np.concatenate(changed)
+
+
+def brings(photo: Photo, fit: str) -> float:
+    """The resolution that a photo brings along: px of it under the side of its stored square."""
+    if fit == "face":
+        return face_side(photo.landmarks)
+    return effective_side(photo.width, photo.height, fit)
+
+
+def face_side(landmarks: tuple[float, ...]) -> float:
+    """As `brings`, of a face whose landmarks are given as in Photo."""
+    return 1 / scale_of(to_square(points(landmarks), 1))
+
+
+def points(landmarks: tuple[float, ...]) -> np.ndarray:
+    """Landmarks as in Photo -> float (5, 2)."""
+    return np.reshape(landmarks, (-1, 2))
+
+
+def _brought(catalog: Catalog, where: str, fit: str) -> np.ndarray:
+    """`brings` of many photos, float (N,), in the order of their rows."""
+    if fit == "face":
+        return np.array([face_side(numbers(text)) for text in catalog.column("landmarks", object, where, "row")], float)
+    width, height = (catalog.column(field, np.int64, where, "row") for field in ("width", "height"))
+    return effective_side(width, height, fit).astype(float)
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -62,18 +87,33 @@ def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return kept
 
 
-def square(photo: Image.Image, side: int, settings: Ingest) -> np.ndarray:
-    """RGB image -> uint8 (S, S, 3), S = load_size: framed, reduced to `side`, re-compressed, enlarged again."""
-    if settings.fit == "crop":
-        pixels = np.asarray(resample_image(middle(photo), side))
+def square(image: Image.Image, photo: Photo, settings: Ingest) -> np.ndarray:
+    """RGB image -> uint8 (S, S, 3), S = load_size: framed, reduced to photo.side, re-compressed, enlarged again.
+
+    Args:
+        image: the photo, or another picture that shows the same, at any scale.
+    """
+    if settings.fit == "face":
+        pixels = align(np.asarray(image), _transform(image.size, photo, photo.side), photo.side)
+    elif settings.fit == "pad":
+        pixels = resample(frame(np.asarray(image), settings.fit), photo.side)
     else:
-        pixels = resample(frame(np.asarray(photo), settings.fit), side)
+        pixels = np.asarray(resample_image(middle(image), photo.side))
     if settings.jpeg_quality:  # at the resolution that is kept, where a camera's own compression lies
         pixels = recompress(pixels, settings.jpeg_quality)
     return resample(pixels, settings.load_size)
 
 
-def region_square(region: np.ndarray, settings: Ingest) -> np.ndarray:
+def region_square(region: np.ndarray, photo: Photo, settings: Ingest) -> np.ndarray:
     """A mask region uint8 (H, W, 3) -> (S, S), 0 or 255, framed like the photo."""
-    pixels = resample(frame(region, settings.fit), settings.load_size).max(-1)
+    if settings.fit == "face":
+        transform = _transform(region.shape[1::-1], photo, settings.load_size)
+        pixels = warp(region, transform, (settings.load_size,) * 2, 0).max(-1)
+    else:
+        pixels = resample(frame(region, settings.fit), settings.load_size).max(-1)
     return np.where(pixels >= 128, 255, 0).astype(np.uint8)
+
+
+def _transform(size: tuple[int, int], photo: Photo, side: int) -> np.ndarray:
+    """From a picture of this (width, height) that shows the photo to a stored square of this side."""
+    return to_square(points(photo.landmarks) * np.divide(size, (photo.width, photo.height)), side)

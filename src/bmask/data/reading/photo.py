@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bmask.data.duplicates.fingerprints import fingerprint
 from bmask.data.reading.decoding import decode_image, stored_size
-from bmask.data.reading.matching import square
-from bmask.data.records import Entry, Photo
+from bmask.data.reading.matching import brings, square
+from bmask.data.records import NO_FACE, Entry, Photo
 from bmask.errors import DataError
+from bmask.faces.finding import find_faces
 
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
@@ -34,6 +36,25 @@ def inspect(entry: Entry) -> Photo:
     return photo
 
 
+def find_face(photo: Photo) -> Photo:
+    """Decodes a photo and fills in its upright size and the score and landmarks of its most prominent face, or why not.
+
+    What is found depends on the photo alone, as its fingerprint does.
+    """
+    try:
+        image, (photo.width, photo.height) = decode_image(photo.entry.read(), ENOUGH)
+    except DataError as error:
+        photo.reason = str(error)
+        return photo
+    faces = find_faces(np.asarray(image))
+    if faces:
+        marks = faces[0].landmarks * [photo.width / image.width, photo.height / image.height]
+        photo.score, photo.landmarks = round(faces[0].score, 3), tuple(marks.ravel().round(2).tolist())
+    else:
+        photo.reason = NO_FACE
+    return photo
+
+
 def read_square(photo: Photo, settings: Ingest) -> tuple[np.ndarray, np.void] | None:
     """Decodes a photo: fills in its upright size, and gives its square at `photo.side` and its fingerprint.
 
@@ -44,9 +65,11 @@ def read_square(photo: Photo, settings: Ingest) -> tuple[np.ndarray, np.void] | 
         content = photo.entry.read()
         image, (photo.width, photo.height) = decode_image(content, ENOUGH)
         known = fingerprint(np.asarray(image.convert("L")))
-        if min(image.size) < min(2 * photo.side, photo.width, photo.height):
-            image = decode_image(content, 2 * photo.side)[0]
+        shorter = min(photo.width, photo.height)
+        enough = math.ceil(2 * photo.side * max(1, shorter / brings(photo, settings.fit)))
+        if min(image.size) < min(enough, shorter):
+            image = decode_image(content, enough)[0]
     except DataError as error:
         photo.reason, photo.side = str(error), 0
         return None
-    return square(image, photo.side, settings), known
+    return square(image, photo, settings), known

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 
 from bmask.data.arrays import ArrayFile
-from bmask.data.reading.framing import effective_side
-from bmask.data.reading.photo import inspect, read_square
+from bmask.data.reading.matching import brings
+from bmask.data.reading.photo import find_face, inspect, read_square
 from bmask.data.records import Entry, Photo
 from bmask.data.split.slices import labels
 from bmask.errors import DataError
@@ -50,6 +50,10 @@ class Readers:
     def look(self, entries: Sequence[Entry]) -> list[Photo]:
         """What the files' headers say, or the reason why a file is refused."""
         return [inspect(entry) for entry in entries]
+
+    def find(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        """Fills in the photos' sizes and the scores and landmarks of their faces, or reasons."""
+        return [find_face(photo) for photo in photos]
 
     def open(self, files: Scratch) -> None:
         """Says where `read` stores squares and fingerprints."""
@@ -86,12 +90,16 @@ class _Processes(Readers):
         self._ask([photo for photo in photos if not photo.reason], lambda photo: ["look", photo.entry.path], _looked)
         return photos
 
+    def find(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        self._ask(photos, lambda photo: ["find", photo.entry.path], _found)
+        return photos
+
     def open(self, files: Scratch) -> None:
         for worker in self._workers:
             worker.tell(["open", *(str(file.path) for file in files)])
 
     def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
-        self._ask(photos, lambda photo: ["read", photo.row, photo.side, photo.entry.domain, photo.entry.path], _taken)
+        self._ask(photos, _request, _taken)
         return photos
 
     def _ask(self, photos: Sequence[Photo], request: Callable[[Photo], list], take: Callable[..., None]) -> None:
@@ -166,6 +174,14 @@ def _looked(photo: Photo, sha256: str, width: int, height: int, reason: str) -> 
     photo.sha256, photo.width, photo.height, photo.reason = sha256, width, height, reason
 
 
+def _found(photo: Photo, width: int, height: int, score: float, landmarks: list[float], reason: str) -> None:
+    photo.width, photo.height, photo.score, photo.landmarks, photo.reason = width, height, score, tuple(landmarks), reason
+
+
+def _request(photo: Photo) -> list:
+    return ["read", photo.row, photo.side, photo.landmarks, photo.entry.domain, photo.entry.path]
+
+
 def _taken(photo: Photo, found: list | None, reason: str, error: list | None) -> None:
     if error:
         raise OSError(*error)
@@ -183,7 +199,7 @@ def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
         files.squares.write(photo.row, square)
         files.fingerprints.write(photo.row, np.frombuffer(fingerprint.tobytes(), np.uint8))
         if photo.entry.domain == "masked":
-            photo.guessed = labels(square, effective_side(photo.width, photo.height, settings.fit))
+            photo.guessed = labels(square, brings(photo, settings.fit))
     return photo
 
 
@@ -200,9 +216,13 @@ def _serve() -> None:
             if what == "look":
                 photo = inspect(Entry("", "", *rest))
                 answer: list = [photo.sha256, photo.width, photo.height, photo.reason]
+            elif what == "find":
+                photo = find_face(Photo(Entry("", "", *rest)))
+                answer = [photo.width, photo.height, photo.score, photo.landmarks, photo.reason]
             else:
-                row, side, domain, path = rest
-                photo, error = Photo(Entry(domain, "", path), row=row, side=side), None
+                row, side, landmarks, domain, path = rest
+                photo = Photo(Entry(domain, "", path), row=row, side=side, landmarks=tuple(landmarks))
+                error = None
                 try:
                     _read(photo, files, settings)
                 except OSError as problem:  # the disk of the squares; a photo's own is its reason

@@ -59,7 +59,7 @@ def open_source(params: Params) -> Iterator[Source]:
             from bmask.synthetic import draw_set
 
             place = temporary / "photos"
-            draw_set(place, settings.faces, settings.masked, settings.unmasked)
+            draw_set(place, settings.drawn, settings.masked, settings.unmasked)
         else:
             place = Path(settings.source)
         if isinstance(place, Path) and place.is_file():

@@ -17,7 +17,7 @@ from bmask.files import read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 2  # of the folder's layout; raised when a reader of the old one would go wrong
+VERSION = 3  # of the folder's layout; raised when a reader of the old one would go wrong
 
 
 class Dataset:

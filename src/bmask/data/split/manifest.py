@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bmask.data.catalog import several
+from bmask.data.catalog import numbers, several
+from bmask.data.reading.matching import points
 from bmask.data.records import Entry, Photo
 from bmask.data.split.dataset import open_array
 from bmask.errors import DataError
+from bmask.faces.alignment import to_square
 from bmask.files import fresh_file
 
 BLOCK = 1 << 20  # bytes
@@ -21,10 +23,14 @@ HEADER = ("domain", "name", "sha256", "width", "height", "group", "split", "inde
     "side",  # resolution that is kept, px
     "labels",  # the source's own
     "guessed",  # by the rules of slices.py
+    # Of photos that are framed by their faces:
+    "score",  # the detector's, 0 to 1
+    "landmarks",  # x and y of eyes, nose and mouth corners, px of the upright photo
+    "transform",  # to the stored square, by rows: x' = t0 x + t1 y + t2, y' = t3 x + t4 y + t5, px (bmask.faces)
 )
 
 
-def write_manifest(photos: Iterable[Photo], folder: Path) -> None:
+def write_manifest(photos: Iterable[Photo], folder: Path, load_size: int) -> None:
     """Writes `manifest.csv` and `rejected.csv`, with rows in the order of the photos."""
     with ExitStack() as stack:
         rows, few = (_table(stack, folder / name) for name in ("manifest.csv", "rejected.csv"))
@@ -35,7 +41,7 @@ def write_manifest(photos: Iterable[Photo], folder: Path) -> None:
             size = (p.width, p.height) if p.width else ("", "")
             slices, labels, guessed = map(";".join, (p.slices, p.entry.slices, p.guessed))
             row = [p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.split, index, slices, p.reason]
-            rows.writerow([*row, p.side or "", labels, guessed])
+            rows.writerow([*row, p.side or "", labels, guessed, *_face(p, load_size)])
             if p.reason:
                 few.writerow([p.entry.domain, p.entry.name, p.reason])
 
@@ -62,6 +68,8 @@ def read_manifest(folder: Path) -> Iterator[Photo]:
                     slices=slices,
                     guessed=guessed,
                     reason=row["reason"],
+                    score=float(row["score"] or 0),
+                    landmarks=numbers(row["landmarks"]),
                 )
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; run ingest again") from None
@@ -89,6 +97,13 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
             while block := file.read(BLOCK):
                 total.update(block)
     return total.hexdigest()
+
+
+def _face(photo: Photo, load_size: int) -> list[str]:
+    if not photo.landmarks:
+        return ["", "", ""]
+    transform = to_square(points(photo.landmarks), load_size)
+    return [f"{photo.score:g}", *(";".join(f"{n:.7g}" for n in row) for row in (photo.landmarks, transform.ravel()))]
 
 
 def _table(stack: ExitStack, path: Path) -> Any:

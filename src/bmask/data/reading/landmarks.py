@@ -1,0 +1,59 @@
+"""The face of every photo, for sets that are framed by faces: found once, and remembered by the photo's content."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+
+from bmask.data.arrays import blocks
+from bmask.data.catalog import FACELESS, SOUND, Catalog
+from bmask.data.reading.workers import Readers
+from bmask.data.records import DOMAINS, NO_FACE, Photo
+from bmask.errors import DataError
+from bmask.faces.cache import Cache
+from bmask.parallel import batched, in_chunks
+from bmask.progress import bar
+
+SOME = 256  # photos whose faces are stored at a time, so that a kill costs few of them
+
+
+def find_all(catalog: Catalog, readers: Readers) -> None:
+    """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
+
+    Raises DataError when a whole domain has no face.
+    """
+    with Cache() as cache:
+        new = []
+        for block in blocks(catalog.column("number", np.int64, SOUND), SOME):
+            known = []
+            for photo in catalog.at(block):
+                face = cache.get(photo.sha256)
+                if face is None:
+                    new.append(photo.number)
+                else:
+                    known.append(_with(photo, face))
+            catalog.save(known, "score", "landmarks", "reason")
+        with closing(in_chunks(readers.find, catalog.at(np.array(new, np.int64)))) as found:
+            for some in batched(bar(found, len(new), "ingest: looking for faces"), SOME):
+                catalog.save(some, "width", "height", "score", "landmarks", "reason")
+                cache.put([(p.sha256, _numbers(p)) for p in some if p.reason in ("", NO_FACE)])
+    for domain in DOMAINS:
+        own = f"domain = '{domain}'"
+        if catalog.count(f"{own} AND {FACELESS}") and not catalog.count(f"{own} AND {SOUND}"):
+            raise DataError(
+                f"no face was found in any of the {domain} photos; if they are faces already, set ingest.fit to aligned"
+            )
+
+
+def _numbers(photo: Photo) -> tuple[float, ...]:
+    return (photo.score, *photo.landmarks) if photo.landmarks else ()
+
+
+def _with(photo: Photo, numbers: tuple[float, ...]) -> Photo:
+    if numbers:
+        photo.score, *marks = numbers
+        photo.landmarks = tuple(marks)
+    else:
+        photo.reason = NO_FACE
+    return photo

@@ -1,0 +1,110 @@
+"""Turns, scales and shifts a face so that eyes, nose and mouth lie where they always lie, and lays it back.
+
+Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture, the middle of its first pixel (0.5, 0.5),
+so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Left eye, right eye (of the picture, not of the person), nose, left and right corner of the mouth, in the unit square
+# of the picture that a generator takes.
+TEMPLATE = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])
+CENTRE = 8 / 9  # of the stored square's side is the generator's picture; the rest is a margin for random crops
+GREY = 127  # what lies outside a photo. Mirrored borders would put second faces into the picture.
+
+
+def to_square(landmarks: np.ndarray, side: float, centre: float = CENTRE) -> np.ndarray:
+    """The transform (2, 3) from a photo to a square picture of its face.
+
+    Args:
+        landmarks: float (5, 2), x and y, px of the photo.
+        side: of the square, px.
+        centre: the share of the side that the generator's picture takes; 1 for that picture itself.
+    """
+    return umeyama(landmarks, (TEMPLATE * centre + (1 - centre) / 2) * side)
+
+
+def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The similarity (rotation, one scale, shift; no mirroring) that takes points to points with the least squares.
+
+    Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns". In the plane it
+    needs no singular values: scale and rotation are one complex number, and the estimate is linear in it.
+
+    Args:
+        source, target: float (N, 2), not all of the source's points in one place.
+
+    Returns:
+        float64 (2, 3).
+    """
+    middle, aim = np.mean(source, 0), np.mean(target, 0)
+    x, y = (source - middle).T
+    u, v = (target - aim).T
+    cosine, sine = np.array([x @ u + y @ v, x @ v - y @ u]) / (x @ x + y @ y)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.hstack([turn, (aim - turn @ middle)[:, None]])
+
+
+def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where the transform takes points, float (N, 2)."""
+    return points @ transform[:, :2].T + transform[:, 2]
+
+
+def scale_of(transform: np.ndarray) -> float:
+    """By how much a similarity enlarges."""
+    return float(np.sqrt(np.abs(np.linalg.det(transform[:, :2]))))
+
+
+def invert(transform: np.ndarray) -> np.ndarray:
+    """The transform (2, 3) back."""
+    back = np.linalg.inv(transform[:, :2])
+    return np.hstack([back, -back @ transform[:, 2:]])
+
+
+def align(photo: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:
+    """uint8 (H, W, C) -> uint8 (side, side, C): the face in its place, grey where the photo ends."""
+    return warp(photo, transform, (side, side), GREY)
+
+
+def lay_back(picture: np.ndarray, transform: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The inverse of `align`: a square picture where it came from.
+
+    Args:
+        picture: uint8 or float32 (S, S) or (S, S, C), C at most 4, such as a mask or premultiplied colours.
+        transform: that `align` was given.
+        height, width: of the photo, px.
+
+    Returns:
+        The same type, (height, width) or (height, width, C); 0 outside the square.
+    """
+    return warp(picture, invert(transform), (height, width), 0)
+
+
+def warp(picture: np.ndarray, transform: np.ndarray, shape: tuple[int, int], border: float) -> np.ndarray:
+    """A picture (H, W) or (H, W, C) as a similarity takes it to a canvas of (height, width), cubic.
+
+    Nothing aliases: where the picture shrinks, its pixels are averaged down to twice the resolution of the canvas, and
+    those of the warped one down to it.
+    """
+    height, width = shape
+    scale = scale_of(transform)
+    over = 2 if scale < 1 else 1
+    transform, scale = transform * over, scale * over
+    if scale < 1:
+        rows, columns = picture.shape[:2]
+        smaller = max(1, round(columns * scale)), max(1, round(rows * scale))
+        picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+        transform = transform @ np.diag([columns / smaller[0], rows / smaller[1], 1])
+    pixels = transform.copy()
+    pixels[:, 2] += transform[:, :2].sum(1) / 2 - 0.5  # OpenCV counts from the middle of the first pixel
+    canvas = cv2.warpAffine(
+        np.ascontiguousarray(picture),
+        pixels,
+        (width * over, height * over),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(border,) * 4,
+    )
+    return canvas if over == 1 else cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)

