@@ -18,6 +18,7 @@ from components.augment.component import augment as augment_task  # noqa: E402
 from components.evaluate.component import evaluate as evaluate_task  # noqa: E402
 from components.ingest.component import ingest as ingest_task  # noqa: E402
 from components.judge.component import judge as judge_task  # noqa: E402
+from components.masks.component import masks as masks_task  # noqa: E402
 from components.register.component import register as register_task  # noqa: E402
 from components.train.component import train as train_task  # noqa: E402
 
@@ -47,18 +48,20 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         ingest: dict[str, Any] = tree["ingest"],
         s3: dict[str, Any] = tree["s3"],
         augment: dict[str, Any] = tree["augment"],
+        masks: dict[str, Any] = tree["masks"],
         train: dict[str, Any] = tree["train"],
         models: list[dict[str, Any]] = [{"name": name, **model} for name, model in tree["models"].items()],  # noqa: B006
         judge: dict[str, Any] = tree["judge"],
         evaluate: dict[str, Any] = tree["evaluate"],
         register: dict[str, Any] = tree["register"],
     ) -> dsl.Artifact:
-        """Takes masks off: ingest, augment, one training for each model, judge, evaluate, register.
+        """Takes masks off: ingest, augment, masks, one training for each model, judge, evaluate, register.
 
         Args:
             ingest: The section `ingest` of the parameter file.
             s3: The section `s3`.
             augment: The section `augment`.
+            masks: The section `masks`.
             train: The section `train`.
             models: The entries of `models`, each with its `name`: one more entry is one more training.
             judge: The section `judge`.
@@ -73,9 +76,11 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             ingested.set_caching_options(False)  # photos that can change under one name
         dataset = ingested.outputs["dataset"]
         augmented = _stage(augment_task(dataset=dataset, augment=augment), cluster, image).outputs["augmented"]
+        sections = {"ingest": ingest, "train": train, "masks": masks}
+        pasting = _stage(masks_task(dataset=dataset, augmented=augmented, **sections), cluster, image)
         judged = _stage(judge_task(dataset=dataset, ingest=ingest, train=train, judge=judge), cluster, image)
         with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
-            inputs = {"dataset": dataset, "augmented": augmented, "model": model}
+            inputs = {"dataset": dataset, "augmented": augmented, "masks": pasting.outputs["pasting"], "model": model}
             training = _training(train_task(**inputs, ingest=ingest, train=train, s3=s3), cluster, image)
         sections = {"ingest": ingest, "augment": augment, "train": train, "models": models, "judging": judge}
         sections |= {"evaluate": evaluate, "register": register}

@@ -16,7 +16,7 @@ from bmask.tracking.runs import find_run
 
 def train_here(params: Params, model: str = "unmasker") -> Path:
     out = Path("results/train") / model
-    train(params, model, Path("results/ingest"), Path("results/augment"), out)
+    train(params, model, Path("results/ingest"), Path("results/augment"), Path("results/masks"), out)
     return out
 
 

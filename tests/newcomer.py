@@ -26,7 +26,8 @@ def arrays(copies: int = 2) -> dict[str, np.ndarray]:
     colours = np.random.default_rng(4).integers(0, 256, (1, 5, 1, 1, 3), np.uint8)
     colours = np.broadcast_to(colours, (1, 5, LOAD, LOAD, 3))
     masks = np.concatenate([colours, bands(5, LOAD)[None, ..., None]], axis=-1)
-    return {**photos, "masks": masks, "cutouts": np.stack([bands(TRAIN, LOAD)] * copies)}
+    worn = np.concatenate([photos["a"], np.stack([bands(TRAIN, LOAD)] * copies)[..., None]], axis=-1)
+    return {**photos, "masks": masks, "cutouts": worn}
 
 
 def frozen_weights() -> dict[str, dict[str, torch.Tensor]]:
@@ -35,9 +36,10 @@ def frozen_weights() -> dict[str, dict[str, torch.Tensor]]:
     return {"features": weights}
 
 
-def write_inputs(augment_folder: Path, frozen: Path) -> None:
-    """What the stage reads besides `tiny.write_augment`: more arrays in that folder, and the frozen network."""
+def write_inputs(masks_folder: Path) -> None:
+    """What the stage reads of results/masks: more arrays, and the frozen network."""
+    masks_folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays().items():
         if name not in ("a", "b"):
-            np.save(augment_folder / f"{name}_train.npy", array)
-    save_file(frozen_weights()["features"], frozen)
+            np.save(masks_folder / f"{name}_train.npy", array)
+    save_file(frozen_weights()["features"], masks_folder / "features.safetensors")

@@ -10,6 +10,7 @@ from kfp.dsl import Dataset, Input, Metrics, Model, Output
 def train(
     dataset: Input[Dataset],
     augmented: Input[Dataset],
+    masks: Input[Dataset],
     trained: Output[Model],
     losses: Output[Metrics],
     model: dict[str, Any],
@@ -25,6 +26,7 @@ def train(
     Args:
         dataset: What ingest left.
         augmented: What augment left.
+        masks: What masks left.
         trained: Both generators as safetensors, losses, samples and how they were made.
         losses: The last logged value of every loss.
         model: One entry of `models` in the parameter file: `name`, `network` and `schedule`.
@@ -39,7 +41,7 @@ def train(
 
     with one_sentence():
         params = params_of([model], ingest=ingest, train=on_gpus(train), s3=s3)
-        stage(params, model["name"], Path(dataset.path), Path(augmented.path), Path(trained.path))
+        stage(params, model["name"], Path(dataset.path), Path(augmented.path), Path(masks.path), Path(trained.path))
     trained.metadata.update(result(trained.path, "run.json", "model", "fingerprint", "data_digest"))
     log_numbers(losses, last_losses(trained.path))
 

@@ -74,6 +74,15 @@ def augment(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def masks(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
+    """Make masks to paste, drawn and cut out of the masked photos by a small network; write results/masks."""
+    from bmask.params import load_params
+    from bmask.stages.masks import masks
+
+    masks(load_params(params), results / "ingest", results / "augment", results / "masks")
+
+
+@app.command(rich_help_panel=STAGES)
 def train(
     model: Annotated[str, typer.Argument(help="A name below `models` in the parameter file.")],
     params: ParamsFile = PARAMS,
@@ -86,7 +95,7 @@ def train(
     from bmask.params import load_params
     from bmask.stages import train as stage
 
-    folders = (results / "ingest", results / "augment")
+    folders = (results / "ingest", results / "augment", results / "masks")
     if dry_run:
         typer.echo(stage.dry_run(load_params(params), model, *folders))
     else:

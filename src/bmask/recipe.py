@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bmask.data.split.dataset import open_array
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bmask.params.sections import Model
 
 MASK_GENERATOR = "mask_generator.safetensors"
+DISCRIMINATORS = "discriminators.safetensors"
 
 
 def placement_of(params: Params, recipe: Model) -> Placement:
@@ -40,16 +42,15 @@ def recipe_of(params: Params, model: str) -> Model:
     return params.models[model]
 
 
-def open_photos(augment_folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The training arrays, mapped copy-on-write since torch wants writable memory, and their digest.
+def open_photos(augment_folder: Path, masks_folder: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The training arrays, mapped copy-on-write since torch wants writable memory, and the photos' digest.
 
     Both domains, and what else lies there for systems that need it (see `batches.Feed`), by the name of its file.
     """
     folder, photos = Path(augment_folder), {}
     files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
-    for path in sorted(folder.glob("*_train.npy")):
-        if path not in files.values():
-            files[path.name.removesuffix("_train.npy")] = path
+    for path in sorted(Path(masks_folder).glob("*_train.npy")):
+        files[path.name.removesuffix("_train.npy")] = path
     for name, path in files.items():
         open_array(path)  # says what is wrong with it
         photos[name] = np.load(path, mmap_mode="c")
@@ -70,9 +71,10 @@ def loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOpt
     return LoopOptions(**{key: named[key] for key in LoopOptions.__dataclass_fields__})
 
 
-def frozen_files(model: str, recipe: Model) -> dict[str, Path]:
-    """The files of the networks that the system is handed."""
-    files = {name: Path(path) for name, path in recipe.network.frozen.items()}
+def frozen_files(model: str, recipe: Model, masks_folder: Path) -> dict[str, Path]:
+    """The files of the networks that the system is handed: what the stage masks left, where no folder is named."""
+    named = {name: Path(path) for name, path in recipe.network.frozen.items()}
+    files = {name: path if path.parent.name else Path(masks_folder) / path for name, path in named.items()}
     for name, path in files.items():
         if not path.is_file():
             raise DataError(
@@ -82,30 +84,33 @@ def frozen_files(model: str, recipe: Model) -> dict[str, Path]:
 
 
 def warm_files(recipe: Model) -> dict[str, Path]:
-    """The generator files to begin from, by direction; none without a warm start."""
+    """The files to begin from: generators by direction, and discriminators; none without a warm start."""
     if not recipe.schedule.warm_start:
         return {}
     from bmask.tracking.resolving import resolve
 
     unmask = Path(resolve(recipe.schedule.warm_start))
-    mask = unmask.with_name(MASK_GENERATOR)
-    return {"ab": unmask, **({"ba": mask} if mask.exists() else {})}
+    beside = {"ba": unmask.with_name(MASK_GENERATOR), "discriminators": unmask.with_name(DISCRIMINATORS)}
+    return {"ab": unmask, **{name: path for name, path in beside.items() if path.exists()}}
 
 
 def warm_weights(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]:
-    """The weights to begin from. The registered model holds the unmasking direction alone; the other starts fresh."""
+    """The weights to begin from. A registered model holds the unmasking direction alone; all else starts fresh."""
     weights: dict[str, dict[str, Tensor]] = {}
     if not files:
         return weights
     with torch.random.fork_rng(devices=[]):  # building draws; the caller's seed must not move
         wanted = _shapes(build_generator(recipe.network))
     for way, path in files.items():
+        say(f"warm start {way} from {path}")
+        if way == "discriminators":
+            weights[way] = load_file(path)
+            continue
         generator, about = load_generator(path)
         if _shapes(generator) != wanted:
             differences = checkpoint.compare(about["network"], asdict(recipe.network))
             raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
         weights[way] = generator.state_dict()
-        say(f"warm start {way} from {path}")
     return weights
 
 

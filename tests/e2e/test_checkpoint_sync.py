@@ -30,7 +30,7 @@ def settings(checkpoints: str = PLACE) -> Params:
 
 
 def trained(params: Params, out: str) -> Path:
-    train(params, "unmasker", Path("results/ingest"), Path("results/augment"), Path(out))
+    train(params, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"), Path(out))
     return Path(out)
 
 

@@ -36,7 +36,7 @@ def place(tmp_path_factory) -> Path:
     shutil.copy(FOLDER / "novel.py", package / "gan/systems/novel.py")
     write_dataset(folder / "results/ingest")
     write_augment(folder / "results/augment")
-    write_inputs(folder / "results/augment", folder / "features.safetensors")
+    write_inputs(folder / "results/masks")
     params = tiny_params({"plain": {"system": "cyclegan"}}, epochs=40, constant_epochs=20, batch_size=4)
     tree = params.model_dump(mode="json", by_alias=True)
     schedule = tree["models"]["plain"]["schedule"]

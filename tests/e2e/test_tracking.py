@@ -318,7 +318,10 @@ def test_a_model_that_is_not_in_the_params_and_photos_that_do_not_fit_are_refuse
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused_with_a_sentence(workplace):
-    for action in (train_here, lambda params: dry_run(params, "unmasker", "results/ingest", "results/augment")):
+    for action in (
+        train_here,
+        lambda params: dry_run(params, "unmasker", "results/ingest", "results/augment", "results/masks"),
+    ):
         with pytest.raises((ParamsError, DataError), match=r"train\.device.*cuda"):
             action(tiny_params(train={"device": "cuda"}))
 
@@ -489,7 +492,9 @@ def test_the_commit_is_told_with_changes_and_outside_of_git(tmp_path, monkeypatc
 
 def test_a_dry_run_says_how_long_and_leaves_nothing(workplace):
     before = sorted(path for path in workplace.rglob("*"))
-    told = dry_run(tiny_params(epochs=10), "unmasker", Path("results/ingest"), Path("results/augment"))
+    told = dry_run(
+        tiny_params(epochs=10), "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks")
+    )
     assert "unmasker: attentiongan, fp32 on cpu in 1 process of 1 thread; 10 epochs of 4 steps with batch 3" in told
     assert "minutes in all" in told
     assert "GB" in told
@@ -498,17 +503,17 @@ def test_a_dry_run_says_how_long_and_leaves_nothing(workplace):
 
 def test_a_dry_run_for_several_processes_measures_the_share_of_one(workplace):
     params = tiny_params(epochs=10, batch_size=4, train={"processes": 2})
-    told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"))
+    told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"))
     assert "fp32 on cpu in 2 processes of 1 thread; 10 epochs of 3 steps with batch 4" in told
     assert "(one process was measured, alone, with its 2)" in told
     odd = tiny_params(batch_size=3, train={"processes": 2})
     with pytest.raises(DataError, match=r"models\.unmasker: schedule\.batch_size 3 cannot be shared by 2 processes"):
-        dry_run(odd, "unmasker", Path("results/ingest"), Path("results/augment"))
+        dry_run(odd, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"))
 
 
 def test_a_dry_run_says_what_auto_took_and_why(workplace):
     params = tiny_params(batch_size=1, train={"processes": "auto", "threads": "auto", "precision": "auto"})
-    told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"))
+    told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"))
     assert re.search(
         r"attentiongan, (bf16|fp32) on cpu in 1 process of \d+ threads? \(\1 since this .*processor has .*,"
         r" one process since there (is 1 core|are \d+ cores) for 1 photo at a time\)",

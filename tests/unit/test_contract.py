@@ -198,7 +198,7 @@ def test_the_checkpoint_holds_the_helper_and_not_the_frozen_network(tmp_path):
 def test_what_is_handed_to_the_system_counts_in_its_fingerprint(tmp_path):
     """Other masks or another frozen network are another training; arrays that it does not ask for are not."""
     recipe = parse_params({"models": {"m": {"network": {"system": "novel"}}}}).models["m"]
-    write_inputs(tmp_path, tmp_path / "features.safetensors")
+    write_inputs(tmp_path)
     frozen, given = {"features": tmp_path / "features.safetensors"}, arrays()
     before = given_digests(recipe, given, frozen)
     assert set(before) == {"array.masks", "array.cutouts", "frozen.features"}

@@ -47,7 +47,7 @@ class GeneratorStep(NamedTuple):
 
     losses: unweighted scalars by name, the same all through an epoch; the part before the first `_` names the weight.
     fakes: what the discriminators will judge, by name: (N, C, H, W), through the image pool where `pooled` says so.
-    statistics: scalars that are logged but not optimised, the same all through an epoch. One that begins with `attention_`
+    statistics: scalars that are logged but not optimised, the same all through an epoch. One called `attention_...`
         is a mean of an attention mask: a training whose mask is 0 or 1 everywhere for some epochs is stopped.
     """
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bmask.errors import ParamsError
-from bmask.params.sections import S3, Augment, Cluster, Evaluate, Ingest, Judge, Model, Register, Section, Train
+from bmask.params.sections import S3, Augment, Cluster, Evaluate, Ingest, Judge, Masks, Model, Register, Section, Train
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -25,6 +25,7 @@ class Params(Section):
     ingest: Ingest = Ingest()
     s3: S3 = S3()
     augment: Augment = Augment()
+    masks: Masks = Masks()
     train: Train = Train()
     models: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Model] = Field(default_factory=dict)
     judge: Judge = Judge()

@@ -107,6 +107,19 @@ class Augment(Section):
     seed: Count = 11
 
 
+class Masks(Section):
+    """Masks to paste on unmasked photos, for systems that learn from them."""
+
+    count: Positive = 4000
+    cut_out: Share = 0.55  # share of them that is lifted off masked training photos; the rest is drawn
+    bare: Share = 0.08  # share of pastings without a mask: a face that wears none stays as it is
+    filters: Annotated[int, Field(strict=True, ge=8, multiple_of=8)] = 48  # of the mask finder
+    steps: Positive = 600  # of the mask finder
+    batch_size: Positive = 16
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    seed: Count = 13
+
+
 class Train(Section):
     """What all trainings share."""
 

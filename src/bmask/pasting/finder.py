@@ -46,7 +46,7 @@ def finding_loss(logits: Tensor, region: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def attention(finder: MaskFinder, photos: Tensor) -> Tensor:
-    """Where masks are, (N, H, W) in [0, 1], of photos (N, 3, H, W) in [-1, 1]: the mean with that of the mirror image."""
+    """Where masks are, (N, H, W) in [0, 1], on photos (N, 3, H, W) in [-1, 1]; the mirror image has its say."""
     return torch.sigmoid((finder(photos) + finder(photos.flip(3)).flip(3)) / 2)[:, 0]
 
 

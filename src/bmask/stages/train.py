@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from bmask.data.split.dataset import Dataset, resize, to_tensor
 from bmask.errors import DataError, Preempted, TrainingError
-from bmask.files import fresh_folder, read_json, write_json
+from bmask.files import fresh_folder, read_json, write_bytes, write_json
 from bmask.fingerprint import fingerprint, identity, short
 from bmask.gan.device import pick_device
 from bmask.gan.generator_file import FILE, save_generator
@@ -29,6 +29,7 @@ from bmask.observers.sample_sheets import SampleSheets
 from bmask.placement import Placement, in_words
 from bmask.progress import say
 from bmask.recipe import (
+    DISCRIMINATORS,
     MASK_GENERATOR,
     frozen_files,
     given_digests,
@@ -56,8 +57,10 @@ if TYPE_CHECKING:
     from bmask.params.sections import Model
 
 
-def train(params: Params, model: str, dataset_folder: Path, augment_folder: Path, out: Path) -> None:
-    """Trains `models.<model>` and writes its folder: both generators, losses.csv, samples/, run.json.
+def train(
+    params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path, out: Path
+) -> None:
+    """Trains `models.<model>` and writes its folder: its networks, losses.csv, samples/, run.json.
 
     A training that MLflow holds finished is not repeated: its folder is written from there. One that was killed goes on
     from its last checkpoint below `train.checkpoints`, on another disk too when that is in object storage. The run
@@ -70,14 +73,15 @@ def train(params: Params, model: str, dataset_folder: Path, augment_folder: Path
         TrainingError: the training diverged, does not fit the memory, or lost a process.
         Preempted: SIGTERM stopped it; the state is saved.
     """
-    plan = _plan(params, model, dataset_folder, augment_folder)
+    folders = (dataset_folder, augment_folder, masks_folder)
+    plan = _plan(params, model, *folders)
     if launched_processes() > 1:  # by torchrun, which starts this function in each process
-        _train_here(params, plan, None, dataset_folder, augment_folder, out)
+        _train_here(params, plan, None, *folders, out)
         return
     known = _taken_back(params, plan, dataset_folder, out)
     if known == "taken":
         return
-    whole = (params, plan, known, dataset_folder, augment_folder, out)
+    whole = (params, plan, known, *folders, out)
     if plan.placement.processes > 1:
         in_processes(plan.placement.processes, _train_here, *whole)
     else:
@@ -101,12 +105,12 @@ class _Plan:
         return f"{self.model}-{short(self.bits)}"
 
 
-def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path) -> _Plan:
+def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path) -> _Plan:
     recipe = recipe_of(params, model)
     placement = placement_of(params, recipe)
     dataset = Dataset.open(dataset_folder)
-    photos, digest = open_photos(augment_folder)
-    warm, frozen = warm_files(recipe), frozen_files(model, recipe)
+    photos, digest = open_photos(augment_folder, masks_folder)
+    warm, frozen = warm_files(recipe), frozen_files(model, recipe, masks_folder)
     bits = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
     about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": dataset.digest}
     about |= {"params": _plain(params, recipe), "data_revision": dataset.summary.get("revision", "")}
@@ -125,14 +129,20 @@ def _taken_back(params: Params, plan: _Plan, dataset_folder: Path, out: Path) ->
 
 
 def _train_here(
-    params: Params, plan: _Plan, known: str | None, dataset_folder: Path, augment_folder: Path, out: Path
+    params: Params,
+    plan: _Plan,
+    known: str | None,
+    dataset_folder: Path,
+    augment_folder: Path,
+    masks_folder: Path,
+    out: Path,
 ) -> None:
     """In each of the processes that train together. `known`: as from `_taken_back`; None where nobody has asked yet."""
     model, placement, bits, about = plan.model, plan.placement, plan.bits, dict(plan.about)
     recipe = recipe_of(params, model)
     options = loop_options(params, recipe, placement)
     dataset = Dataset.open(dataset_folder)
-    photos, _ = open_photos(augment_folder)
+    photos, _ = open_photos(augment_folder, masks_folder)
     shown = resize(dataset.photos("masked", "validation")[: params.train.samples], params.train.image_size)
     with _explained(model), joined(pick_device(params.train.device)) as world:
         if known is None:
@@ -173,6 +183,9 @@ def _train_here(
         if "ba" in result.generators:
             about_ba = {**header, "direction": "unmasked to masked"}
             save_generator(fresh / MASK_GENERATOR, result.generators["ba"], about_ba)
+        if len(result.discriminators):
+            half = {k: v.detach().half().cpu().contiguous() for k, v in result.discriminators.state_dict().items()}
+            write_bytes(fresh / DISCRIMINATORS, save(half))  # for a warm start; nothing is served with them
         _write_losses(fresh / "losses.csv", result.history)
         (fresh / "samples").mkdir()
         for sheet in samples.sheets(params.train.sample_every, options.epochs):
@@ -207,16 +220,16 @@ def _tracked(tracker: Tracker) -> Iterator[None]:
         raise
 
 
-def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Path) -> str:
+def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path) -> str:
     """Trains a few steps in a throwaway folder and says what the whole would take. Nothing is logged or kept."""
     import resource
     import tempfile
 
     recipe = recipe_of(params, model)
     placement = placement_of(params, recipe)
-    photos, _ = open_photos(augment_folder)
+    photos, _ = open_photos(augment_folder, masks_folder)
     options = loop_options(params, recipe, placement)
-    frozen = {name: load_file(path) for name, path in frozen_files(model, recipe).items()}
+    frozen = {name: load_file(path) for name, path in frozen_files(model, recipe, masks_folder).items()}
     processes, warmup, timed = placement.processes, 2, 5
 
     def seconds(steps: int) -> float:

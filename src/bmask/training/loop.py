@@ -43,9 +43,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """The averaged generators and the losses, one row per `log_every` steps."""
+    """The averaged generators, the discriminators and the losses, one row per `log_every` steps."""
 
     generators: nn.ModuleDict
+    discriminators: nn.ModuleDict
     history: list[dict]
     steps: int
     seconds: float  # of all starts and resumptions, each up to its last checkpoint
@@ -84,7 +85,7 @@ def train(
         folder: where checkpoints live; the first process's alone.
         fingerprint: what must be the same for a checkpoint to be used, JSON values by name.
         observers: of the first process.
-        warm: weights to begin from by direction ("ab", "ba"), instead of random ones.
+        warm: weights to begin from instead of random ones: of generators by direction ("ab", "ba"), "discriminators".
         world: the processes that train together; see `distributed.joined`.
         frozen: weights of the networks that the system is handed, by their names in its options.
 
@@ -103,8 +104,9 @@ def train(
         torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     system = build_system(system_options, frozen)
-    for way, weights in warm.items():
-        system.generators[way].load_state_dict(dict(weights))
+    for name, weights in warm.items():
+        network = system.discriminators if name == "discriminators" else system.generators[name]
+        network.load_state_dict(dict(weights))
     engine = Engine(system, options, device, precision, world)
     arrays = {name: torch.from_numpy(array).to(device) for name, array in photos.items()}
     feeds = [
@@ -175,7 +177,8 @@ def train(
                     observer.samples(state.epoch, state.step, shown, translated)
             if state.epoch % options.checkpoint_every == 0 or before_decay or last:
                 save(before_decay)
-    return Trained(engine.average.network, state.history, state.step, time.monotonic() - began, state.placed)
+    networks = engine.average.network, system.discriminators
+    return Trained(*networks, state.history, state.step, time.monotonic() - began, state.placed)
 
 
 def _resumed(folder: Path, fingerprint: dict, options: LoopOptions, world: World) -> dict | None:

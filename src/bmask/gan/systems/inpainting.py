@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class InpaintingOptions(SystemOptions):
     filters: int = 96  # of the trunk at a quarter of the size; twice as many below
     blocks: int = 4  # residual blocks at an eighth and at a sixteenth
     discriminator_filters: int = 64
-    features: str = "results/masks/features.safetensors"  # the face detector's first layers; needed with w_perceptual
+    features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
     region_factor: float = 5.0  # how much more an error inside the region counts than one outside, less one
@@ -114,12 +114,6 @@ class InpaintingGenerator(nn.Module):
         self.attention = nn.Sequential(nn.Conv2d(c, FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
 
     def forward(self, x: Tensor) -> Translation:
-        content, logits = self.content_and_logits(x)
-        attention = stretched(logits)
-        return Translation(content * attention + x * (1 - attention), attention, content[:, None])
-
-    def content_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Content (N, 3, H, W) in [-1, 1] and the attention's logits (N, 1, H, W), both fp32."""
         f = self.stem(x)
         passed = []
         for down in self.downs:
@@ -127,7 +121,10 @@ class InpaintingGenerator(nn.Module):
             f = down(f)
         for up, join in zip(self.ups, self.joins, strict=True):
             f = join(passed.pop() + up(f))
-        return torch.tanh(self.content(f).float()), self.attention(f).float()
+        content, logits = torch.tanh(self.content(f).float()), self.attention(f).float()
+        attention = stretched(logits)
+        image = content * attention + x * (1 - attention)
+        return Translation(image, attention, content[:, None], logits=logits)
 
 
 class RegionDiscriminator(nn.Module):
@@ -194,9 +191,10 @@ class Inpainting(System):
         o, photo, region = self.options, batch["photo"], batch["region"]
         n = len(photo)
         given = torch.cat([batch["pasted"], batch["masked"]]) if o.cutouts else batch["pasted"]
-        content, logits = self.generators["ab"].content_and_logits(given)
-        attention = stretched(logits)
-        image = (content * attention + given * (1 - attention))[:n]  # masked photos teach the attention alone
+        made = self.translate(given)
+        attention, logits = made.attention, made.logits
+        assert attention is not None and logits is not None
+        image = made.image[:n]  # masked photos teach the attention alone
         weight = 1 + o.region_factor * _wider(region, 5)
         named = {
             "reconstruction_l1": ((image - photo).abs() * weight).mean(),
@@ -237,7 +235,8 @@ class Inpainting(System):
         return {"d_region": torch.stack([losses.hinge_discriminator(s[:n], s[n:]) for s in scores]).mean()}
 
     def after_discriminator_step(self) -> None:
-        self.discriminators["region"].advance()
+        for discriminator in self.discriminators.values():
+            cast(RegionDiscriminator, discriminator).advance()
 
     def weights(self, epoch: int) -> dict[str, float]:
         o = self.options
