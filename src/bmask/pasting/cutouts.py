@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE, STEEP = 0.25, 2.0  # attention below it is none; how steeply it rises from there to 1
-MARGIN = 72  # a cut-out reaches a 72nd of the side beyond what was found: a rim that is left shows as a line
+MARGIN = 144  # a cut-out reaches this share of the side beyond what was found, where that is a pixel: no rim is left
 AREA = (0.08, 0.5)  # share of the picture that a mask on a framed face takes
 ONE_PIECE = 0.8  # share of what was found that lies in the largest piece
 CLEAR = 1e-2  # alpha below which a pixel has no colour of its own

@@ -47,7 +47,6 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
 
     from bmask.faces.features import feature_weights
     from bmask.gan.device import pick_device
-    from bmask.parallel import threads
     from bmask.pasting.cutouts import clean, lift
     from bmask.pasting.drawn import draw_masks
     from bmask.pasting.finding import find, train_finder
@@ -55,7 +54,7 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
     settings, dataset = params.masks, Dataset.open(dataset_folder)
     side, size = dataset.load_size, params.train.image_size
     masked, unmasked = (open_array(Path(augment_folder) / f"{domain}_train.npy") for domain in DOMAINS)
-    torch.set_num_threads(threads(params.train.threads))
+    torch.set_num_threads(1)  # of layers so small, a second thread gains little and costs much beside other programs
     drawn = draw_masks(settings.count, side, settings.seed)
     device = pick_device(params.train.device)
     finder = train_finder(unmasked, drawn, size, settings, device)
