@@ -16,13 +16,13 @@ FORMAT = "bmask-generator-1"
 FILE = "generator.safetensors"  # its usual name; MLflow keeps it
 
 
-def save_generator(path: Path, generator: nn.Module, about: dict) -> None:
-    """Writes the weights in fp32. `about` must hold `network` (the options as a dict); the rest is carried along."""
+def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.dtype = torch.float32) -> None:
+    """Writes the weights, in half precision where asked. `about` must hold `network` (the options as a dict); the rest is carried along."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()}
+    tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in generator.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
     try:
         # One entry: safetensors writes several in an order of chance, and equal generators should be equal files.
