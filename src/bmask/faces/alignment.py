@@ -1,7 +1,7 @@
 """Turns, scales and shifts a face so that eyes, nose and mouth lie where they always lie, and lays it back.
 
-Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture, the middle of its first pixel (0.5, 0.5),
-so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
+Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture and (0.5, 0.5) the middle of its first
+pixel, so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import numpy as np
 
 import bmask
 from bmask.errors import DataError
-from bmask.files import write_json
 from bmask.faces.network import weights
+from bmask.files import write_json
 from bmask.gan.generator_file import FILE, read_about
 from bmask.serving.pictures import encode
 from bmask.serving.unmasker import SETTINGS, THRESHOLD
