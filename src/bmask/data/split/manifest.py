@@ -100,10 +100,9 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
 
 
 def _face(photo: Photo, load_size: int) -> list[str]:
-    if not photo.landmarks:
-        return ["", "", ""]
-    transform = to_square(points(photo.landmarks), load_size)
-    return [f"{photo.score:g}", *(";".join(f"{n:.7g}" for n in row) for row in (photo.landmarks, transform.ravel()))]
+    transform = to_square(points(photo.landmarks), load_size).ravel() if photo.landmarks else ()
+    numbers = (";".join(f"{n:.7g}" for n in row) for row in (photo.landmarks, transform))
+    return [f"{photo.score:g}" if photo.score else "", *numbers]
 
 
 def _table(stack: ExitStack, path: Path) -> Any:
