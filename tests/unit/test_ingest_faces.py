@@ -114,7 +114,7 @@ def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp
         if row["domain"] == "unmasked":  # a mask in a square as tight as this is not always seen again
             (face,) = find_faces(square)
             away.append(np.linalg.norm(face.landmarks - landmarks, axis=1).mean())
-    assert np.mean(away) < 2
+    assert np.mean(away) < 3
     assert max(away) < 5
 
 
