@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bmask.data.reading import workers
+from bmask.data.report.report import data_report
 from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from bmask.faces.alignment import align, apply
@@ -99,6 +100,8 @@ def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp
     assert dataset.summary["no_face"] == {"masked": len(lost), "unmasked": 0}
     assert dataset.summary["rejected"] == 0  # max_rejected is 0 and lets them be
     assert f"faces found in {COUNT + len(EMPTY) - len(lost)} of {COUNT + len(EMPTY)} masked" in capsys.readouterr().err
+    report = data_report(settings(source).ingest, tmp_path / "out")
+    assert "<th>No face found</th>" in report and f"<td>{len(lost)}</td>" in report
     away = []
     for row in rows:
         if not row["split"]:
