@@ -38,7 +38,7 @@ ALLOWED = {
     "gan": {"gan", "errors"},
     "training": {"training", "gan", "errors"},
     "synthetic": {"synthetic", *BASE},
-    "faces": {"faces", "errors", "progress"},  # the same for training and for serving
+    "faces": {"faces", "gan", "errors", "progress"},  # of gan: the detector's layers as features
     "data": {"data", "synthetic", "html", "faces", *BASE},
     "serving": {"serving", "gan", "data", "faces", *BASE},
     "quality": {"quality", "data", "gan", "html", "serving", *BASE},
