@@ -76,13 +76,14 @@ def write_dataset(
     summary = {
         "digest": digest,
         "load_size": load_size,
+        "fit": "crop",
         "private": private,
         "source": "tiny",
         "rejected": 0,
         "truth": False,
     }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
-    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 2})
+    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 3})
     return folder
 
 

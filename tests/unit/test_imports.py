@@ -38,8 +38,9 @@ ALLOWED = {
     "gan": {"gan", "errors"},
     "training": {"training", "gan", "errors"},
     "synthetic": {"synthetic", *BASE},
-    "data": {"data", "synthetic", "html", *BASE},
-    "serving": {"serving", "gan", "data", *BASE},
+    "faces": {"faces", "gan", "errors", "progress"},  # of gan: the detector's layers as features
+    "data": {"data", "synthetic", "html", "faces", *BASE},
+    "serving": {"serving", "gan", "data", "faces", *BASE},
     "quality": {"quality", "data", "gan", "html", "serving", *BASE},
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},

@@ -1,7 +1,7 @@
 """Turns, scales and shifts a face so that eyes, nose and mouth lie where they always lie, and lays it back.
 
-Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture, the middle of its first pixel (0.5, 0.5),
-so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
+Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture and (0.5, 0.5) the middle of its first
+pixel, so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# Left eye, right eye (of the picture, not of the person), nose, left and right corner of the mouth, in the unit square
-# of the picture that a generator takes.
-TEMPLATE = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])
-CENTRE = 8 / 9  # of the stored square's side is the generator's picture; the rest is a margin for random crops
+from bmask.faces.template import CENTRE, TEMPLATE
+
 GREY = 127  # what lies outside a photo. Mirrored borders would put second faces into the picture.
 
 
@@ -61,6 +59,15 @@ def invert(transform: np.ndarray) -> np.ndarray:
     """The transform (2, 3) back."""
     back = np.linalg.inv(transform[:, :2])
     return np.hstack([back, -back @ transform[:, 2:]])
+
+
+def bounds(transform: np.ndarray, side: float, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right, px, of the part of a photo that the square of a transform touches."""
+    corners = apply(invert(transform), np.array([(0, 0), (side, 0), (0, side), (side, side)]))
+    low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+    left, top = np.clip(low, 0, (width, height)).tolist()
+    right, bottom = np.clip(high, 0, (width, height)).tolist()
+    return top, bottom, left, right
 
 
 def align(photo: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:

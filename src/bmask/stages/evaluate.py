@@ -68,7 +68,7 @@ def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_fol
                 {entry.name: own for entry, own in zip(entries, rendered, strict=True)},
                 [entry.scores for entry, _ in trained or baselines],
                 params.evaluate.pictures,
-                None if truth is None else resize(truth[0], size),
+                None if truth is None else resize(dataset.centre(truth[0]), size),
             ).save(folder / PICTURES)
     for entry in entries:
         rate = entry.found["unmask_rate"]

@@ -39,7 +39,7 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
             stored = dataset.photos(domain, split)
             if not len(stored):
                 raise DataError(f"{dataset_folder} has no {domain} photos in its {split} split; the judge needs them")
-            photos[domain, split] = resize(stored, size)
+            photos[domain, split] = resize(dataset.centre(stored), size)
     torch.set_num_threads(threads(params.train.threads))
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))

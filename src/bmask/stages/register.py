@@ -283,7 +283,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
     from bmask.quality.measuring import score
 
     def translate(photos: np.ndarray) -> tuple[np.ndarray, None]:
-        return np.stack([result.image for result in unmasker.unmask(list(photos))]), None
+        return np.stack([result.image for result in unmasker.unmask(list(photos), framed=True)]), None
 
     judge, _ = load_judge(outputs.judge_folder / "judge.safetensors")
     return score(

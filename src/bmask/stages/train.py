@@ -143,7 +143,8 @@ def _train_here(
     options = loop_options(params, recipe, placement)
     dataset = Dataset.open(dataset_folder)
     photos, _ = open_photos(augment_folder, masks_folder)
-    shown = resize(dataset.photos("masked", "validation")[: params.train.samples], params.train.image_size)
+    masked = dataset.centre(dataset.photos("masked", "validation")[: params.train.samples])
+    shown = resize(masked, params.train.image_size)
     with _explained(model), joined(pick_device(params.train.device)) as world:
         if known is None:
             known = _taken_back(params, plan, dataset_folder, out) if world.first else "absent"

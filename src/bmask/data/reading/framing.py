@@ -14,8 +14,9 @@ from PIL import Image
 def frame(photo: np.ndarray, fit: str) -> np.ndarray:
     """uint8 (H, W, ...) -> square (S, S, ...), never squashed.
 
-    `crop` takes the middle square, and so does `aligned`, which says that it is a face. `pad` keeps the whole photo; the border continues its edges, blurred: black bars
-    would be the loudest thing in the picture, and a mirrored border would show half a second face.
+    `crop` takes the middle square, and so does `aligned`, which says that it shows a face. `pad` keeps the whole photo;
+    the border continues its edges, blurred: black bars would be the loudest thing in the picture, and a mirrored border
+    would show half a second face.
     """
     height, width = photo.shape[:2]
     side = effective_side(width, height, fit)

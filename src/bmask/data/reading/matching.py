@@ -10,7 +10,7 @@ from PIL import Image
 from bmask.data.catalog import SOUND, Catalog, numbers
 from bmask.data.reading.framing import effective_side, frame, middle, recompress, resample, resample_image
 from bmask.data.records import DOMAINS, Photo
-from bmask.faces.alignment import CENTRE, align, scale_of, to_square, warp
+from bmask.faces.alignment import align, scale_of, to_square, warp
 
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest

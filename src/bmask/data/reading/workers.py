@@ -175,7 +175,8 @@ def _looked(photo: Photo, sha256: str, width: int, height: int, reason: str) -> 
 
 
 def _found(photo: Photo, width: int, height: int, score: float, landmarks: list[float], reason: str) -> None:
-    photo.width, photo.height, photo.score, photo.landmarks, photo.reason = width, height, score, tuple(landmarks), reason
+    photo.width, photo.height, photo.score, photo.reason = width, height, score, reason
+    photo.landmarks = tuple(landmarks)
 
 
 def _request(photo: Photo) -> list:

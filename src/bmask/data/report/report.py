@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmask.data.arrays import ArrayFile
-from bmask.data.catalog import ASIDE, GROUPS, REFUSED, USED, Catalog, several
+from bmask.data.catalog import ASIDE, FACELESS, GROUPS, REFUSED, USED, Catalog, several
 from bmask.data.records import DOMAINS, SPLITS, Photo
 from bmask.data.report.cues import FEWEST, cues, told_apart
 from bmask.data.split.dataset import Dataset, open_array, resize
@@ -80,7 +80,7 @@ def _squares(path: Path, photos: list[Photo]) -> NDArray[np.uint8]:
 
 
 def _rows(catalog: Catalog) -> list[dict[str, Any]]:
-    found, refused, aside = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE))
+    found, refused, aside, lost = (catalog.counts("domain", where) for where in ("1", REFUSED, ASIDE, FACELESS))
     photos, groups = (catalog.counts("domain, split", USED, of) for of in ("*", GROUPS))
     return [
         {
@@ -88,6 +88,7 @@ def _rows(catalog: Catalog) -> list[dict[str, Any]]:
             "found": found[domain],
             "refused": refused[domain],
             "aside": aside[domain],
+            "no_face": lost[domain],
             "splits": {split: (photos[domain, split], groups[domain, split]) for split in SPLITS},
         }
         for domain in DOMAINS

@@ -12,6 +12,7 @@ import numpy as np
 
 from bmask.data.records import DOMAINS, SPLITS
 from bmask.errors import DataError
+from bmask.faces.template import CENTRE
 from bmask.files import read_json
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class Dataset:
     def photos(self, domain: str, split: str) -> np.ndarray:
         """uint8 (N, S, S, 3), RGB, mapped read-only."""
         return open_array(self.folder / f"{domain}_{split}.npy")
+
+    def centre(self, squares: np.ndarray) -> np.ndarray:
+        """What a generator's picture shows of stored squares (N, S, S, ...): of faces the part without the margin.
+
+        Trainings crop their pictures at random from squares of photos framed by their faces; whatever else looks at
+        these photos looks at the middle one of those crops, so that faces have one scale everywhere.
+        """
+        margin = round(squares.shape[1] * (1 - CENTRE) / 2) if self.summary["fit"] == "face" else 0
+        return squares[:, margin : squares.shape[1] - margin, margin : squares.shape[2] - margin]
 
     def names(self, domain: str, split: str) -> list[str]:
         """The photos' names below their domain folder, in the order of `photos`."""

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bmask.data.catalog import numbers, several
-from bmask.data.reading.matching import points
 from bmask.data.records import Entry, Photo
 from bmask.data.split.dataset import open_array
 from bmask.errors import DataError
@@ -100,10 +101,9 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
 
 
 def _face(photo: Photo, load_size: int) -> list[str]:
-    if not photo.landmarks:
-        return ["", "", ""]
-    transform = to_square(points(photo.landmarks), load_size)
-    return [f"{photo.score:g}", *(";".join(f"{n:.7g}" for n in row) for row in (photo.landmarks, transform.ravel()))]
+    transform = to_square(np.reshape(photo.landmarks, (-1, 2)), load_size).ravel() if photo.landmarks else ()
+    numbers = (";".join(f"{n:.7g}" for n in row) for row in (photo.landmarks, transform))
+    return [f"{photo.score:g}" if photo.score else "", *numbers]
 
 
 def _table(stack: ExitStack, path: Path) -> Any:

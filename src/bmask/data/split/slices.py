@@ -29,7 +29,7 @@ class Look:
     """What the rules see of a photo."""
 
     lab: np.ndarray  # uint8 (SIZE, SIZE, 3), as OpenCV packs L*a*b*; the rules ask for little of it as numbers
-    side: int  # resolution that the file brings, px
+    side: float  # resolution that the file brings, px
     load_size: int
 
     def cut(self, box: Box) -> np.ndarray:
@@ -116,7 +116,7 @@ def assign_slices(catalog: Catalog) -> None:
         catalog.copy("guessed", "slices", masked)
 
 
-def labels(square: np.ndarray, side: int) -> tuple[str, ...]:
+def labels(square: np.ndarray, side: float) -> tuple[str, ...]:
     """The labels of RULES that hold for a masked photo, uint8 (S, S, 3), whose file brings `side` px; sorted."""
     method = cv2.INTER_AREA if len(square) > SIZE else cv2.INTER_CUBIC
     shrunk = cv2.resize(np.ascontiguousarray(square), (SIZE, SIZE), interpolation=method)

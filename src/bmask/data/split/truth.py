@@ -42,7 +42,8 @@ def write_truth(catalog: Catalog, folder: Path, settings: Ingest) -> bool:
 
             def write(photo: Photo, twins: ArrayFile = twins, regions: ArrayFile = regions) -> None:
                 twins.write(photo.index, square(_decode(photo.entry.twin, photo), photo, settings))
-                regions.write(photo.index, region_square(np.asarray(_decode(photo.entry.region, photo)), photo, settings))
+                region = np.asarray(_decode(photo.entry.region, photo))
+                regions.write(photo.index, region_square(region, photo, settings))
 
             for _ in bar(parallel(write, catalog.photos(wanted)), count, f"ingest: reading truth of {split}"):
                 pass

@@ -1,0 +1,10 @@
+"""Where a face lies in a generator's picture, and that picture in a stored square."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Left eye, right eye (of the picture, not of the person), nose, left and right corner of the mouth, in the unit square
+# of the picture that a generator takes.
+TEMPLATE = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])
+CENTRE = 8 / 9  # of the stored square's side is the generator's picture; the rest is a margin for random crops

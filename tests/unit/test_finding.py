@@ -1,0 +1,86 @@
+"""Faces are found in drawn photos, where they are, at any size and by several threads, and not where none is."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from bmask.faces.alignment import GREY
+from bmask.faces.finding import SMALLEST, brought, find_faces
+from bmask.faces.network import SIZE, detect
+from bmask.synthetic import draw_face
+
+
+def scene(face: np.ndarray, height: int, width: int, top: int, left: int) -> np.ndarray:
+    """A face somewhere in a larger grey picture."""
+    photo = np.full((height, width, 3), GREY, np.uint8)
+    photo[top : top + len(face), left : left + len(face)] = face
+    return photo
+
+
+@pytest.mark.parametrize("kind", ["surgical", "n95", None])
+def test_drawn_faces_are_found_where_they_are(kind):
+    found = 0
+    for seed in range(4):
+        face = draw_face(seed, 96, kind).masked
+        tight, wide = find_faces(face), find_faces(scene(face, 200, 330, 60, 170))
+        found += bool(tight) + bool(wide)
+        if tight and wide:
+            moved = wide[0].landmarks - [170, 60]
+            eyes = np.linalg.norm(np.subtract(*tight[0].landmarks[:2]))
+            assert np.linalg.norm(moved - tight[0].landmarks, axis=1).mean() < 0.12 * eyes
+            left, right, nose, *mouth = wide[0].landmarks
+            assert left[0] < nose[0] < right[0]
+            assert max(left[1], right[1]) < nose[1] < min(point[1] for point in mouth)
+    assert found >= 7
+
+
+def test_a_small_face_in_a_large_photo_is_found_and_the_largest_comes_first():
+    near, far = draw_face(1, 150, None).masked, draw_face(2, 70, None).masked
+    photo = scene(near, 200, 300, 40, 10)
+    photo[20:90, 210:280] = far
+    faces = find_faces(photo)
+    assert [bool(face.box[0] > 200) for face in faces] == [False, True]
+    assert brought(faces[0].landmarks) > 1.5 * brought(faces[1].landmarks)
+
+
+def test_where_no_face_is_none_is_found():
+    rng = np.random.default_rng(0)
+    noise = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (150, 200), interpolation=cv2.INTER_CUBIC)
+    assert find_faces(noise) == []
+    assert find_faces(np.zeros((16, 120, 3), np.uint8)) == []
+
+
+def test_a_face_of_a_few_pixels_is_none():
+    face = cv2.resize(draw_face(1, 96, None).masked, (SMALLEST - 1,) * 2, interpolation=cv2.INTER_AREA)
+    assert find_faces(face) == []
+
+
+def test_every_thread_finds_the_same():
+    photos = [draw_face(seed, 64, None).masked for seed in range(3)]
+    expected = [find_faces(photo) for photo in photos]
+    found: list = [None] * 3
+
+    def work(index: int) -> None:
+        found[index] = find_faces(photos[index])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    for one, other in zip(expected, found, strict=True):
+        assert [face.score for face in one] == [face.score for face in other]
+        np.testing.assert_array_equal([face.landmarks for face in one], [face.landmarks for face in other])
+
+
+def test_boxes_and_landmarks_at_the_edge_are_not_cut_there():
+    face = cv2.resize(draw_face(3, 128, None).masked, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    whole = detect(
+        cv2.copyMakeBorder(cv2.resize(face, (128, 128)), 64, 64, 64, 64, cv2.BORDER_CONSTANT, value=(127,) * 3)
+    )
+    cut = detect(
+        cv2.copyMakeBorder(cv2.resize(face, (128, 128)), 64, 64, 0, 128, cv2.BORDER_CONSTANT, value=(127,) * 3)
+    )
+    assert np.abs(whole[0].landmarks - [64, 0] - cut[0].landmarks).max() < 6

