@@ -76,8 +76,8 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             ingested.set_caching_options(False)  # photos that can change under one name
         dataset = ingested.outputs["dataset"]
         augmented = _stage(augment_task(dataset=dataset, augment=augment), cluster, image).outputs["augmented"]
-        sections = {"ingest": ingest, "train": train, "masks": masks}
-        pasting = _stage(masks_task(dataset=dataset, augmented=augmented, **sections), cluster, image)
+        finding = masks_task(dataset=dataset, augmented=augmented, masks=masks, ingest=ingest, train=train)
+        pasting = _stage(finding, cluster, image)
         judged = _stage(judge_task(dataset=dataset, ingest=ingest, train=train, judge=judge), cluster, image)
         with dsl.ParallelFor(models, name="trainings", parallelism=parallelism or None) as model:
             inputs = {"dataset": dataset, "augmented": augmented, "masks": pasting.outputs["pasting"], "model": model}

@@ -17,7 +17,7 @@ FILE = "generator.safetensors"  # its usual name; MLflow keeps it
 
 
 def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.dtype = torch.float32) -> None:
-    """Writes the weights, in half precision where asked. `about` must hold `network` (the options as a dict); the rest is carried along."""
+    """Writes the weights. `about` must hold `network` (the options as a dict); the rest is carried along."""
     from safetensors.torch import save_file
 
     path = Path(path)
