@@ -14,7 +14,7 @@ import numpy as np
 
 from bmask.data.records import DOMAINS
 from bmask.data.sheets import contact_sheet
-from bmask.data.split.dataset import Dataset, open_array
+from bmask.data.split.dataset import Dataset, open_array, resize
 from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_bytes, write_json
 from bmask.progress import say
@@ -27,6 +27,7 @@ FINDER = "finder.safetensors"
 IN_ROW, ROWS = 10, 5  # of the sheet: fifty photos and their cut-outs
 BEHIND = np.array((255, 0, 255), np.float32)  # a colour that no mask has
 LEAST_USABLE = 0.5
+LARGEST = 64  # px: the finder looks at photos of no more
 
 
 def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path) -> None:
@@ -52,12 +53,14 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
     from bmask.pasting.finding import find, train_finder
 
     settings, dataset = params.masks, Dataset.open(dataset_folder)
-    side, size = dataset.load_size, params.train.image_size
+    side, size = dataset.load_size, min(params.train.image_size, LARGEST)
     masked, unmasked = (open_array(Path(augment_folder) / f"{domain}_train.npy") for domain in DOMAINS)
     torch.set_num_threads(1)  # of layers so small, a second thread gains little and costs much beside other programs
     drawn = draw_masks(settings.count, side, settings.seed)
     device = pick_device(params.train.device)
-    finder = train_finder(unmasked, drawn, size, settings, device)
+    seen = round(side * size / params.train.image_size)
+    small = np.stack([resize(copy, seen) for copy in unmasked]), resize(drawn, seen)
+    finder = train_finder(*small, size, settings, device)
 
     found = [clean(find(finder, copy, size, device), side) for copy in masked]
     usable = np.all([good for _, good in found], axis=0)
