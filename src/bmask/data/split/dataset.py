@@ -140,7 +140,7 @@ def to_photos(tensor: Tensor) -> np.ndarray:
 
 
 def resize(photos: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (N, S, S, C) -> uint8 (N, size, size, C), C 3 or 4: area averages when shrinking, bicubic when enlarging."""
+    """uint8 (N, S, S, C) -> (N, size, size, C), C 3 or 4: area averages when shrinking, bicubic when enlarging."""
     if photos.shape[1:3] == (size, size):
         return np.asarray(photos)
     method = cv2.INTER_AREA if size < photos.shape[1] else cv2.INTER_CUBIC

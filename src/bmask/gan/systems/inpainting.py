@@ -41,6 +41,7 @@ class InpaintingOptions(SystemOptions):
     features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
+    rim: int = 0  # px that the attention is taught to reach beyond region and cut-out: a rim that is left shows
     region_factor: float = 5.0  # how much more an error inside the region counts than one outside, less one
     w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
     w_reconstruction_game: float = 0.2  # and from then on
@@ -50,7 +51,7 @@ class InpaintingOptions(SystemOptions):
     w_perceptual: float = 0.5
 
     def __post_init__(self) -> None:
-        least = {"filters": GROUPS, "blocks": 0, "discriminator_filters": 1, "game_epoch": 0}
+        least = {"filters": GROUPS, "blocks": 0, "discriminator_filters": 1, "rim": 0, "game_epoch": 0}
         check_values(self, least, shares=("cutouts",))
         if self.filters % GROUPS:
             raise ValueError(f"filters {self.filters} is no multiple of {GROUPS}, the groups of the norms")
@@ -199,10 +200,10 @@ class Inpainting(System):
         named = {
             "reconstruction_l1": ((image - photo).abs() * weight).mean(),
             "reconstruction_gradient": losses.gradient_difference(image, photo),
-            "region_pasted": F.binary_cross_entropy_with_logits(logits[:n], (region > 0.05).float()),
+            "region_pasted": _finding(logits[:n], region > 0.05, o.rim),
         }
         if o.cutouts:
-            named["region_cutout"] = F.binary_cross_entropy_with_logits(logits[n:], (batch["cutout"] > 0.3).float())
+            named["region_cutout"] = _finding(logits[n:], batch["cutout"] > 0.3, o.rim)
         if o.w_perceptual:
             features = self.frozen["features"]
             with torch.no_grad():
@@ -272,6 +273,10 @@ def alter(painted: Tensor, true: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     grid = F.affine_grid(torch.cat([rows, rows]), list(whole.shape), align_corners=False)
     moved = F.grid_sample(whole, grid, align_corners=False, padding_mode="zeros")
     return moved[:n], moved[n:]
+
+
+def _finding(logits: Tensor, region: Tensor, rim: int) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, _wider(region.float(), 2 * rim + 1))
 
 
 def _wider(region: Tensor, pixels: int) -> Tensor:
