@@ -12,6 +12,7 @@ from bmask.data.reading.workers import Readers
 from bmask.data.records import DOMAINS, NO_FACE, Photo
 from bmask.errors import DataError
 from bmask.faces.cache import Cache
+from bmask.faces.network import weights
 from bmask.parallel import batched, in_chunks
 from bmask.progress import bar
 
@@ -21,8 +22,9 @@ SOME = 256  # photos whose faces are stored at a time, so that a kill costs few 
 def find_all(catalog: Catalog, readers: Readers) -> None:
     """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
 
-    Raises DataError when a whole domain has no face.
+    Raises DataError when a whole domain has no face, or where the detector's weights are not installed.
     """
+    weights()
     with Cache() as cache:
         new = []
         for block in blocks(catalog.column("number", np.int64, SOUND), SOME):
