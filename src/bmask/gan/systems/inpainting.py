@@ -284,9 +284,10 @@ def _wider(region: Tensor, pixels: int) -> Tensor:
 
 
 def _overlap(attention: Tensor, region: Tensor) -> Tensor:
-    """Intersection over union at one half."""
+    """Intersection over union at one half, the mean over photos; 1 where there is neither."""
     a, r = attention > 0.5, region > 0.5
-    return (a & r).sum() / (a | r).sum().clamp(min=1)
+    shared, either = (a & r).sum((1, 2, 3)), (a | r).sum((1, 2, 3))
+    return torch.where(either > 0, shared / either.clamp(min=1), 1.0).mean()
 
 
 def _norm(channels: int) -> nn.Module:
