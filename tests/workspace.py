@@ -27,7 +27,8 @@ TINY = {
         }
         for name, network in {
             "cyclegan": {"system": "cyclegan", "filters": 4, "discriminator_layers": 1},
-            "attentiongan": {"system": "attentiongan", "filters": 4, "discriminator_layers": 1, "scheme": 2, "masks": 3},
+            "attentiongan": {"system": "attentiongan", "filters": 4, "discriminator_layers": 1}
+            | {"scheme": 2, "masks": 3},
             "inpainting": {"system": "inpainting", "filters": 8, "cutouts": 0.5, "game_epoch": 1},
         }.items()
     },

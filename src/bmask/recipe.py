@@ -96,9 +96,7 @@ def warm_files(recipe: Model) -> dict[str, Path]:
     return {"ab": unmask, **{name: path for name, path in others.items() if path}}
 
 
-def warm_weights(
-    recipe: Model, files: dict[str, Path], frozen: Mapping[str, Weights]
-) -> dict[str, dict[str, Tensor]]:
+def warm_weights(recipe: Model, files: dict[str, Path], frozen: Mapping[str, Weights]) -> dict[str, dict[str, Tensor]]:
     """The weights to begin from; what has no file, and discriminators of another size, start fresh.
 
     frozen: weights of the networks that the system is handed. Raises ParamsError where a generator is another network.

@@ -83,7 +83,7 @@ class Block(nn.Module):
 
 
 class InpaintingGenerator(nn.Module):
-    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.5 M parameters at 96 filters, 4 blocks).
+    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.8 M parameters at 96 filters, 4 blocks).
 
     Made for a processor: pixels are folded into channels by FOLD (space to depth), the trunk works at a quarter of the
     size with a U below it, and sub-pixel heads (Shi et al. 2016) unfold content and attention. (N, 3, H, W) in [-1, 1],
