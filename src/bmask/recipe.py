@@ -80,7 +80,8 @@ def frozen_files(model: str, recipe: Model, masks_folder: Path) -> dict[str, Pat
     for name, path in files.items():
         if not path.is_file():
             raise DataError(
-                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there"
+                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there;"
+                " run `bmask masks`, or name a file"
             )
     return files
 

@@ -90,9 +90,9 @@ def test_its_size_is_as_documented():
 def test_options_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="filters 12 is no multiple of 8"):
         InpaintingOptions(filters=12)
-    with pytest.raises(ValueError, match="cutouts 1.5 is a share"):
+    with pytest.raises(ValueError, match=r"cutouts 1\.5 is a share"):
         InpaintingOptions(cutouts=1.5)
-    with pytest.raises(ValueError, match="train.image_size 48 is not a multiple of 32"):
+    with pytest.raises(ValueError, match=r"train\.image_size 48 is not a multiple of 32"):
         OPTIONS.check_size(48)
 
 
@@ -258,7 +258,7 @@ def test_a_batch_in_parts_computes_what_the_whole_does(game):
     assert set(losses) == set(same)
     for name, value in losses.items():
         torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5, msg=name)
-    # Not the biases: fake's and true's gradients cancel there, and Adam makes a whole step of the rounding that is left.
+    # Not the biases: fake's and true's gradients cancel there, and Adam makes whole steps of the rounding that is left.
     networks = [each.system.discriminators.state_dict() for each in (whole, apart)]
     for name in [name for name in networks[0] if not name.endswith("bias")]:
         torch.testing.assert_close(networks[1][name], networks[0][name], rtol=1e-3, atol=1e-4, msg=name)

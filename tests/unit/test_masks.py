@@ -95,19 +95,24 @@ def test_of_the_masks_to_paste_some_are_none_and_some_are_cloth_of_the_photos(wr
     assert blue.sum() >= 0.5 * (COUNT - bare.sum()) - 4
 
 
-def test_the_same_again_and_another_seed_is_another_digest(before, written):
-    again, other = run(before, "again"), run(before, "other", seed=14)
-    assert contents(again) == contents(written)
-    digests = [json.loads((folder / "summary.json").read_text())["digest"] for folder in (written, other)]
-    assert digests[0] != digests[1]
+def test_the_same_again_is_the_same_to_the_byte(before, written):
+    assert contents(run(before, "again")) == contents(written)
 
 
-def test_private_photos_get_no_sheet(before, tmp_path):
+def test_private_photos_get_no_sheet_pictures_of_any_size_will_do_and_another_seed_is_another_digest(
+    before, written, tmp_path
+):
+    """The finder halves its pictures four times; trainings of other systems may have 20 px."""
     shutil.copytree(before / "augment", tmp_path / "augment")
     write_dataset(tmp_path / "ingest", load_size=SIDE, private=True)
-    out = run(tmp_path)
+    out = run(tmp_path, image_size=20, cut_out=0.0, bare=0.0, seed=14)
     assert not list(out.glob("*.png"))
-    assert json.loads((out / "summary.json").read_text())["private"] is True
+    told, other = (json.loads((folder / "summary.json").read_text()) for folder in (out, written))
+    assert told["private"] is True
+    assert told["digest"] != other["digest"]
+    bank = np.load(out / "masks_train.npy")
+    assert bank.shape == (1, COUNT, SIDE, SIDE, 4)
+    assert bank[..., 3].any((2, 3)).all()
 
 
 def test_photos_without_masks_are_refused_with_the_count_and_a_remedy(before, tmp_path):
@@ -117,10 +122,3 @@ def test_photos_without_masks_are_refused_with_the_count_and_a_remedy(before, tm
     with pytest.raises(DataError, match=r"found on \d of 12 masked .*ingest\.fit: face.*masks\.steps 80"):
         run(tmp_path)
     assert not (tmp_path / "masks").exists()
-
-
-def test_pictures_of_any_size_will_do_and_no_mask_at_all_is_cut_out(before):
-    """The finder halves its pictures four times; trainings of other systems may have 20 px."""
-    bank = np.load(run(before, "odd", image_size=20, cut_out=0.0, bare=0.0) / "masks_train.npy")
-    assert bank.shape == (1, COUNT, SIDE, SIDE, 4)
-    assert bank[..., 3].any((2, 3)).all()
