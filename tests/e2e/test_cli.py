@@ -20,7 +20,7 @@ from commands import bmask
 from tiny import full_disk
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["ingest", "augment", "train", "judge", "evaluate", "register"]
+STAGES = ["ingest", "augment", "masks", "train", "judge", "evaluate", "register"]
 REPORTS = {"report_ingest": "report ingest", "report_evaluate": "report evaluate"}
 
 
@@ -118,7 +118,7 @@ def test_an_unknown_model_or_command_or_option_ends_with_2(run):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["ingest"], ["augment"], ["train", "one"], ["judge"], ["evaluate"], ["register"]], ids=lambda a: a[0]
+    "arguments", [["ingest"], ["augment"], ["masks"], ["train", "one"], ["judge"], ["evaluate"], ["register"]], ids=lambda a: a[0]
 )
 def test_a_missing_folder_ends_with_3_and_a_sentence(run, arguments, monkeypatch, tmp_path, store_template):
     shutil.copy(store_template, tmp_path / "mlflow.db")
