@@ -29,7 +29,7 @@ def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
     stages = {"ingest", "augment", "masks", *(f"train@{model}" for model in TINY["models"]), "judge", "evaluate"}
     assert ran(workspace.first) == stages | {"register"} | {"report_ingest", "report_evaluate"}
     metrics = workspace.json("results/evaluate/scores.json")
-    assert {*TINY["models"], "identity", "mean_face"} <= set(metrics)
+    assert {*TINY["models"], "identity", "mean_face", "telea"} <= set(metrics)
     decision = workspace.json("results/register/decision.json")
     assert decision["promoted"]
     assert decision["champion"] == 1

@@ -197,7 +197,7 @@ class Judge(Section):
 
 
 class Evaluate(Section):
-    baselines: tuple[Literal["identity", "mean_face", "inpainting"], ...] = ("identity", "mean_face", "inpainting")
+    baselines: tuple[Literal["identity", "mean_face", "telea"], ...] = ("identity", "mean_face", "telea")
     attention_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1  # at or below it the photo's own pixel is kept
     bootstrap: Positive = 500  # resamples of groups
     seed: Count = 5
