@@ -25,7 +25,7 @@ from pairing import table
 from bmask.params import Params, load_params
 
 SCORES = ("unmask_rate", "judge_kid", "upper_ssim", "untouched", "outside_mae", "region_psnr")
-SHARED = ("ingest", "augment", "judge")
+SHARED = ("ingest", "augment", "masks", "judge")
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ def bands(count: int, size: int) -> np.ndarray:
     return np.broadcast_to(np.where(band, 255, 0).astype(np.uint8), (count, size, size)).copy()
 
 
-def arrays(copies: int = 2) -> dict[str, np.ndarray]:
+def arrays(copies: int = 2, side: int = LOAD) -> dict[str, np.ndarray]:
     """What the system's batches are made of: photos of both domains, masks to paste, cut-outs of the masked photos."""
-    photos = {d: np.stack([pictures(TRAIN, LOAD, d == "a", seed) for seed in (0, 9)[:copies]]) for d in "ab"}
+    photos = {d: np.stack([pictures(TRAIN, side, d == "a", seed) for seed in (0, 9)[:copies]]) for d in "ab"}
     colours = np.random.default_rng(4).integers(0, 256, (1, 5, 1, 1, 3), np.uint8)
-    colours = np.broadcast_to(colours, (1, 5, LOAD, LOAD, 3))
-    masks = np.concatenate([colours, bands(5, LOAD)[None, ..., None]], axis=-1)
-    worn = np.concatenate([photos["a"], np.stack([bands(TRAIN, LOAD)] * copies)[..., None]], axis=-1)
+    colours = np.broadcast_to(colours, (1, 5, side, side, 3))
+    masks = np.concatenate([colours, bands(5, side)[None, ..., None]], axis=-1)
+    worn = np.concatenate([photos["a"], np.stack([bands(TRAIN, side)] * copies)[..., None]], axis=-1)
     return {**photos, "masks": masks, "cutouts": worn}
 
 

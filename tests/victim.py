@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+import pasted
 from bmask.data.split.dataset import to_tensor
+from bmask.gan.options import SystemOptions
 from bmask.gan.translation import Translation
 from bmask.training.loop import train
 from bmask.training.options import LoopOptions
@@ -41,11 +43,15 @@ class Tell:
 
 
 def main(folder: Path, out: Path, system: str = "scheme2", **changes) -> None:
-    photos = {d: np.stack([pictures(TRAIN, LOAD, d == "a", seed) for seed in (0, 9)]) for d in "ab"}
-    shown = to_tensor(pictures(2, SIZE, masked=True, seed=5))
-    options = LoopOptions(**OPTIONS | changes)
-    recipe = dataclasses.replace(SYSTEMS[system], **WIDE)
-    trained = train(recipe, photos, shown, options, folder, {"data": "tiny"}, [Tell()])
+    if system == "inpainting":
+        size, photos, frozen = pasted.SIZE, pasted.given(), pasted.frozen_weights()
+        recipe: SystemOptions = dataclasses.replace(pasted.OPTIONS, filters=16, discriminator_filters=24)
+    else:
+        photos = {d: np.stack([pictures(TRAIN, LOAD, d == "a", seed) for seed in (0, 9)]) for d in "ab"}
+        size, recipe, frozen = SIZE, dataclasses.replace(SYSTEMS[system], **WIDE), {}
+    shown = to_tensor(pictures(2, size, masked=True, seed=5))
+    options = LoopOptions(**OPTIONS | {"image_size": size} | changes)
+    trained = train(recipe, photos, shown, options, folder, {"data": "tiny"}, [Tell()], frozen=frozen)
     weights = {f"{way}.{name}": w for way, g in trained.generators.items() for name, w in g.state_dict().items()}
     out.mkdir(parents=True)
     save_file(weights, out / "generators.safetensors")

@@ -17,16 +17,19 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "ingest": {"drawn": {"masked": 90, "unmasked": 90, "size": 40}, "load_size": 36, "validation": 0.3},
     "augment": {"copies": 2},
+    "masks": {"count": 40, "filters": 8, "steps": 60, "batch_size": 8, "lr": 0.01},
     "train": {"image_size": 32, "processes": 1, "threads": 1, "samples": 2, "sample_every": 1, "checkpoint_every": 1}
     | {"log_every": 2},
     "models": {
         name: {
-            "network": {**network, "filters": 4, "blocks": 1, "discriminator_filters": 4, "discriminator_layers": 1},
+            "network": {**network, "blocks": 1, "discriminator_filters": 4},
             "schedule": {"epochs": 2, "constant_epochs": 1, "batch_size": 2, "epoch_photos": 8},
         }
         for name, network in {
-            "cyclegan": {"system": "cyclegan"},
-            "attentiongan": {"system": "attentiongan", "scheme": 2, "masks": 3},
+            "cyclegan": {"system": "cyclegan", "filters": 4, "discriminator_layers": 1},
+            "attentiongan": {"system": "attentiongan", "filters": 4, "discriminator_layers": 1}
+            | {"scheme": 2, "masks": 3},
+            "inpainting": {"system": "inpainting", "filters": 8, "cutouts": 0.5, "game_epoch": 1},
         }.items()
     },
     # The pipeline is tested here, not the judge: at this size it cannot pass checks that mean something.

@@ -27,7 +27,7 @@ def train(
         dataset: What ingest left.
         augmented: What augment left.
         masks: What masks left.
-        trained: Both generators as safetensors, losses, samples and how they were made.
+        trained: Generators and discriminators as safetensors, losses, samples and how they were made.
         losses: The last logged value of every loss.
         model: One entry of `models` in the parameter file: `name`, `network` and `schedule`.
         ingest: The section `ingest` of the parameter file.

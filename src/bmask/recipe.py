@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from bmask.data.split.dataset import open_array
 from bmask.errors import DataError, ParamsError
 from bmask.files import read_json
 from bmask.gan.generator_file import load_generator
-from bmask.gan.registry import build_generator, system_class
+from bmask.gan.registry import build_system, system_class
+from bmask.gan.system import Weights
 from bmask.placement import Placement, in_words, place
 from bmask.progress import say
 from bmask.training import checkpoint
@@ -78,7 +80,8 @@ def frozen_files(model: str, recipe: Model, masks_folder: Path) -> dict[str, Pat
     for name, path in files.items():
         if not path.is_file():
             raise DataError(
-                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there"
+                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there;"
+                " run `bmask masks`, or name a file"
             )
     return files
 
@@ -87,35 +90,43 @@ def warm_files(recipe: Model) -> dict[str, Path]:
     """The files to begin from: generators by direction, and discriminators; none without a warm start."""
     if not recipe.schedule.warm_start:
         return {}
-    from bmask.tracking.resolving import resolve
+    from bmask.tracking.resolving import beside, resolve
 
     unmask = Path(resolve(recipe.schedule.warm_start))
-    beside = {"ba": unmask.with_name(MASK_GENERATOR), "discriminators": unmask.with_name(DISCRIMINATORS)}
-    return {"ab": unmask, **{name: path for name, path in beside.items() if path.exists()}}
+    others = {"ba": beside(unmask, MASK_GENERATOR), "discriminators": beside(unmask, DISCRIMINATORS)}
+    return {"ab": unmask, **{name: path for name, path in others.items() if path}}
 
 
-def warm_weights(recipe: Model, files: dict[str, Path]) -> dict[str, dict[str, Tensor]]:
-    """The weights to begin from. A registered model holds the unmasking direction alone; all else starts fresh."""
+def warm_weights(recipe: Model, files: dict[str, Path], frozen: Mapping[str, Weights]) -> dict[str, dict[str, Tensor]]:
+    """The weights to begin from; what has no file, and discriminators of another size, start fresh.
+
+    frozen: weights of the networks that the system is handed. Raises ParamsError where a generator is another network.
+    """
     weights: dict[str, dict[str, Tensor]] = {}
     if not files:
         return weights
     with torch.random.fork_rng(devices=[]):  # building draws; the caller's seed must not move
-        wanted = _shapes(build_generator(recipe.network))
+        system = build_system(recipe.network, frozen)
     for way, path in files.items():
-        say(f"warm start {way} from {path}")
         if way == "discriminators":
-            weights[way] = load_file(path)
-            continue
-        generator, about = load_generator(path)
-        if _shapes(generator) != wanted:
-            differences = checkpoint.compare(about["network"], asdict(recipe.network))
-            raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
-        weights[way] = generator.state_dict()
+            found = load_file(path)
+            if _shapes(found) != _shapes(system.discriminators.state_dict()):
+                say(f"no warm start of the discriminators: those in {path} are other networks, so they start fresh")
+                continue
+            weights[way] = found
+        elif way in system.generators:
+            generator, about = load_generator(path)
+            if _shapes(generator.state_dict()) != _shapes(system.generators[way].state_dict()):
+                differences = checkpoint.compare(about["network"], asdict(recipe.network))
+                raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
+            weights[way] = generator.state_dict()
+        if way in weights:
+            say(f"warm start {way} from {path}")
     return weights
 
 
-def _shapes(generator: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in generator.state_dict().items()}
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
 
 
 def say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:

@@ -38,6 +38,7 @@ PLANS = {
     for system in SYSTEMS
     for pool, parts in ((0, 1), (3, 1), (3, 2))
 }
+PLANS["inpainting, in 1"] = ("inpainting", {"pool": 0, "accumulate_steps": 1})
 REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"accumulate_steps": 4})}
 
 
@@ -69,6 +70,7 @@ def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together
         assert set(row) == set(expected)
         for key, value in expected.items():
             loose = 0.05 if key.startswith("gradient") else 1e-4  # those biases are part of the norm
+            loose = 0.01 if key == "gan" else loose  # inpainting's critic has such biases too, and they move its scores
             assert row[key] == pytest.approx(value, rel=loose), key
     assert (first["output"] - alone["output"]).abs().max() < 1e-2
     for domain, kept in alone["pools"].items():

@@ -48,8 +48,9 @@ def draws() -> random.Random:
         ("scheme2", 9, {"write": 2, "step": 2, "start": 1}),
         pytest.param("scheme2", 40, {"write": 10, "step": 10, "start": 5}, marks=pytest.mark.slow),
         pytest.param("cyclegan", 40, {"write": 10, "step": 10, "start": 5}, marks=pytest.mark.slow),
+        pytest.param("inpainting", 9, {"write": 2, "step": 2, "start": 1}, marks=pytest.mark.slow),
     ],
-    ids=["5 kills", "25 kills", "25 kills of another system"],
+    ids=["5 kills", "25 kills", "25 kills of another system", "5 kills about a game that begins"],
 )
 def test_a_training_that_was_killed_again_and_again_equals_one_that_was_not(system, epochs, moments, draws, tmp_path):
     options = {"system": system, "epochs": epochs, "constant_epochs": 2 * epochs // 3}

@@ -66,8 +66,9 @@ def command(place: Path, *words: str) -> str:
 def test_a_killed_training_of_it_ends_with_the_bits_of_one_that_was_not(place):
     command(place, "train", "novel")
     trained = place / "results/train/novel"
-    assert {path.name for path in trained.iterdir()} == {"generator.safetensors", "losses.csv", "run.json", "samples"}
-    whole = {name: (trained / name).read_bytes() for name in ("generator.safetensors", "losses.csv")}
+    networks = ("generator.safetensors", "discriminators.safetensors")
+    assert {path.name for path in trained.iterdir()} == {*networks, "losses.csv", "run.json", "samples"}
+    whole = {name: (trained / name).read_bytes() for name in (*networks, "losses.csv")}
     shutil.rmtree(place / "checkpoints")
     shutil.rmtree(trained)
     (place / "mlflow.db").unlink()

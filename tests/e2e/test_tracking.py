@@ -22,7 +22,7 @@ from bmask.errors import DataError, ParamsError, TrainingError
 from bmask.files import read_json, write_json
 from bmask.gan.generator_file import FILE as GENERATOR
 from bmask.gan.generator_file import load_generator
-from bmask.recipe import MASK_GENERATOR
+from bmask.recipe import DISCRIMINATORS, MASK_GENERATOR
 from bmask.stages.train import dry_run
 from bmask.tracking.outputs import ensure_logged
 from bmask.tracking.runs import find_run, git_sha
@@ -146,7 +146,7 @@ def test_the_folder_of_a_training_explains_itself(trained):
     _, folder = trained
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     sheets = {f"samples/epoch-000{epoch}.png" for epoch in (1, 2, 3)}
-    assert names == {GENERATOR, MASK_GENERATOR, "losses.csv", "run.json", *sheets}
+    assert names == {GENERATOR, MASK_GENERATOR, DISCRIMINATORS, "losses.csv", "run.json", *sheets}
     about = json.loads((folder / "run.json").read_text())
     assert (about["model"], about["data_digest"], about["steps"]) == ("unmasker", "digest-of-the-split", 12)
     assert (about["device"], about["precision"]) == ("cpu", "fp32")

@@ -22,7 +22,7 @@ def test_identity_returns_the_input(dataset):
 
 def test_inpainting_changes_the_ellipse_alone_and_ignores_what_lay_there(dataset):
     photos = np.array(dataset.photos("masked", "test"))
-    translate = baseline("inpainting", dataset, 32)
+    translate = baseline("telea", dataset, 32)
     images, attention = translate(photos)
     inside = lower_face(32) > 0
     assert np.array_equal(images[:, ~inside], photos[:, ~inside])

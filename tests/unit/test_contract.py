@@ -54,7 +54,7 @@ def batches(step: int = 0) -> list[dict[str, torch.Tensor]]:
 
 
 def test_it_is_found_by_its_file_alone():
-    assert registry.names() == ["attentiongan", "cyclegan", "novel"]
+    assert registry.names() == ["attentiongan", "cyclegan", "inpainting", "novel"]
     assert issubclass(registry.system_class("novel"), System)
 
 

@@ -29,7 +29,7 @@ TREE = {
     "models": {"tiny": {"network": NETWORK}},
     "evaluate": {"bootstrap": 50, "pictures": 6},
 }
-SYSTEMS = ("tiny", "identity", "mean_face", "inpainting")
+SYSTEMS = ("tiny", "identity", "mean_face", "telea")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_generator_of_other_photos_is_refused(folders, tmp_path):
 
 
 def test_baselines_alone_make_a_leaderboard_and_nothing_at_all_is_refused(folders, tmp_path):
-    alone = {"bootstrap": 20, "pictures": 2, "baselines": ["inpainting"]}
-    assert tuple(run(folders, tmp_path / "out", models={}, evaluate=alone)) == ("inpainting",)
+    alone = {"bootstrap": 20, "pictures": 2, "baselines": ["telea"]}
+    assert tuple(run(folders, tmp_path / "out", models={}, evaluate=alone)) == ("telea",)
     with pytest.raises(DataError, match="nothing to score"):
         run(folders, tmp_path / "none", models={}, evaluate={"baselines": []})

@@ -39,6 +39,7 @@ ALLOWED = {
     "training": {"training", "gan", "errors"},
     "synthetic": {"synthetic", *BASE},
     "faces": {"faces", "gan", "errors", "progress"},  # of gan: the detector's layers as features
+    "pasting": {"pasting", "gan", "training", "data", *BASE},
     "data": {"data", "synthetic", "html", "faces", *BASE},
     "serving": {"serving", "gan", "data", "faces", *BASE},
     "quality": {"quality", "data", "gan", "html", "serving", *BASE},
@@ -55,6 +56,8 @@ ALLOWED = {
         "fingerprint",
         "placement",
         "data",
+        "faces",
+        "pasting",
         "quality",
         "tracking",
         "observers",
@@ -74,6 +77,16 @@ def part(module: str) -> str:
 @pytest.mark.parametrize("name", [name for name in MODULES if name and part(name) in ALLOWED])
 def test_a_module_imports_only_what_lies_below_it(name):
     assert {part(target) for target in ours(MODULES[name])} <= ALLOWED[part(name)]
+
+
+def test_the_teacher_knows_nothing_of_what_dresses_the_drawn_faces_nor_they_of_it():
+    """Else the embedded set would say how well the teacher's own masks are taken off."""
+    starts = {room: [name for name in MODULES if part(name) == room] for room in ("pasting", "synthetic")}
+    for room, other in (("pasting", "synthetic"), ("synthetic", "pasting")):
+        assert starts[room]
+        assert not [name for name in starts[room] if other in {part(target) for target in ours(MODULES[name])}]
+    reached = reach.reach(*starts["pasting"], without=())
+    assert not [path for path in reached if path.parts[0] == "synthetic"]
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

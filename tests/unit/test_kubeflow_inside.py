@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmask.errors import ParamsError, TrainingError
 from bmask.files import write_json
-from bmask.kubeflow.inside import GPUS, log_numbers, on_any_node, on_gpus, params_of, training_folder
+from bmask.kubeflow.inside import GPUS, last_losses, log_numbers, on_any_node, on_gpus, params_of, training_folder
 from bmask.params import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,3 +92,9 @@ def test_a_task_on_a_cpu_node_does_not_ask_for_the_gpu_that_trainings_were_told_
     assert on_any_node({"device": "cuda", "seed": 2}) == {"device": "auto", "seed": 2}
     assert on_any_node({"device": "cpu"}) == {"device": "cpu"}
     assert on_any_node({}) == {}
+
+
+def test_a_loss_that_has_no_last_value_is_none(tmp_path: Path):
+    """A game that has not begun leaves empty cells."""
+    (tmp_path / "losses.csv").write_text("step,total,gan\n1,2.5,\n2,1.5,\n")
+    assert last_losses(str(tmp_path)) == {"step": 2.0, "total": 1.5}

@@ -179,6 +179,9 @@ IMPOSSIBLE = [
     ({"s3": {"endpoint": "http://"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
     ({"s3": {"checksums": "never"}}, "s3.checksums"),
     ({**network(system="cyclegan"), "train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
+    ({"models": {"telea": {"network": {"system": "cyclegan"}}}}, "models.telea has the name of one of evaluate.base"),
+    ({**network(system="inpainting"), "train": {"image_size": 68}}, "train.image_size 68 is not a multiple of 32"),
+    ({"masks": {"filters": 12}}, "masks.filters"),
     ({"register": {"confidence": 1.0}}, "register.confidence"),
     ({"evaluate": {"attention_threshold": 1.0}}, "evaluate.attention_threshold"),
     *[

@@ -17,7 +17,7 @@ from bmask.kubeflow.inside import GPUS, params_of
 from bmask.params import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("ingest", "augment", "train", "judge", "evaluate", "register")
+STAGES = ("ingest", "augment", "masks", "train", "judge", "evaluate", "register")
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_the_defaults_are_the_parameter_file():
     spec = next(yaml.safe_load_all((ROOT / "pipelines/unmask.yaml").read_text()))
     inputs = {name: i.get("defaultValue") for name, i in spec["root"]["inputDefinitions"]["parameters"].items()}
     params = load_params("params.yaml")
-    sections = ("ingest", "s3", "augment", "train", "judge", "evaluate", "register")
+    sections = ("ingest", "s3", "augment", "masks", "train", "judge", "evaluate", "register")
     assert params_of(inputs["models"], **{name: inputs[name] for name in sections}) == params.model_copy(
         update={"cluster": Params().cluster}
     )
@@ -130,7 +130,7 @@ def test_a_third_system_is_one_entry_of_params(tmp_path: Path):
     params = load_params("params.yaml", ["models.third={network: {system: cyclegan, filters: 8}}"])
     spec, _ = compiled(params, tmp_path)
     names = [m["name"] for m in spec["root"]["inputDefinitions"]["parameters"]["models"]["defaultValue"]]
-    assert names == ["cyclegan", "attentiongan", "third"]
+    assert names == ["cyclegan", "attentiongan", "inpainting", "third"]
 
 
 PLACED = (

@@ -91,7 +91,7 @@ def last_losses(folder: str) -> dict[str, float]:
     """The last row of a training's losses.csv."""
     with open(Path(folder) / "losses.csv", newline="", encoding="utf-8") as file:
         *_, row = csv.DictReader(file)
-    return {name: float(value) for name, value in row.items()}
+    return {name: float(value) for name, value in row.items() if value}
 
 
 def log_numbers(metrics: Any, tree: dict[str, Any]) -> None:

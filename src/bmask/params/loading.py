@@ -46,6 +46,8 @@ class Params(Section):
                 "where ingest.fit is face, such as 144 for 128 or 72 for 64"
             )
         for name, model in self.models.items():
+            if name in self.evaluate.baselines:  # both would be one row of the leaderboard
+                raise ValueError(f"models.{name} has the name of one of evaluate.baselines; give it another")
             try:
                 model.network.check_size(self.train.image_size)
             except ValueError as error:

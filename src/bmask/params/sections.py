@@ -152,7 +152,7 @@ class Schedule(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epoch_photos: Count = 0  # photos in an epoch; 0: as many as the larger domain has
-    warm_start: str = ""  # a generator file or a models:/ address to begin from
+    warm_start: str = ""  # a training's folder, a generator file or a models:/ address to begin from
 
     @model_validator(mode="after")
     def _decay_fits(self) -> Schedule:
@@ -197,7 +197,7 @@ class Judge(Section):
 
 
 class Evaluate(Section):
-    baselines: tuple[Literal["identity", "mean_face", "inpainting"], ...] = ("identity", "mean_face", "inpainting")
+    baselines: tuple[Literal["identity", "mean_face", "telea"], ...] = ("identity", "mean_face", "telea")
     attention_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1  # at or below it the photo's own pixel is kept
     bootstrap: Positive = 500  # resamples of groups
     seed: Count = 5

@@ -1,4 +1,4 @@
-"""What a translation system must beat: doing nothing, pasting the mean face, and classical inpainting.
+"""What a translation system must beat: doing nothing, pasting the mean face, and inpainting by Telea (2004).
 
 They know what a user knows: the photo, and that a framed face has its mouth below the middle. So they work on one fixed
 ellipse, never on the true mask region. They report that ellipse as their attention.
@@ -24,7 +24,7 @@ CHUNK = 256
 
 
 def baseline(name: str, dataset: Dataset, size: int) -> Translate:
-    """The baseline `identity`, `mean_face` or `inpainting` as a translation of pictures of `size` px.
+    """The baseline `identity`, `mean_face` or `telea` as a translation of pictures of `size` px.
 
     The mean face is that of the dataset's unmasked training photos. Raises ValueError for another name.
     """
@@ -34,7 +34,7 @@ def baseline(name: str, dataset: Dataset, size: int) -> Translate:
     if name == "mean_face":
         mean = mean_photo(dataset.photos("unmasked", "train"), size)
         return lambda photos: _paste(photos, mean, cv2.GaussianBlur(region, (0, 0), max(FEATHER * size, 0.5)))
-    if name == "inpainting":
+    if name == "telea":
         return lambda photos: _inpaint(photos, region)
     raise ValueError(f"there is no baseline {name!r}")
 

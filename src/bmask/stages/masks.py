@@ -27,7 +27,7 @@ FINDER = "finder.safetensors"
 IN_ROW, ROWS = 10, 5  # of the sheet: fifty photos and their cut-outs
 BEHIND = np.array((255, 0, 255), np.float32)  # a colour that no mask has
 LEAST_USABLE = 0.5
-LARGEST = 64  # px: the finder looks at photos of no more
+LARGEST, STEP = 64, 16  # px: the finder looks at photos of no more, and halves them four times
 
 
 def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path) -> None:
@@ -53,7 +53,7 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
     from bmask.pasting.finding import find, train_finder
 
     settings, dataset = params.masks, Dataset.open(dataset_folder)
-    side, size = dataset.load_size, min(params.train.image_size, LARGEST)
+    side, size = dataset.load_size, min(params.train.image_size // STEP * STEP, LARGEST)
     masked, unmasked = (open_array(Path(augment_folder) / f"{domain}_train.npy") for domain in DOMAINS)
     torch.set_num_threads(1)  # of layers so small, a second thread gains little and costs much beside other programs
     drawn = draw_masks(settings.count, side, settings.seed)

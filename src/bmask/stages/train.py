@@ -161,8 +161,8 @@ def _train_here(
             tracker = Tracker(about, samples.folder, live=known != "silent")
             observers = [Progress(model, options), samples, tracker, *syncs]
         with _tracked(tracker):
-            start = warm_weights(recipe, plan.warm)
             given = {name: load_file(path) for name, path in plan.frozen.items()}
+            start = warm_weights(recipe, plan.warm, given)
             result = run_loop(
                 recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world, given
             )

@@ -150,7 +150,7 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
             (fresh / name).parent.mkdir(exist_ok=True)
             (fresh / name).write_bytes(content)
     (fresh / "samples").mkdir(exist_ok=True)
-    for path in fresh.glob("*.safetensors"):
+    for path in fresh.glob("*generator.safetensors"):  # discriminators have no header
         header, todays = read_about(path), {key: about[key] for key in TODAYS}
         if not todays.items() <= header.items():
             save_generator(path, load_generator(path)[0], {**header, **todays})
@@ -180,7 +180,7 @@ def _held(client: MlflowClient, run_id: str) -> dict[str, dict]:
 
 def _log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
     with open(folder / "losses.csv", newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]  # a loss may begin later
     sent = last_step(client, run_id)
     send_rows(client, run_id, [row for row in rows if row["step"] > sent])
     none_there = all(item.path != "images" for item in client.list_artifacts(run_id))

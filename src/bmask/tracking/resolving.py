@@ -37,6 +37,30 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
     raise DataError(f"{trouble}; {_listed(_known(registered, trained))}")
 
 
+def beside(generator: Path, name: str) -> Path | None:
+    """Another file of the training that a generator's file is of: beside it, or in the run that logged its model.
+
+    None where there is none. Raises TrackingError where the store cannot say so.
+    """
+    path, described = generator.with_name(name), generator.parent.parent / "MLmodel"
+    if path.is_file():
+        return path
+    if not described.is_file():
+        return None
+    from mlflow.models import Model
+
+    from bmask.tracking.store import Gone, NoStore, connect, reading
+
+    try:
+        client = connect(create=False)
+        with reading():
+            run_id = Model.load(str(described)).run_id
+            there = run_id and any(item.path == name for item in client.list_artifacts(run_id))
+            return Path(client.download_artifacts(run_id, name)) if there else None
+    except (Gone, NoStore):  # the model came from elsewhere
+        return None
+
+
 def _download(address: str, registered: str, trained: Path) -> Path:
     import mlflow
 

@@ -83,7 +83,7 @@ class Block(nn.Module):
 
 
 class InpaintingGenerator(nn.Module):
-    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.5 M parameters at 96 filters, 4 blocks).
+    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.8 M parameters at 96 filters, 4 blocks).
 
     Made for a processor: pixels are folded into channels by FOLD (space to depth), the trunk works at a quarter of the
     size with a U below it, and sub-pixel heads (Shi et al. 2016) unfold content and attention. (N, 3, H, W) in [-1, 1],
@@ -284,9 +284,10 @@ def _wider(region: Tensor, pixels: int) -> Tensor:
 
 
 def _overlap(attention: Tensor, region: Tensor) -> Tensor:
-    """Intersection over union at one half."""
+    """Intersection over union at one half, the mean over photos; 1 where there is neither."""
     a, r = attention > 0.5, region > 0.5
-    return (a & r).sum() / (a | r).sum().clamp(min=1)
+    shared, either = (a & r).sum((1, 2, 3)), (a | r).sum((1, 2, 3))
+    return torch.where(either > 0, shared / either.clamp(min=1), 1.0).mean()
 
 
 def _norm(channels: int) -> nn.Module:
