@@ -21,7 +21,8 @@ from workspace import TINY, Workspace
 
 MODELS = {name: model["network"]["system"] for name, model in TINY["models"].items()}
 OUTPUTS = (
-    *("ingest/summary.json", "augment/a.npy", "judge/checks.json", "evaluate/metrics.json", "register/decision.json"),
+    *("ingest/summary.json", "augment/a.npy", "masks/summary.json", "judge/checks.json", "evaluate/metrics.json"),
+    "register/decision.json",
     *("report/ingest/report.html", "report/evaluate/report.html", *(f"train/{model}/run.json" for model in MODELS)),
 )
 

@@ -41,7 +41,7 @@ ALLOWED = {
     "faces": {"faces", "gan", "errors", "progress"},  # of gan: the detector's layers as features
     "data": {"data", "synthetic", "html", "faces", *BASE},
     "serving": {"serving", "gan", "data", "faces", *BASE},
-    "quality": {"quality", "data", "gan", "html", "serving", *BASE},
+    "quality": {"quality", "pasting", "data", "gan", "html", "serving", *BASE},
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},
     "reach": set(),
