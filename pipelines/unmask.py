@@ -84,7 +84,8 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
             training = _training(train_task(**inputs, ingest=ingest, train=train, s3=s3), cluster, image)
         sections = {"ingest": ingest, "augment": augment, "train": train, "models": models, "judging": judge}
         sections |= {"evaluate": evaluate, "register": register}
-        results = {"dataset": dataset, "judge": judged.outputs["trained"], **sections}
+        results: dict[str, Any] = {"dataset": dataset, "judge": judged.outputs["trained"], **sections}
+        results |= {"masks": pasting.outputs["pasting"]}
         collected = [dsl.Collected(training.outputs["trained"]) for _ in range(2)]  # each serves one task alone
         scores = _stage(evaluate_task(trainings=collected[0], **results), cluster, image).outputs["evaluation"]
         registered = register_task(trainings=collected[1], evaluation=scores, **results)

@@ -21,8 +21,8 @@ from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params
 from bmask.quality.judge import Judge, save_judge
 from bmask.quality.leaderboard import Entry, all_scores
-from bmask.quality.measuring import measure, reference
-from bmask.quality.render import render, translator
+from bmask.quality.measuring import reference, score
+from bmask.quality.render import renderer, translator
 from bmask.quality.scores import intervals
 from bmask.stages.register import register
 from bmask.tracking import registry as champion
@@ -62,7 +62,7 @@ class Place:
             self.page(stage, "numbers alone")
         self.digest = digest
         torch.manual_seed(0)
-        save_judge(self.folder / "judge" / "judge.safetensors", Judge(filters=4, size=SIZE), {"data_digest": digest})
+        save_judge(self.folder / "judge" / "judge.safetensors", Judge(filters=4, size=32), {"data_digest": digest})
 
     def train(self, model: str, options, fingerprint: str, seed: int = 1) -> None:
         folder = self.folder / "train" / model
@@ -86,8 +86,7 @@ class Place:
         real, entries = reference(dataset, "test", judge, SIZE), []
         for model in params.models:
             generator, _ = load_generator(self.folder / "train" / model / FILE)
-            rendered = render(translator(generator), dataset, "test", SIZE, threshold)
-            scores = measure(rendered, dataset, "test", judge, real)
+            scores = score(renderer(translator(generator), threshold), real)
             scores.save(folder / "scores" / f"{model}.npz")
             entries.append(Entry(model, True, scores, intervals(scores, 50, 1)))
         write_json(folder / "scores.json", all_scores(entries))
@@ -113,7 +112,7 @@ class Place:
 
 
 def settings(*models, threshold=0.1, seed=1, **gate) -> Params:
-    gate = {"min_unmask_rate": 0.0, "min_upper_ssim": 0.0, "primary": "upper_ssim", **gate}
+    gate = {"max_residue_rate": 1.0, "max_paste_outside": 255.0, "primary": "upper_ssim", **gate}
     return parse_params(
         {
             "models": {model: {"network": {"system": "cyclegan"}} for model in models},

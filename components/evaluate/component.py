@@ -9,6 +9,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def evaluate(
     dataset: Input[Dataset],
+    masks: Input[Dataset],
     trainings: Input[list[Model]],
     judge: Input[Model],
     evaluation: Output[Artifact],
@@ -26,6 +27,7 @@ def evaluate(
 
     Args:
         dataset: What ingest left.
+        masks: What masks left.
         trainings: What the training tasks left.
         judge: What the judge's task left.
         evaluation: scores.json, leaderboard.csv, the scores of every photo, the report.
@@ -52,7 +54,7 @@ def evaluate(
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:
         params = params_of(models, **sections)
         folders = (Path(dataset.path), folder, Path(judge.path), out)
-        found = stage(params, *folders)
+        found = stage(params, *folders, Path(masks.path))
         report_evaluate(params, *folders, out / "report")
     log_numbers(leaderboard, found)
     shutil.copyfile(out / "report" / "report.html", report.path)

@@ -20,7 +20,7 @@ def judge(
     Args:
         dataset: What ingest left.
         trained: The judge as safetensors, and its checks.
-        checks: Accuracy, and the shares of pasted masks seen and of spoiled masks taken for faces.
+        checks: The shares of clean photos, of masks at half opacity that were found, and of smears taken for faces.
         ingest: The section `ingest` of the parameter file.
         train: The section `train` of the parameter file, for the size of the pictures.
         judge: The section `judge` of the parameter file.

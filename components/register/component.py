@@ -9,6 +9,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 @dsl.component(base_image="registry.example.com/team/bmask:REPLACE_WITH_GIT_SHA", install_kfp_package=False)
 def register(
     dataset: Input[Dataset],
+    masks: Input[Dataset],
     trainings: Input[list[Model]],
     judge: Input[Model],
     evaluation: Input[Artifact],
@@ -25,6 +26,7 @@ def register(
 
     Args:
         dataset: What ingest left.
+        masks: What masks left.
         trainings: What the training tasks left.
         judge: What the judge's task left.
         evaluation: What evaluate left.
@@ -48,7 +50,7 @@ def register(
     from bmask.stages.register import register as stage
 
     pages = [Path(of.path) / "report" / "report.html" for of in (dataset, evaluation)]
-    folders = (Path(judge.path), Path(evaluation.path), *pages, Path(decision.path))
+    folders = (Path(judge.path), Path(evaluation.path), *pages, Path(decision.path), Path(masks.path))
     sections = {"ingest": ingest, "augment": augment, "train": on_any_node(train), "judge": judging}
     sections |= {"evaluate": evaluate, "register": register}
     with one_sentence(), training_folder([training.path for training in trainings]) as folder:

@@ -117,7 +117,8 @@ def evaluate(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
     from bmask.params import load_params
     from bmask.stages.evaluate import evaluate
 
-    evaluate(load_params(params), results / "ingest", results / "train", results / "judge", results / "evaluate")
+    folders = (results / name for name in ("ingest", "train", "judge", "evaluate", "masks"))
+    evaluate(load_params(params), *folders)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -147,7 +148,8 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 
     dataset, trained, judged, scored = (results / stage for stage in ("ingest", "train", "judge", "evaluate"))
     data_page, page = (results / "report" / stage / "report.html" for stage in ("ingest", "evaluate"))
-    register(load_params(params), dataset, trained, judged, scored, data_page, page, results / "register")
+    out, masks = results / "register", results / "masks"
+    register(load_params(params), dataset, trained, judged, scored, data_page, page, out, masks)
 
 
 @app.command(rich_help_panel=USE)

@@ -41,9 +41,9 @@ def place(tmp_path_factory) -> Path:
     tree = params.model_dump(mode="json", by_alias=True)
     schedule = tree["models"]["plain"]["schedule"]
     tree["models"] = {"novel": {"network": {"system": "novel"}, "schedule": schedule}}
-    tree["judge"] |= {"filters": 4, "epochs": 1, "min_accuracy": 0, "min_pasted": 0, "max_fooled": 1}
+    tree["judge"] |= {"filters": 4, "steps": 4, "min_clean": 0, "min_found": 0, "max_fooled": 1}
     tree["evaluate"] |= {"bootstrap": 20, "pictures": 2, "baselines": ["identity"]}
-    tree["register"] |= {"min_unmask_rate": 0, "min_upper_ssim": 0}
+    tree["register"] |= {"max_residue_rate": 1, "max_paste_outside": 255}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     return folder
 

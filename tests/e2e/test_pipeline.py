@@ -70,7 +70,7 @@ def test_experiments_are_compared_in_a_table_that_can_be_read_and_in_plots_of_th
     table = workspace.run("dvc", "exp", "show", "--csv", "--sha")
     header, first = list(csv.reader(table.splitlines()))[:2]
     columns = [name for name in header if name.partition(".")[0] in TINY["models"]]
-    assert "cyclegan.unmask_rate" in columns and 2 * 5 <= len(columns) <= 25
+    assert "cyclegan.residue_rate" in columns and 2 * 5 <= len(columns) <= 25
     assert not [name for name in header if name.endswith(("_low", "_high"))]
     assert all(first[header.index(name)] for name in columns)
     for command in ("show", "diff"):

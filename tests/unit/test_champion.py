@@ -125,10 +125,10 @@ def test_a_challenger_that_wins_is_no_challenger_any_more(client, name):
 
 
 def test_the_table_shows_versions_scores_and_origin(client, name):
-    add(client, name, 1, **{"score.unmask_rate": "0.8125", "git_sha": "a" * 40 + "-dirty", "data_digest": "d" * 64})
-    add(client, name, 1, **{"score.unmask_rate": "nonsense"})
+    add(client, name, 1, **{"score.residue_rate": "0.8125", "git_sha": "a" * 40 + "-dirty", "data_digest": "d" * 64})
+    add(client, name, 1, **{"score.residue_rate": "nonsense"})
     champion.set_champion(1, name)
     header, newer, older = champion.show(name).splitlines()
-    assert header.split() == ["version", "alias", "model", "unmask_rate", "git", "data", "registered"]
+    assert header.split() == ["version", "alias", "model", "residue_rate", "git", "data", "registered"]
     assert newer.split()[:4] == ["2", "-", "attentiongan", "-"]
     assert older.split()[:6] == ["1", "champion", "attentiongan", "0.812", "aaaaaaaa+", "dddddddd"]

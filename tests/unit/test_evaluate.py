@@ -27,7 +27,7 @@ NETWORK = {"system": "attentiongan", "scheme": 2, "filters": 4, "blocks": 1, "ma
 TREE = {
     "train": {"image_size": 32, "threads": 1, "device": "cpu"},
     "models": {"tiny": {"network": NETWORK}},
-    "evaluate": {"bootstrap": 50, "pictures": 6},
+    "evaluate": {"bootstrap": 50, "pictures": 6, "min_told": 0},
 }
 SYSTEMS = ("tiny", "identity", "mean_face", "telea")
 
@@ -45,7 +45,7 @@ def folders(tmp_path_factory):
     (root / "train" / "tiny" / "losses.csv").write_text("\n".join(["step,epoch,cycle,gan", *rows]))
     save_judge(root / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": dataset.digest})
     kinds = {"masked": {"share": 0.02, "photos": 16, "groups": 8}}
-    write_json(root / "judge" / "checks.json", {"accuracy": 0.97, "pasted": 0.96, "fooled": 0.03, "kinds": kinds})
+    write_json(root / "judge" / "checks.json", {"clean": 0.97, "found": 0.96, "fooled": 0.03, "kinds": kinds})
     return root
 
 
@@ -79,8 +79,8 @@ def test_scores_are_flat_finite_and_hold_an_interval_for_every_score(done):
     for system in SYSTEMS:
         found = written[system]
         assert all(isinstance(value, float) and np.isfinite(value) for value in found.values())
-        assert found["unmask_rate_low"] <= found["unmask_rate"] <= found["unmask_rate_high"]
-        assert {"judge_kid", "judge_frechet", "upper_ssim", "region_psnr", "outside_mae"} <= set(found)
+        assert found["residue_rate_low"] <= found["residue_rate"] <= found["residue_rate_high"]
+        assert {"judge_kid", "paste_distance", "realism", "region_psnr", "bare_untouched"} <= set(found)
     assert written["identity"]["untouched"] == 1 and "attention" not in written["identity"]
 
 
@@ -106,7 +106,16 @@ def test_the_report_needs_no_other_file_and_shows_every_part(reported):
     page = (reported / "report.html").read_text()
     for address in ("http://", "https://", 'src="/', "<link", "<script"):
         assert address not in page.replace("http://www.w3.org", ""), address
-    for words in ("Leaderboard", "Before and after", "Slices", "The judge", "Losses", "drawn-0", "true face"):
+    for words in (
+        "Leaderboard",
+        "Before and after",
+        "Slices",
+        "The ladder",
+        "The judge",
+        "Losses",
+        "drawn-0",
+        "true face",
+    ):
         assert words in page, words
     assert page.count("<svg") == 1 and page.count("data:image/png;base64,") == 6 * 6
 
@@ -121,7 +130,15 @@ def test_the_strip_has_a_row_for_each_kind_and_a_column_for_each_photo(reported)
 def test_the_same_inputs_give_the_same_files(folders, done, reported):
     run(folders, folders / "again")
     again = report(folders, folders / "again")
-    for name in ("metrics.json", "scores.json", "ceiling.json", "scores.csv", "leaderboard.csv", "pictures.npz"):
+    for name in (
+        "metrics.json",
+        "scores.json",
+        "ceiling.json",
+        "ladder.json",
+        "scores.csv",
+        "leaderboard.csv",
+        "pictures.npz",
+    ):
         assert (folders / "again" / name).read_bytes() == (done[0] / name).read_bytes(), name
     for name in ("report.html", "before_after.png"):
         assert (again / name).read_bytes() == (reported / name).read_bytes(), name
@@ -157,7 +174,7 @@ def test_the_report_shows_the_photos_of_whichever_system_leads(folders, done):
 
 
 def test_a_missing_file_names_the_stage_to_run(folders, done, tmp_path):
-    for name in ("pictures.npz", "scores.json", "ceiling.json", "scores/tiny.npz"):
+    for name in ("pictures.npz", "scores.json", "ceiling.json", "ladder.json", "scores/tiny.npz"):
         shutil.rmtree(tmp_path / "evaluate", ignore_errors=True)
         shutil.copytree(done[0], tmp_path / "evaluate")
         (tmp_path / "evaluate" / name).unlink()
@@ -175,7 +192,7 @@ def test_a_generator_of_other_photos_is_refused(folders, tmp_path):
 
 
 def test_baselines_alone_make_a_leaderboard_and_nothing_at_all_is_refused(folders, tmp_path):
-    alone = {"bootstrap": 20, "pictures": 2, "baselines": ["telea"]}
+    alone = {"bootstrap": 20, "pictures": 2, "min_told": 0, "baselines": ["telea"]}
     assert tuple(run(folders, tmp_path / "out", models={}, evaluate=alone)) == ("telea",)
     with pytest.raises(DataError, match="nothing to score"):
         run(folders, tmp_path / "none", models={}, evaluate={"baselines": []})

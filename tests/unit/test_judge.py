@@ -1,4 +1,4 @@
-"""The judge tells faces from masks, is not fooled by counterfeits, and is the same each time."""
+"""The judge says where a mask shows and how much, is not fooled by smears, and is the same each time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from drawn import write_dataset
 
 from bmask.errors import DataError, TrainingError
 from bmask.params import parse_params, sections
-from bmask.quality.counterfeits import CHECKS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
-from bmask.quality.judge import Judge, load_judge, save_judge
+from bmask.quality.alterations import lay
+from bmask.quality.judge import Judge, inside, load_judge, save_judge
 from bmask.quality.judging import check_judge, train_judge
+from bmask.quality.ladder import visible_masks
 from bmask.stages.judge import judge
 
-SMALL = {"filters": 8, "epochs": 12, "batch_size": 16, "lr": 4e-3}
+SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}
+FEW = {**SMALL, "steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +30,31 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(dataset):
     options = sections.Judge(**SMALL)
-    return train_judge(dataset.photos("masked", "train"), dataset.photos("unmasked", "train"), 32, options)
+    return train_judge(dataset.photos("masked", "train"), dataset.photos("unmasked", "train"), options)
 
 
-def test_a_trained_judge_tells_the_domains_apart_and_sees_through_counterfeits(dataset, trained):
+def test_a_trained_judge_finds_masks_that_shine_through_and_smears_and_nothing_in_faces(dataset, trained):
     photos = [dataset.photos(domain, "validation") for domain in ("masked", "unmasked")]
     groups = dataset.groups("masked", "validation"), dataset.groups("unmasked", "validation")
     checks = check_judge(trained, *photos, groups, sections.Judge(**SMALL))
-    assert checks["accuracy"] >= 0.9 and checks["pasted"] >= 0.75 and checks["fooled"] <= 0.2, checks
-    assert checks["kinds"]["pasted plain"]["photos"] == 16
+    assert checks["clean"] >= 0.9 and checks["found"] >= 0.7 and checks["fooled"] <= 0.2, checks
+    assert checks["kinds"]["masked"]["share"] <= 0.2
+    assert checks["kinds"]["mask at 100 %"]["share"] <= checks["kinds"]["mask at 25 %"]["share"]
+
+
+def test_the_more_opaque_a_mask_the_more_of_it_is_seen_and_only_where_it_lies(dataset, trained):
+    photos = np.array(dataset.photos("unmasked", "validation"))
+    masks = visible_masks(photos, 3)
+    within = masks[..., 3] > 127
+    opacities = []
+    for opacity in (0.25, 0.5, 1.0):
+        pasted = np.stack(
+            [lay(photo.astype(np.float32), mask, opacity) for photo, mask in zip(photos, masks, strict=True)]
+        )
+        seen = trained.see(pasted.round().astype(np.uint8))
+        assert inside(seen.shows, within).mean() > 2 * inside(seen.shows, ~within).mean()
+        opacities.append(inside(seen.opacity, within).mean())
+    assert opacities == sorted(opacities) and opacities[2] > 1.5 * opacities[0]
 
 
 def test_near_duplicates_count_once_in_the_checks(dataset, trained):
@@ -50,29 +68,29 @@ def test_near_duplicates_count_once_in_the_checks(dataset, trained):
 @pytest.mark.parametrize("steps", [1, 5, 6])
 def test_few_photos_make_few_steps_and_a_judge_all_the_same(dataset, steps):
     masked, unmasked = (dataset.photos(domain, "train")[:2] for domain in ("masked", "unmasked"))
-    options = sections.Judge(**{**SMALL, "epochs": steps, "batch_size": 8})
-    judge = train_judge(masked, unmasked, 32, options)
+    options = sections.Judge(**{**SMALL, "steps": steps, "batch_size": 8})
+    judge = train_judge(masked, unmasked, options)
     assert all(value.isfinite().all() for value in judge.state_dict().values())
-    untrained = train_judge(masked, unmasked, 32, sections.Judge(**{**options.model_dump(), "lr": 1e-12}))
+    untrained = train_judge(masked, unmasked, sections.Judge(**{**options.model_dump(), "lr": 1e-12}))
     assert any((a != b).any() for a, b in zip(judge.parameters(), untrained.parameters(), strict=True))
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_callers_random_state_alone(dataset):
     masked, unmasked = dataset.photos("masked", "train"), dataset.photos("unmasked", "train")
-    options = sections.Judge(**{**SMALL, "epochs": 1})
+    options = sections.Judge(**FEW)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = (train_judge(masked, unmasked, 32, options).state_dict() for _ in range(2))
+    first, second = (train_judge(masked, unmasked, options).state_dict() for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = train_judge(masked, unmasked, 32, sections.Judge(**{**SMALL, "epochs": 1, "seed": 4})).state_dict()
+    other = train_judge(masked, unmasked, sections.Judge(**{**FEW, "seed": 4})).state_dict()
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_features_of_training_photos_have_a_mean_square_of_one(dataset, trained):
     photos = np.concatenate([dataset.photos("masked", "train"), dataset.photos("unmasked", "train")])
     features = trained.photo_features(photos)
-    assert features.shape == (80, 32)
+    assert features.shape == (80, 80)
     assert (features**2).mean() == pytest.approx(1, rel=1e-3)
 
 
@@ -103,45 +121,17 @@ def test_a_file_that_is_no_judge_is_refused(tmp_path, content):
 
 
 def test_the_stage_refuses_a_judge_that_fails_its_checks_and_leaves_no_results(tmp_path, dataset):
-    tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**SMALL, "epochs": 1, "lr": 1e-6}}
-    with pytest.raises(TrainingError, match=r"judge\.min_accuracy.*judge\.epochs"):
+    tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**FEW, "lr": 1e-6, "min_found": 1}}
+    with pytest.raises(TrainingError, match=r"judge\.min_found.*judge\.steps"):
         judge(parse_params(tree), dataset.folder, tmp_path / "judge")
     assert not (tmp_path / "judge").exists()
     assert not json.loads((tmp_path / "judge-failed-checks.json").read_text())["passed"]
 
 
 def test_the_stage_writes_judge_and_checks(tmp_path, dataset):
-    open_gate = {"min_accuracy": 0, "min_pasted": 0, "max_fooled": 1}
-    tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**SMALL, "epochs": 1, **open_gate}}
+    open_gate = {"min_clean": 0, "min_found": 0, "max_fooled": 1}
+    tree = {"train": {"image_size": 32, "threads": 1}, "judge": {**FEW, **open_gate}}
     returned = judge(parse_params(tree), dataset.folder, tmp_path / "judge")
     written = json.loads((tmp_path / "judge" / "checks.json").read_text())
-    assert written["accuracy"] == returned["accuracy"] and written["data_digest"] == dataset.digest
+    assert written["found"] == returned["found"] and written["data_digest"] == dataset.digest
     assert isinstance(load_judge(tmp_path / "judge" / "judge.safetensors")[0], Judge)
-
-
-@pytest.mark.parametrize("style", [TRAINING, CHECKS], ids=["training", "checks"])
-def test_counterfeits_change_the_lower_face_and_keep_the_top(dataset, style):
-    masked, unmasked = dataset.photos("masked", "train"), dataset.photos("unmasked", "train")
-    maker = Counterfeiter(masked, unmasked, style, np.random.default_rng(0))
-    makers = [(maker.paste, PASTED, unmasked), (maker.spoil, SPOILED, masked)]
-    for make, kinds, photos in makers:
-        for kind in kinds:
-            photo = photos[0].astype(np.float32)
-            made = make(photo, kind)
-            assert made.shape == photo.shape and made.min() >= 0 and made.max() <= 255
-            assert np.abs(made - photo).max() > 10, kind
-            assert np.abs(made - photo)[:5].max() < 1, kind
-
-
-def test_the_styles_of_training_and_checks_differ_in_every_field():
-    pairs = zip(vars(TRAINING).values(), vars(CHECKS).values(), strict=True)
-    assert all(one != other for one, other in pairs)
-
-
-def test_augmentation_leaves_the_input_alone_and_stays_in_range(dataset):
-    photo = dataset.photos("masked", "train")[0].astype(np.float32)
-    kept = photo.copy()
-    for seed in range(20):
-        changed = augment(photo, np.random.default_rng(seed))
-        assert changed.shape == photo.shape and changed.min() >= 0 and changed.max() <= 255
-    assert np.array_equal(photo, kept)

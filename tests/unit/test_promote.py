@@ -63,7 +63,7 @@ def test_manual_registers_a_challenger_and_leaves_the_rest_to_a_person(place):
     registry.set_champion(1)
     assert place.register(params)["champion"] == 1
     assert aliases() == {1: ("champion",)}
-    worse = place.run(settings("a", promote="manual", min_unmask_rate=1.0), a=(REPAINTS, "f2"))
+    worse = place.run(settings("a", promote="manual", max_paste_outside=0.0), a=(REPAINTS, "f2"))
     assert not any(reason.startswith("It passed") for reason in worse["reasons"])
 
 

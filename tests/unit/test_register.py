@@ -82,10 +82,10 @@ def test_a_worse_training_is_the_challenger_and_the_reason_is_told(place):
 
 
 def test_under_a_threshold_nobody_becomes_champion(place):
-    decision = place.run(settings("a", min_unmask_rate=1.0, min_upper_ssim=1.0), a=(REPAINTS, "f1"))
+    decision = place.run(settings("a", max_residue_rate=0.0, max_paste_outside=0.0), a=(REPAINTS, "f1"))
     assert not decision["promoted"]
     assert decision["champion"] is None
-    assert any("misses register.min_" in reason for reason in decision["reasons"])
+    assert any("misses register.max_" in reason for reason in decision["reasons"])
     assert aliases() == {1: ("challenger",)}
 
 

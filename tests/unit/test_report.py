@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bmask.html import charts
-from bmask.params import Params
+from bmask.params import parse_params
 from bmask.quality.leaderboard import COLUMNS, Entry, all_scores, best, headlines, intervals_of, slice_rates
 from bmask.quality.pictures import hardest_photos
 from bmask.quality.report import headline
@@ -24,13 +24,13 @@ def made(name: str, rate: float, kid: float, trained: bool = True, n: int = 60) 
         names=np.array([f"{i}.png" for i in range(n)]),
         groups=np.array([f"g{i}" for i in range(n)]),
         slices=np.array([("cap", "skin;cap", "")[i % 3] for i in range(n)]),
-        photos={"unmask_rate": (np.arange(n) < rate * n).astype(float), "upper_ssim": np.full(n, 0.95)},
+        photos={"residue_rate": (np.arange(n) >= rate * n).astype(float), "upper_ssim": np.full(n, 0.95)},
         features=np.random.default_rng(0).normal(kid, 1, (n, 4)),
         real=np.random.default_rng(1).normal(0, 1, (n, 4)),
         real_groups=np.array([f"r{i}" for i in range(n)]),
         prefix="judge_",
     )
-    found = {"unmask_rate": Interval(rate, rate, rate), "judge_kid": Interval(kid, kid, kid)}
+    found = {"residue_rate": Interval(1 - rate, 1 - rate, 1 - rate), "judge_kid": Interval(kid, kid, kid)}
     return Entry(name, trained, scores, found)
 
 
@@ -39,35 +39,36 @@ COLUMN = {column.name: column for column in COLUMNS}
 
 def test_the_headline_is_what_the_gate_would_choose():
     entries = [made("loud", 0.95, 0.9), made("real", 0.9, 0.2), made("timid", 0.2, 0.0), made("paste", 1, 0, False)]
-    assert headline(entries, Params()).name == "real"
-    assert headline([made("weak", 0.2, 0.1), made("weaker", 0.1, 0)], Params()).name == "weak"
-    assert headline([made("paste", 0.5, 0, False)], Params()).name == "paste"
+    params = parse_params({"register": {"primary": "kid"}})
+    assert headline(entries, params).name == "real"
+    assert headline([made("weak", 0.2, 0.0), made("weaker", 0.1, 0.5)], params).name == "weak"
+    assert headline([made("paste", 0.5, 0, False)], params).name == "paste"
 
 
 def test_the_best_of_a_column_is_a_trained_system_and_lower_wins_where_lower_is_better():
     entries = [made("a", 0.9, 0.5), made("b", 0.8, 0.1), made("baseline", 1.0, 0.0, trained=False)]
-    assert best(entries, COLUMN["unmask_rate"]) == "a"
+    assert best(entries, COLUMN["residue_rate"]) == "a"
     assert best(entries, COLUMN["judge_kid"]) == "b"
-    assert best(entries, COLUMN["attention"]) is None and best(entries[2:], COLUMN["unmask_rate"]) is None
+    assert best(entries, COLUMN["attention"]) is None and best(entries[2:], COLUMN["residue_rate"]) is None
 
 
 def test_the_hardest_photos_are_one_of_each_slice_and_then_the_worst_of_all():
-    probability = np.array([0.9, 0.2, 0.8, 0.1, 0.05, 0.3])
+    badness = 1 - np.array([0.9, 0.2, 0.8, 0.1, 0.05, 0.3])
     slices = np.array(["cap", "cap", "skin", "skin;cap", "", ""])
-    assert hardest_photos(probability, slices) == [(3, "cap"), (2, "skin"), (4, ""), (1, ""), (5, ""), (0, "")]
+    assert hardest_photos(badness, slices) == [(3, "cap"), (2, "skin"), (4, ""), (1, ""), (5, ""), (0, "")]
 
 
 def test_slices_count_a_photo_under_each_of_its_labels():
     rows = slice_rates([made("a", 0.5, 0)], 50, 0)
     assert [(label, count) for label, count, _ in rows] == [("no label", 20), ("cap", 40), ("skin", 20)]
-    assert rows[1][2]["unmask_rate"]["a"].value == 0.5
+    assert rows[1][2]["residue_rate"]["a"].value == 0.5
 
 
 def test_numbers_that_are_not_finite_stay_out_of_the_metrics():
     entry = made("a", 0.5, 0.1)
     entry.found["outside_ssim"] = Interval(float("nan"), float("nan"), float("nan"))
     assert set(all_scores([entry])["a"]) == {
-        f"{name}{end}" for name in ("unmask_rate", "judge_kid") for end in ("", "_low", "_high")
+        f"{name}{end}" for name in ("residue_rate", "judge_kid") for end in ("", "_low", "_high")
     }
 
 
@@ -75,7 +76,7 @@ def test_intervals_survive_the_way_through_a_file_and_a_missing_end_is_no_number
     entry = made("a", 0.5, 0.1)
     entry.found["kid"] = Interval(0.25, float("nan"), float("nan"))
     read = intervals_of(json.loads(json.dumps(all_scores([entry])))["a"])
-    assert read["unmask_rate"] == Interval(0.5, 0.5, 0.5)
+    assert read["residue_rate"] == Interval(0.5, 0.5, 0.5)
     assert read["kid"].value == 0.25 and np.isnan(read["kid"].low) and np.isnan(read["kid"].high)
 
 
@@ -89,7 +90,7 @@ def test_the_table_of_experiments_has_no_more_than_25_columns_and_says_first_wha
     shown = headlines(entries)
     assert set(shown) == {f"s{i}" for i in range(systems)}  # baselines say the same in every experiment
     assert sum(map(len, shown.values())) <= max(25, systems)
-    assert all(next(iter(own)) == "unmask_rate" for own in shown.values())
+    assert all(next(iter(own)) == "residue_rate" for own in shown.values())
     assert set(headlines(entries[systems:])) == {"identity", "mean_face", "telea"}  # without models
 
 

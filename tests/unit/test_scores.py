@@ -11,12 +11,13 @@ from drawn import write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bmask.data.split.dataset import resize
 from bmask.errors import DataError
 from bmask.gan.translation import Translation
 from bmask.quality.features import inception, inception_features, inception_path
 from bmask.quality.judge import Judge
 from bmask.quality.measuring import reference, score
-from bmask.quality.render import render, resize_regions, translator
+from bmask.quality.render import rendered, renderer, resize_regions, translator
 from bmask.quality.scores import (
     Scores,
     group_weights,
@@ -58,24 +59,25 @@ def identity(photos):
 
 
 def test_the_identity_leaves_everything_untouched(dataset, judge):
-    found = score(identity, dataset, "test", judge, 32, 0.1).photos
+    found = score(renderer(identity, 0.1), reference(dataset, "test", judge, 32)).photos
     assert (found["untouched"] == 1).all() and (found["upper_mae"] == 0).all() and (found["outside_mae"] == 0).all()
     assert found["upper_ssim"] == pytest.approx(np.ones(14), abs=1e-4)
     assert "attention" not in found
 
 
 def test_the_true_faces_get_the_best_paired_scores(dataset, judge, truth):
-    found = score(truth, dataset, "test", judge, 32, 0.1).photos
+    found = score(renderer(truth, 0.1), reference(dataset, "test", judge, 32)).photos
     assert (found["region_mae"] == 0).all() and found["region_ssim"] == pytest.approx(np.ones(14), abs=1e-4)
     assert found["region_psnr"] == pytest.approx(np.full(14, 10 * math.log10(255**2 * 12)))
-    worse = score(identity, dataset, "test", judge, 32, 0.1).photos
+    worse = score(renderer(identity, 0.1), reference(dataset, "test", judge, 32)).photos
     assert (worse["region_mae"] > 5).all() and (worse["region_ssim"] < 0.9).all()
 
 
 def test_no_paired_scores_without_truth(tmp_path, judge):
     bare = write_dataset(tmp_path / "bare", truth=False)
-    found = score(identity, bare, "test", judge, 32, 0.1).photos
-    assert set(found) == {"probability", "unmask_rate", "upper_ssim", "upper_mae", "untouched"}
+    found = score(renderer(identity, 0.1), reference(bare, "test", judge, 32)).photos
+    assert {"residue", "residue_rate", "grade", "upper_ssim", "untouched"} <= set(found)
+    assert not [name for name in found if name.startswith(("region_", "outside_", "cutout_"))]
 
 
 def test_pixels_under_the_attention_threshold_are_the_photos_own(dataset, judge):
@@ -86,11 +88,11 @@ def test_pixels_under_the_attention_threshold_are_the_photos_own(dataset, judge)
         images = np.where(attention[..., None] > 0, np.uint8(255 - photos), photos)
         return images, np.broadcast_to(attention, photos.shape[:3])
 
-    rendered = render(paint, dataset, "test", 32, 0.1)
+    made = rendered(paint, np.array(dataset.photos("masked", "test")), 0.1)
     kept = attention <= 0.1
-    assert np.array_equal(rendered.images[:, kept], rendered.photos[:, kept])
-    assert np.array_equal(rendered.images[:, ~kept], 255 - rendered.photos[:, ~kept])
-    scores = score(paint, dataset, "test", judge, 32, 0.1)
+    assert np.array_equal(made.images[:, kept], made.photos[:, kept])
+    assert np.array_equal(made.images[:, ~kept], 255 - made.photos[:, ~kept])
+    scores = score(renderer(paint, 0.1), reference(dataset, "test", judge, 32))
     assert scores.photos["attention"] == pytest.approx(np.full(14, attention.mean()))
 
 
@@ -101,15 +103,15 @@ def test_a_generator_is_rendered_in_batches_as_if_at_once(tmp_path):
         def forward(self, x):
             return Translation(-x, torch.full_like(x[:, :1], 0.5))
 
-    rendered = render(translator(Negative()), wide, "test", 16, 0.0)
-    assert rendered.images.shape == (70, 16, 16, 3) and rendered.attention.shape == (70, 16, 16)
-    assert np.abs(rendered.images.astype(int) - (255 - rendered.photos)).max() <= 1
+    found = rendered(translator(Negative()), resize(wide.photos("masked", "test"), 16), 0.0)
+    assert found.images.shape == (70, 16, 16, 3) and found.attention.shape == (70, 16, 16)
+    assert np.abs(found.images.astype(int) - (255 - found.photos)).max() <= 1
 
 
 def test_a_split_without_photos_is_refused(tmp_path, judge):
     empty = write_dataset(tmp_path / "small", counts={"train": 4, "validation": 4, "test": 1})
     with pytest.raises(DataError, match="1 masked photos"):
-        score(identity, empty, "test", judge, 32, 0.1)
+        score(renderer(identity, 0.1), reference(empty, "test", judge, 32))
 
 
 def test_a_pixel_that_the_mask_touches_belongs_to_the_region():
@@ -227,7 +229,7 @@ def test_without_cached_inception_weights_the_distances_carry_the_judges_name(da
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert not inception_path().is_file()
     real = reference(dataset, "test", judge, 32)
-    assert real.prefix == "judge_" and real.features.shape == (14, 16)
+    assert real.prefix == "judge_" and real.real.shape == (14, 40)
 
 
 @pytest.mark.slow
@@ -238,7 +240,7 @@ def test_with_cached_inception_weights_they_are_used(dataset, judge, tmp_path, m
     inception_path().parent.mkdir(parents=True)
     torch.save(inception_v3(weights=None, init_weights=False).state_dict(), inception_path())
     real = reference(dataset, "test", judge, 32)
-    assert real.prefix == "" and real.features.shape == (14, 2048)
+    assert real.prefix == "" and real.real.shape == (14, 2048)
 
 
 def test_inception_features_are_resized_and_normalised_as_imagenet_was():

@@ -184,16 +184,16 @@ class Model(Section):
 
 
 class Judge(Section):
-    """The classifier masked/unmasked that scores the systems; trained once per dataset."""
+    """The network that says how much of a mask still shows; trained once per dataset, and checked before it judges."""
 
-    filters: Positive = 24
-    epochs: Positive = 8
-    batch_size: Positive = 32
-    lr: Annotated[float, Field(gt=0)] = 2e-3
+    filters: Positive = 16
+    steps: Positive = 2000
+    batch_size: Annotated[int, Field(strict=True, ge=2, multiple_of=2)] = 32  # half of them without a trace of a mask
+    lr: Annotated[float, Field(gt=0)] = 4e-3
     seed: Count = 3
-    min_accuracy: Share = 0.95  # on validation photos
-    min_pasted: Share = 0.9  # unmasked photos with pasted masks that must be called masked
-    max_fooled: Share = 0.1  # masked photos with blurred or grey lower faces that may be called unmasked
+    min_clean: Share = 0.93  # unmasked validation photos in which it finds no mask
+    min_found: Share = 0.9  # masks at half opacity, of styles that training never saw, that it finds
+    max_fooled: Share = 0.05  # smears of such masks that it calls unmasked
 
 
 class Evaluate(Section):
@@ -201,6 +201,8 @@ class Evaluate(Section):
     attention_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.1  # at or below it the photo's own pixel is kept
     bootstrap: Positive = 500  # resamples of groups
     seed: Count = 5
+    min_told: Share = 0.8  # photos in which a measure must tell each rung of the ladder from the next, or it decides
+    # nothing; 0 holds none of them to it
     pictures: Positive = 24  # rows in the report
 
 
@@ -209,9 +211,12 @@ class Register(Section):
     # auto: who passes the gate is champion, outside of DVC's experiments; always: inside of them too; manual: a version
     # is registered and `bmask champion set` promotes it; never: trainings are logged and nothing is registered.
     promote: Literal["auto", "always", "manual", "never"] = "auto"
-    min_unmask_rate: Share = 0.5  # lower bound of the interval
-    min_upper_ssim: Share = 0.8  # lower bound: the upper face stays as it was
-    primary: Literal["kid", "unmask_rate", "upper_ssim"] = "kid"
+    # Upper ends of intervals; what a dataset has no score for is not asked.
+    max_residue_rate: Share = 0.25  # masked photos in which a mask still shows
+    max_paste_outside: Weight = 2.0  # grey levels: change outside of masks pasted on unmasked photos
+    max_cutout_outside: Weight = 3.0  # grey levels: change beyond the masks of real masked photos
+    max_cutout_area: Weight = 1.5  # attention over the area of those masks
+    primary: Literal["paste_distance", "residue", "kid", "unmask_rate", "upper_ssim"] = "paste_distance"
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9  # of the paired bootstrap against the champion
 
 

@@ -32,7 +32,7 @@ def baseline(name: str, dataset: Dataset, size: int) -> Translate:
         return lambda photos: (photos, None)
     region = lower_face(size)
     if name == "mean_face":
-        mean = mean_photo(dataset.photos("unmasked", "train"), size)
+        mean = mean_photo(dataset.centre(dataset.photos("unmasked", "train")), size)
         return lambda photos: _paste(photos, mean, cv2.GaussianBlur(region, (0, 0), max(FEATHER * size, 0.5)))
     if name == "telea":
         return lambda photos: _inpaint(photos, region)

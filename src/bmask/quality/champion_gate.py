@@ -15,19 +15,41 @@ class Decision(NamedTuple):
     reasons: tuple[str, ...]  # sentences with the numbers behind the decision
 
 
+INSTEAD = ("residue", "kid")
+LIMITS = {
+    "residue_rate": "share of photos that still show a mask",
+    "paste_outside": "change outside of pasted masks",
+    "cutout_outside": "change beyond real masks",
+    "cutout_area": "attention over the area of real masks",
+}
+
+
 def check_thresholds(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
-    """Whether the lower ends of the intervals of unmask rate and upper-face SSIM clear their thresholds."""
-    clears, reasons = True, []
-    for name, what in (("unmask_rate", "unmask rate"), ("upper_ssim", "upper-face SSIM")):
-        found = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed)
-        minimum = getattr(register, f"min_{name}")
-        above = bool(found.low >= minimum)
-        clears = clears and above
+    """Whether the upper ends of the intervals of LIMITS keep to their thresholds.
+
+    A score that is not there is not asked for, nor one whose measure failed the ladder on these photos.
+    """
+    keeps, reasons = True, []
+    for name, what in LIMITS.items():
+        if not scores.has(name):
+            continue
+        if name in scores.unsound:
+            reasons.append(f"The {what} decides nothing: its measure failed the ladder on these photos.")
+            continue
+        found, limit = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed), getattr(register, f"max_{name}")
+        below = bool(found.high <= limit)
+        keeps = keeps and below
         reasons.append(
-            f"The {what} is {found.value:.3f} (95 % interval from {found.low:.3f}), which "
-            f"{'clears' if above else 'misses'} register.min_{name} {minimum:g}."
+            f"The {what} is {found.value:.3f} (95 % interval up to {found.high:.3f}), which "
+            f"{'keeps to' if below else 'misses'} register.max_{name} {limit:g}."
         )
-    return Decision(clears, tuple(reasons))
+    return Decision(keeps, tuple(reasons))
+
+
+def deciding(scores: Scores, register: sections.Register) -> str:
+    """The score that decides between systems: register.primary, or the first of INSTEAD where its measure failed the
+    ladder on these photos. One that is held to no ladder, such as kid, is the last resort."""
+    return next(name for name in (register.primary, *INSTEAD) if name not in scores.unsound)
 
 
 def decide(
@@ -35,21 +57,24 @@ def decide(
 ) -> Decision:
     """Whether the challenger becomes champion. Both are scored on the same photos of today by the same judge.
 
-    A challenger under a threshold never does. Over both, it does when there is no champion, when the champion itself
-    misses a threshold on today's photos, or when it is better in the primary score in at least `register.confidence` of
-    the paired resamples. Raises DataError when the two were scored on different photos.
+    A challenger that misses a threshold never does. One that keeps to all of them does when there is no champion, when
+    the champion itself misses one on today's photos, or when it is better in the primary score in at least
+    `register.confidence` of the paired resamples. Raises DataError when the two were scored on different photos.
     """
     own = check_thresholds(challenger, register, evaluate)
     if not own.promote:
         return own
     if champion is None:
         return Decision(True, (*own.reasons, "There is no champion yet."))
-    name = primary_name(challenger, register.primary)
+    primary = deciding(challenger, register)
+    name = primary_name(challenger, primary)
     sign = -1 if name in LOWER_IS_BETTER else 1
-    new, old = (sign * primary_value(scores, register.primary) for scores in (challenger, champion))
-    share = paired_bootstrap(challenger, champion, register.primary, evaluate.bootstrap, evaluate.seed)
+    new, old = (sign * primary_value(scores, primary) for scores in (challenger, champion))
+    share = paired_bootstrap(challenger, champion, primary, evaluate.bootstrap, evaluate.seed)
+    instead = f"{register.primary} failed the ladder on these photos, so {name} decides instead."
     reasons = (
         *own.reasons,
+        *((instead,) if primary != register.primary else ()),
         f"Its {name} is {new:.4g} against the champion's {old:.4g}, better in {share:.1%} of {evaluate.bootstrap} "
         f"paired resamples; register.confidence asks for {register.confidence:.0%}.",
     )
@@ -61,6 +86,8 @@ def decide(
 
 
 def pick(candidates: dict[str, Scores], register: sections.Register, evaluate: sections.Evaluate) -> str | None:
-    """The best in the primary score among those over both thresholds; None where none is."""
-    over = [name for name, scores in candidates.items() if check_thresholds(scores, register, evaluate).promote]
-    return max(over, key=lambda name: primary_value(candidates[name], register.primary), default=None)
+    """The best in the primary score among those that keep to all thresholds; None where none does."""
+    kept = [name for name, scores in candidates.items() if check_thresholds(scores, register, evaluate).promote]
+    return max(
+        kept, key=lambda name: primary_value(candidates[name], deciding(candidates[name], register)), default=None
+    )

@@ -1,80 +1,78 @@
-"""Trains a judge on real photos and counterfeits, and checks it on those it has not seen."""
+"""Trains the judge, and checks it on photos and on styles of masks that it has not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from bmask.errors import TrainingError
 from bmask.progress import bar
-from bmask.quality.counterfeits import CHECKS, MOUTHLESS, PASTED, SPOILED, TRAINING, Counterfeiter, augment
-from bmask.quality.judge import Judge
+from bmask.quality.judge import KINDS, Judge, digest, most
+from bmask.quality.ladder import APART, build
+from bmask.quality.specimens import CLEAR, Specimens
 
 if TYPE_CHECKING:
     from bmask.params import sections
 
 Photos = NDArray[np.uint8]
-SMOOTHING = 0.05  # of the labels: a judge that is never sure leaves room between a good and a perfect face
+CLEAN = 0.99  # share of the unmasked training photos in which it finds no mask: where the limit lies,
+LEAST_LIMIT = 0.5  # but no lower, since it knows these photos
+CHECKS_SEED = 77
 
 
-def train_judge(masked: Photos, unmasked: Photos, size: int, options: sections.Judge) -> Judge:
-    """Trains on uint8 photos (N, size, size, 3). The same photos, options and thread count give the same bits on a CPU.
-
-    Half of each batch is labelled unmasked: unmasked photos, some with another's lower face. The other half is masked:
-    masked photos, some spoiled, and unmasked ones with pasted masks or spoiled mouths. An epoch shows twice as many
-    pictures as there are photos, since about half of them are counterfeits.
-    """
+def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Judge:
+    """Trains on uint8 photos (N, S, S, 3), S a multiple of 16. The same photos, options and thread count give the same
+    bits on a CPU."""
     rng = np.random.default_rng(options.seed)
-    batches = max(1, round(2 * (len(masked) + len(unmasked)) / options.batch_size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        judge = Judge(options.filters, size).train()
+        judge = Judge(options.filters, unmasked.shape[1]).train()
         optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=0.02)
-        steps = options.epochs * batches
-        span = max(steps, 6)  # with five steps or fewer the schedule divides by a warm-up of none
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.2)
-        maker = Counterfeiter(masked, unmasked, TRAINING, rng)
-        for _ in bar(range(steps), what="judge"):
-            pictures, labels = _batch(maker, max(1, options.batch_size // 2))
-            logits = judge(_tensor(pictures))
-            loss = F.binary_cross_entropy_with_logits(logits, labels * (1 - 2 * SMOOTHING) + SMOOTHING)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        span = max(options.steps, 8)  # with fewer steps the schedule divides by a warm-up of none
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.15)
+        specimens = Specimens(masked, unmasked, rng)
+        pairs = max(1, options.batch_size // 2)
+        with ThreadPoolExecutor(1) as drawer:  # draws the next batch while the network learns from this one
+            following = drawer.submit(_batch, specimens, pairs)
+            for step in bar(range(options.steps), what="judge"):
+                pictures, truths = following.result()
+                if step + 1 < options.steps:
+                    following = drawer.submit(_batch, specimens, pairs)
+                kinds, opacity = judge(pictures)
+                loss = judging_loss(kinds, opacity, truths)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
     judge.eval()
     real = np.concatenate([judge.photo_features(masked), judge.photo_features(unmasked)])
     judge.scale.fill_(1 / max(float(np.sqrt((real**2).mean())), 1e-6))
+    judge.limit.fill_(np.clip(np.quantile(most(judge.see(unmasked).shows), CLEAN), LEAST_LIMIT, 0.99))
     return judge
 
 
-def _batch(maker: Counterfeiter, half: int) -> tuple[NDArray[np.float32], torch.Tensor]:
-    """`half` pictures labelled 1 (unmasked), then as many labelled 0."""
-    rng, pictures = maker.rng, []
-    for _ in range(half):
-        photo = maker.unmasked[rng.integers(len(maker.unmasked))].astype(np.float32)
-        pictures.append(augment(maker.swap(photo) if rng.random() < 0.15 else photo, rng))
-    for _ in range(half):
-        kind = rng.choice(["real", "spoiled", "pasted", "mouthless"], p=[0.45, 0.25, 0.2, 0.1])
-        domain = maker.masked if kind in ("real", "spoiled") else maker.unmasked
-        photo = domain[rng.integers(len(domain))].astype(np.float32)
-        if kind == "pasted":
-            photo = maker.paste(photo, rng.choice(PASTED))
-        elif kind == "spoiled":
-            photo = maker.spoil(photo, rng.choice(SPOILED))
-        elif kind == "mouthless":
-            photo = maker.spoil(photo, rng.choice(MOUTHLESS))
-        pictures.append(augment(photo, rng))
-    return np.stack(pictures), torch.cat([torch.ones(half), torch.zeros(half)])
+def judging_loss(kinds: Tensor, opacity: Tensor, truths: Tensor) -> Tensor:
+    """Cross entropy of what was done to each pixel, and of the root of the mask's opacity.
+
+    kinds, opacity: logits (N, KINDS, S, S) and (N, S, S). truths: (N, 2, S, S), the kind's number and the opacity.
+    """
+    kind = F.cross_entropy(kinds, truths[:, 0].long())
+    return kind + F.binary_cross_entropy_with_logits(opacity, truths[:, 1].sqrt())
 
 
-def _tensor(pictures: NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1  # so laid out that the channels come last
+def _batch(specimens: Specimens, pairs: int) -> tuple[Tensor, Tensor]:
+    """Pictures (2 * pairs, 3, S, S) in [-1, 1], and each pixel's kind and opacity (2 * pairs, 2, S, S)."""
+    drawn = [specimen for _ in range(pairs) for specimen in specimens.pair()]
+    pictures = torch.from_numpy(np.stack([own.picture for own in drawn]))
+    truths = np.stack([[KINDS.index(own.kind) * (own.alpha > CLEAR), own.opacity] for own in drawn])
+    # So laid out that the channels come last.
+    return pictures.permute(0, 3, 1, 2) / 127.5 - 1, torch.from_numpy(truths.astype(np.float32))
 
 
 def check_judge(
@@ -84,45 +82,44 @@ def check_judge(
     groups: tuple[NDArray[np.str_], NDArray[np.str_]],
     options: sections.Judge,
 ) -> dict[str, Any]:
-    """Measures the judge on photos it has not seen, real and counterfeit, uint8 (N, S, S, 3).
+    """Measures the judge on photos that it has not seen, uint8 (N, S, S, 3), and on masks of a style that it has not
+    seen; those in the skin's colour are left out.
 
     `groups` names each masked and each unmasked photo's group of near-duplicates; a group counts once, or one odd photo
-    that occurs eight times would decide. Returns {"accuracy", "pasted", "fooled", "passed", "failures", "kinds": {kind:
-    {"share", "photos", "groups"}}}: accuracy is the mean over both domains; pasted the share of unmasked photos with
-    pasted masks that it calls masked; fooled the share of masked photos with spoiled lower faces that it calls
-    unmasked; `kinds` has the share that it calls unmasked for each kind of picture.
+    that occurs eight times would decide. Returns {"clean", "found", "fooled", "passed", "failures", "digest", "kinds":
+    {kind: {"share", "photos", "groups"}}}: clean is the share of unmasked photos in which it finds no mask, found the
+    share of masks at half opacity that it finds, fooled the share of smears that it calls unmasked; `kinds` has the
+    share that it calls unmasked of each kind of picture.
     """
-    maker = Counterfeiter(masked, unmasked, CHECKS, np.random.default_rng(options.seed + 1))
 
     def called_unmasked(photos: Photos, own: NDArray[np.str_]) -> dict[str, Any]:
         _, member, sizes = np.unique(own, return_inverse=True, return_counts=True)
         share = np.average(judge.unmasked(photos) > 0.5, weights=1 / sizes[member])
         return {"share": float(share), "photos": len(photos), "groups": len(sizes)}
 
-    def counterfeits(photos: Photos, make: Callable[[NDArray, str], NDArray], kind: str) -> Photos:
-        return np.stack([make(photo.astype(np.float32), kind).round() for photo in photos]).astype(np.uint8)
-
     covered, bare = groups
     kinds = {"masked": called_unmasked(masked, covered), "unmasked": called_unmasked(unmasked, bare)}
-    for kind in PASTED:
-        kinds[f"pasted {kind}"] = called_unmasked(counterfeits(unmasked, maker.paste, kind), bare)
-    for kind in SPOILED:
-        kinds[f"spoiled {kind}"] = called_unmasked(counterfeits(masked, maker.spoil, kind), covered)
+    ladder = build(unmasked, CHECKS_SEED, most=len(unmasked))
+    seen = ladder.contrast > APART
+    for kind, pictures in ladder.pictures.items():
+        if kind != "photo":
+            among = seen if "mask" in kind or kind == "smeared" else np.ones(len(seen), bool)
+            kinds[kind] = called_unmasked(pictures[among], bare[among])
     found = {
-        "accuracy": (1 - kinds["masked"]["share"] + kinds["unmasked"]["share"]) / 2,
-        "pasted": 1 - float(np.mean([kinds[f"pasted {kind}"]["share"] for kind in PASTED])),
-        "fooled": float(np.mean([kinds[f"spoiled {kind}"]["share"] for kind in SPOILED])),
+        "clean": kinds["unmasked"]["share"],
+        "found": 1 - kinds["mask at 50 %"]["share"],
+        "fooled": kinds["smeared"]["share"],
     }
     failures = [
-        f"{name} is {found[name]:.3f}, {'above' if most else 'below'} judge.{field} {limit:g}"
-        for name, field, limit, most in (
-            ("accuracy", "min_accuracy", options.min_accuracy, False),
-            ("pasted", "min_pasted", options.min_pasted, False),
+        f"{name} is {found[name]:.3f}, {'above' if at_most else 'below'} judge.{field} {limit:g}"
+        for name, field, limit, at_most in (
+            ("clean", "min_clean", options.min_clean, False),
+            ("found", "min_found", options.min_found, False),
             ("fooled", "max_fooled", options.max_fooled, True),
         )
-        if (found[name] > limit if most else found[name] < limit)
+        if (found[name] > limit if at_most else found[name] < limit)
     ]
-    return {**found, "passed": not failures, "failures": failures, "kinds": kinds}
+    return {**found, "passed": not failures, "failures": failures, "digest": digest(judge), "kinds": kinds}
 
 
 def require_passed(checks: dict[str, Any], where: str) -> None:
@@ -130,5 +127,5 @@ def require_passed(checks: dict[str, Any], where: str) -> None:
     if not checks["passed"]:
         raise TrainingError(
             f"the judge failed its checks: {'; '.join(checks['failures'])}; scores by it would mislead, so raise "
-            f"judge.epochs or judge.filters, or give more photos ({where} lists what it gets wrong)"
+            f"judge.steps or judge.filters, or give more photos ({where} lists what it gets wrong)"
         )

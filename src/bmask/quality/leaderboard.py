@@ -43,16 +43,46 @@ class Column:
 
 
 MOST = 25  # numbers in DVC's tables
-# The first of them decide: is the mask gone, do the faces look real, is the rest left alone.
-HEADLINES = ("unmask_rate", "kid", "judge_kid", "upper_ssim", "region_ssim", "outside_mae", "region_psnr", "untouched")
+# The first of them decide: how near is the truth, is the mask gone, is the rest left alone, does it look real.
+HEADLINES = (
+    *("paste_distance", "residue_rate", "paste_outside", "realism", "region_psnr", "region_ssim"),
+    *("bare_untouched", "kid", "judge_kid"),
+)
 _REAL = "distance to real unmasked photos"
+_PASTED = "of masks pasted on unmasked photos, against the face that was there"
 COLUMNS = (
-    Column("unmask_rate", "Unmask rate", "share of the photos that the judge calls unmasked afterwards", "{:.1%}"),
+    Column("paste_distance", "Distance to truth", f"to the eye (0 the true face, 1 a mask), {_PASTED}", "{:.3f}"),
+    Column("residue_rate", "Mask left", "share of the masked photos in which a mask still shows", "{:.1%}"),
+    Column("residue", "Residue", "mean opacity of what still shows of the masks, over their area", "{:.3f}"),
+    Column(
+        "realism",
+        "Told from real",
+        "accuracy of a classifier that tells lower faces from real ones; 50 % is best",
+        "{:.1%}",
+    ),
+    Column("paste_psnr", "Pasted PSNR", f"inside, {_PASTED}, dB", "{:.1f}"),
+    Column("paste_ssim", "Pasted SSIM", f"inside, {_PASTED}", "{:.3f}"),
+    Column(
+        "paste_sharpness",
+        "Sharpness",
+        "gradient energy inside pasted masks over the true face's; 0.8 to 1.25 is good",
+        "{:.2f}",
+    ),
+    Column("paste_outside", "Pasted outside", "mean change outside of pasted masks, grey levels of 255", "{:.2f}"),
+    Column("paste_iou", "Pasted IoU", "overlap of the attention with pasted masks", "{:.2f}"),
+    Column("bare_untouched", "Bare untouched", "share of an unmasked photo's pixels that stay bit for bit", "{:.1%}"),
+    Column(
+        "cutout_outside", "Beyond masks", "mean change beyond the masks of real photos, grey levels of 255", "{:.2f}"
+    ),
+    Column("cutout_area", "Attention over mask", "attention over the area of real masks", "{:.2f}"),
+    Column("cutout_iou", "Mask IoU", "overlap of the attention with real masks", "{:.2f}"),
+    Column("unmask_rate", "Unmask rate", "share of the photos in which no mask shows afterwards", "{:.1%}"),
     Column("kid", "KID", f"kernel {_REAL}, on Inception features; sound for small sets", "{:.4f}"),
     Column("judge_kid", "Judge KID", f"kernel {_REAL}, on features of this report's own judge", "{:.3f}"),
     Column("frechet", "FID", f"Frechet {_REAL}, on Inception features; too high for small sets", "{:.1f}"),
     Column("judge_frechet", "Judge Frechet", f"Frechet {_REAL}, on features of this report's own judge", "{:.2f}"),
     Column("upper_ssim", "Upper SSIM", "likeness of the picture's upper 45 % to the input; 1 is the same", "{:.3f}"),
+    Column("region_distance", "Face distance", "to the eye, to the true face inside the true mask region", "{:.3f}"),
     Column("region_psnr", "Face PSNR", "against the true face, inside the true mask region, dB", "{:.1f}"),
     Column("region_ssim", "Face SSIM", "against the true face, inside the true mask region", "{:.3f}"),
     Column("outside_mae", "Outside error", "mean change outside the true mask region, grey levels of 255", "{:.2f}"),
@@ -118,7 +148,7 @@ def slice_rates(
         among = np.array([label in own if label else not own for own in labels])
         if not among.any():
             continue
-        names = [name for name in ("unmask_rate", "region_ssim") if name in entries[0].scores.photos]
+        names = [name for name in ("residue_rate", "region_ssim") if name in entries[0].scores.photos]
         rates = {n: {e.name: photo_interval(e.scores, n, resamples, seed, among) for e in entries} for n in names}
         rows.append((label or "no label", int(among.sum()), rates))
     return rows
@@ -131,7 +161,7 @@ def write_leaderboard(path: Path, entries: list[Entry]) -> None:
 
 
 def write_photo_scores(path: Path, entries: list[Entry]) -> None:
-    """A row per system and test photo."""
+    """A row per system and masked test photo."""
     rows = []
     for entry in entries:
         scores = entry.scores

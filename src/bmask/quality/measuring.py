@@ -1,78 +1,156 @@
 """Measures one translation of the test photos: per photo and, as features, for the set.
 
-Everything is measured on the composite that serving gives. Per photo (grey levels are of 255):
+Everything is measured on the composite that serving gives. Per masked photo (grey levels are of 255):
 
-    probability    that the judge gives to "unmasked"; unmask_rate is 1 where it is above one half
+    residue        mean opacity of what still shows of the mask, over the mask's area
+    residue_rate   1 where a mask still shows; unmask_rate is 1 where none does
+    probability    how sure the judge is that none shows
+    grade          how far from any photo the mask's area is, 0 to 1
+    told           1 where a classifier tells the lower face from real ones: one side of `realism`
     upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
     attention      mean of the attention mask, where the system has one
     untouched      share of pixels that are the input's own, bit for bit
-    region_psnr, region_ssim, region_mae    against the true face inside the true mask region, where truth exists
-    outside_ssim, outside_mae               against the input outside that region, where truth exists
+    cutout_...     change beyond the mask, attention over the mask's area, IoU with it, where cut-outs are given
+    region_psnr, region_ssim, region_mae, region_distance    against the true face inside the true mask region, where
+                                                             truth exists
+    outside_ssim, outside_mae                                against the input outside that region, where truth exists
+
+Per unmasked photo: paste_..., what was made of a mask pasted on it, against the photo itself (`pasted`);
+bare_untouched, the share of its pixels that stay as they are when it comes without a mask; told, the other side of
+`realism`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bmask.quality import similarity
+from bmask.quality import realism, similarity
 from bmask.quality.features import Extract, extractor
-from bmask.quality.render import Rendered, Translate, render, resize_regions
-from bmask.quality.scores import Scores
+from bmask.quality.judge import Seen, inside
+from bmask.quality.pasted import Pasted, measure_cutouts, measure_pasted, paste
+from bmask.quality.perceptual import perceptual_distance
+from bmask.quality.render import Photos, Render, Rendered, require_photos, resize_regions
+from bmask.quality.scores import TOLD, Scores
 
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Dataset
     from bmask.quality.judge import Judge
 
+SEED = 19  # of pasted masks: the same for all systems, here and at the gate
+SHOWS = 0.5  # probability from which a pixel counts as the mask's
+
 
 @dataclass(frozen=True)
 class Reference:
-    """The real unmasked photos of a split, as features; taken once for all systems."""
+    """What all systems are measured with and against, made once for a split at one size."""
 
+    dataset: Dataset
+    split: str
+    judge: Judge
+    size: int
     prefix: str  # of the distances' names: "" or "judge_"
     extract: Extract
-    features: NDArray[np.float32]
-    groups: NDArray[np.str_]
+    masked: Photos  # (N, size, size, 3)
+    real: NDArray[np.float32]  # features of the real unmasked photos
+    lower: NDArray[np.float64]  # of their lower faces
+    pasted: Pasted
+    regions: NDArray[np.bool_]  # (N, S, S) where the masked photos' masks are
+    cutouts: NDArray[np.uint8] | None = None  # (N, size, size)
+    twins: Seen | None = None  # what the judge sees in the true faces, where they are known
+    unsound: tuple[str, ...] = ()  # measures that failed the ladder
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        return np.asarray(self.dataset.groups("unmasked", self.split))
 
 
-def reference(dataset: Dataset, split: str, judge: Judge, size: int, device: str = "cpu") -> Reference:
-    """Features of the split's real unmasked photos at `size` px."""
-    from bmask.data.split.dataset import resize
-
-    prefix, extract = extractor(judge, device)
-    features = extract(resize(dataset.photos("unmasked", split), size))
-    return Reference(prefix, extract, features, dataset.groups("unmasked", split))
-
-
-def score(
-    translate: Translate,
+def reference(
     dataset: Dataset,
     split: str,
     judge: Judge,
     size: int,
-    threshold: float,
-    real: Reference | None = None,
-) -> Scores:
-    """Translates the split's masked photos at `size` px and measures the composites. `real` saves taking it again.
+    device: str = "cpu",
+    cutouts: NDArray[np.uint8] | None = None,
+    unsound: tuple[str, ...] = (),
+) -> Reference:
+    """What there is to measure against in a split, at `size` px.
 
-    Raises DataError when the split has fewer than two masked or unmasked photos.
+    Args:
+        cutouts: uint8 (N, S, S), where the masks of the masked photos are. Without them and without truth the judge
+            says itself where they are.
+        unsound: measures that failed the ladder on these photos.
+
+    Raises:
+        DataError: the split has fewer than two masked or unmasked photos.
     """
-    rendered = render(translate, dataset, split, size, threshold)
-    return measure(rendered, dataset, split, judge, real or reference(dataset, split, judge, size))
-
-
-def measure(rendered: Rendered, dataset: Dataset, split: str, judge: Judge, real: Reference) -> Scores:
-    """Scores of the rendered pictures of the split's masked photos."""
     from bmask.data.split.dataset import resize
 
-    inputs, images, attention = rendered
-    size = images.shape[1]
-    probability = judge.unmasked(images)
-    photos = {"probability": probability, "unmask_rate": (probability > 0.5).astype(np.float64)}
+    require_photos(dataset, split)
+    masked, unmasked = (
+        resize(dataset.centre(dataset.photos(domain, split)), size) for domain in ("masked", "unmasked")
+    )
+    cutouts = None if cutouts is None else _resized(dataset.centre(cutouts), size)
+    truth = dataset.truth(split)
+    if truth is not None:
+        regions = resize_regions(dataset.centre(truth[1]), size)
+    else:
+        regions = _enlarged(judge.see(masked).shows, size) > SHOWS if cutouts is None else cutouts > 127
+    twins = None if truth is None else judge.see(resize(dataset.centre(truth[0]), size))
+    prefix, extract = extractor(judge, device)
+    features, lower = extract(unmasked), realism.lower_features(unmasked)
+    pasted = paste(judge, unmasked, SEED, masked, cutouts)
+    return Reference(
+        dataset, split, judge, size, prefix, extract, masked, features, lower, pasted, regions, cutouts, twins, unsound
+    )
+
+
+def read_cutouts(folder: Path | None, split: str) -> NDArray[np.uint8] | None:
+    """Where the masks of a split's masked photos are, uint8 (N, S, S), as the stage `masks` leaves it; None without."""
+    from bmask.data.split.dataset import open_array
+
+    path = None if folder is None else folder / f"cutouts_{split}.npy"
+    return open_array(path) if path is not None and path.is_file() else None
+
+
+def score(render: Render, real: Reference) -> Scores:
+    """Renders masked, pasted and bare photos and measures the pictures."""
+    return measure(render(real.masked), render, real)
+
+
+def measure(own: Rendered, render: Render, real: Reference) -> Scores:
+    """Scores of what was made of the masked photos, and of what `render` makes of pasted masks and of bare photos."""
+    dataset, split = real.dataset, real.split
+    photos, told = measure_masked(own, real), _told(own.images, real)
+    covered, bare = render(real.pasted.covered), render(real.pasted.photos)
+    unmasked = measure_pasted(covered, bare, real.pasted, real.judge)
+    return Scores(
+        names=np.array(dataset.names("masked", split)),
+        groups=np.asarray(dataset.groups("masked", split)),
+        slices=np.array([";".join(sorted(labels)) for labels in dataset.slices(split)], dtype=np.str_),
+        photos={**photos, TOLD: told.fake},
+        features=real.extract(own.images),
+        real=real.real,
+        real_groups=real.groups,
+        prefix=real.prefix,
+        unmasked={**unmasked, TOLD: told.real},
+        unsound=real.unsound,
+    )
+
+
+def measure_masked(own: Rendered, real: Reference) -> dict[str, NDArray[np.float64]]:
+    """Scores (N,) of what was made of the masked photos."""
+    inputs, images, attention = own
+    seen = real.judge.see(images)
+    probability = real.judge.sure(seen.shows)
+    left = (probability <= 0.5).astype(np.float64)
+    photos = {"residue": inside(seen.opacity, real.regions), "residue_rate": left, "unmask_rate": 1 - left}
+    photos |= {"grade": inside(seen.grade, real.regions), "probability": probability}
     pairs = list(zip(images, inputs, strict=True))
     crops = [(similarity.upper(y), similarity.upper(x)) for y, x in pairs]
     photos["upper_ssim"] = _each(similarity.ssim, crops)
@@ -80,33 +158,57 @@ def measure(rendered: Rendered, dataset: Dataset, split: str, judge: Judge, real
     photos["untouched"] = (images == inputs).all(axis=3).mean(axis=(1, 2))
     if attention is not None:
         photos["attention"] = attention.mean(axis=(1, 2), dtype=np.float64)
-    if (truth := dataset.truth(split)) is not None:
-        twins, regions = resize(truth[0], size), resize_regions(truth[1], size)
-        inside = list(zip(images, twins, regions, strict=True))
-        outside = [(y, x, region) for (y, x), region in zip(pairs, regions, strict=True)]
-        photos["region_psnr"] = _each(similarity.psnr, inside)
-        photos["region_ssim"] = _each(similarity.ssim_inside, inside)
-        photos["region_mae"] = _each(similarity.mae, inside)
-        photos["outside_ssim"] = _each(similarity.ssim_outside, outside)
-        photos["outside_mae"] = _each(lambda y, x, region: similarity.mae(y, x, ~region), outside)
-    return Scores(
-        names=np.array(dataset.names("masked", split)),
-        groups=np.asarray(dataset.groups("masked", split)),
-        slices=np.array([";".join(sorted(labels)) for labels in dataset.slices(split)], dtype=np.str_),
-        photos=photos,
-        features=real.extract(images),
-        real=real.features,
-        real_groups=np.asarray(real.groups),
-        prefix=real.prefix,
-    )
+    if real.cutouts is not None:
+        photos |= measure_cutouts(own, real.cutouts)
+    if (truth := real.dataset.truth(real.split)) is not None and real.twins is not None:
+        photos |= _against_twins(own, truth[0], perceptual_distance(seen, real.twins, real.regions), real)
+    return photos
 
 
-def ceiling(dataset: Dataset, split: str, judge: Judge) -> dict[str, float]:
-    """What the judge says of real faces: no system can be expected to score above that."""
-    shares = {"real unmasked photos": (judge.unmasked(dataset.photos("unmasked", split)) > 0.5).mean()}
-    if (truth := dataset.truth(split)) is not None:
-        shares["the true faces behind the masks"] = (judge.unmasked(truth[0]) > 0.5).mean()
-    return {what: float(share) for what, share in shares.items()}
+def _against_twins(
+    own: Rendered, truth: Photos, distance: NDArray[np.float64], real: Reference
+) -> dict[str, NDArray[np.float64]]:
+    from bmask.data.split.dataset import resize
+
+    size = own.images.shape[1]
+    twins, regions = resize(real.dataset.centre(truth), size), real.regions
+    within = list(zip(own.images, twins, regions, strict=True))
+    outside = list(zip(own.images, own.photos, regions, strict=True))
+    return {
+        "region_psnr": _each(similarity.psnr, within),
+        "region_ssim": _each(similarity.ssim_inside, within),
+        "region_mae": _each(similarity.mae, within),
+        "region_distance": distance,
+        "outside_ssim": _each(similarity.ssim_outside, outside),
+        "outside_mae": _each(lambda y, x, region: similarity.mae(y, x, ~region), outside),
+    }
+
+
+def _told(images: Photos, real: Reference) -> realism.Told:
+    groups = np.asarray(real.dataset.groups("masked", real.split))
+    return realism.two_sample(realism.lower_features(images), real.lower, (groups, real.groups))
+
+
+def ceiling(real: Reference) -> dict[str, float]:
+    """What the measures say of real faces: no system can be expected to be better than that."""
+    unmasked = real.pasted.photos
+    shares = {"of real unmasked photos show a mask": real.judge.unmasked(unmasked) <= 0.5}
+    if (truth := real.dataset.truth(real.split)) is not None:
+        shares["of the true faces behind the masks show one"] = real.judge.unmasked(truth[0]) <= 0.5
+    told = realism.real_against_real(real.lower, real.groups).accuracy
+    return {**{what: float(share.mean()) for what, share in shares.items()}, "realism of real against real": told}
+
+
+def _enlarged(maps: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    import cv2
+
+    return np.stack([cv2.resize(own, (size, size), interpolation=cv2.INTER_LINEAR) for own in maps])
+
+
+def _resized(cutouts: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    import cv2
+
+    return np.stack([cv2.resize(np.asarray(own), (size, size), interpolation=cv2.INTER_AREA) for own in cutouts])
 
 
 def _each(function: Callable[..., float], rows: list[tuple]) -> NDArray[np.float64]:

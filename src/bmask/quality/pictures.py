@@ -82,15 +82,25 @@ def chosen_pictures(
 
 
 def shown_photos(scores: Scores, rows: int) -> tuple[list[int], dict[int, str]]:
-    """The first photos of the split and those where a system fares worst, with a note: `rows` in all."""
-    hardest = dict(hardest_photos(scores.photos["probability"], scores.slices)[: max(1, rows // 2)])
-    return list(range(min(max(1, rows - len(hardest)), len(scores.names)))), hardest
+    """Photos around the median and the worst ones of a system, with a note: `rows` in all, at least one of each."""
+    badness = seen_badness(scores)
+    worst = dict(hardest_photos(badness, scores.slices)[: max(1, rows // 2)])
+    order = np.argsort(badness, kind="stable")
+    count = min(max(1, rows - len(worst)), len(order))
+    start = (len(order) - count) // 2
+    return sorted(int(i) for i in order[start : start + count]), worst
 
 
-def hardest_photos(probability: NDArray[np.float64], slices: NDArray[np.str_]) -> list[tuple[int, str]]:
-    """(index, note): the photo of each slice that looks least unmasked, then all others from the worst on."""
+def seen_badness(scores: Scores) -> NDArray[np.float64]:
+    """How bad each masked photo came out to the eye: against its true face, or, where there is none, by its grade."""
+    known = scores.photos.get("region_distance")
+    return scores.photos["grade"] if known is None else known
+
+
+def hardest_photos(badness: NDArray[np.float64], slices: NDArray[np.str_]) -> list[tuple[int, str]]:
+    """(index, note): the worst photo of each slice, then all others from the worst on."""
     labels = [set(filter(None, text.split(";"))) for text in slices]
-    order = np.argsort(probability, kind="stable")
+    order = np.argsort(-badness, kind="stable")
     chosen: dict[int, str] = {}
     for label in sorted(set().union(*labels)):
         index = next((int(i) for i in order if label in labels[i] and i not in chosen), None)

@@ -32,6 +32,9 @@ class Rendered(NamedTuple):
     attention: Attention | None  # (N, S, S)
 
 
+Render = Callable[[Photos], Rendered]
+
+
 def translator(generator: nn.Module, device: str = "cpu") -> Translate:
     """A generator as a function of uint8 pictures. The generator is moved to the device."""
     from bmask.data.split.dataset import to_tensor
@@ -47,20 +50,17 @@ def translator(generator: nn.Module, device: str = "cpu") -> Translate:
     return translate
 
 
-def render(
-    translate: Translate, dataset: Dataset, split: str, size: int, threshold: float, what: str = "translate"
-) -> Rendered:
-    """What serving would give for the split's masked photos, framed at `size` px; `what` names the progress bar.
-
-    Raises DataError when the split has fewer than two masked or unmasked photos.
-    """
-    from bmask.data.split.dataset import resize
-    from bmask.serving.compositing import composite
-
+def require_photos(dataset: Dataset, split: str) -> None:
+    """Raises DataError when the split has fewer than two masked or unmasked photos."""
     for domain in ("masked", "unmasked"):
         if (count := len(dataset.photos(domain, split))) < 2:
             raise DataError(f"the {split} split has {count} {domain} photos and scores need 2; give ingest more photos")
-    photos = resize(dataset.photos("masked", split), size)
+
+
+def rendered(translate: Translate, photos: Photos, threshold: float, what: str = "translate") -> Rendered:
+    """What serving would give for photos (N, S, S, 3), framed already; `what` names the progress bar."""
+    from bmask.serving.compositing import composite
+
     images, attentions = np.empty_like(photos), []
     for start in bar(range(0, len(photos), BATCH), what=what):
         batch = photos[start : start + BATCH]
@@ -70,6 +70,11 @@ def render(
             images[i] = composite(photo, photo, picture, mask, threshold)
         attentions += [] if attention is None else [attention]
     return Rendered(photos, images, np.concatenate(attentions) if attentions else None)
+
+
+def renderer(translate: Translate, threshold: float, what: str = "translate") -> Render:
+    """`rendered` as a function of photos alone."""
+    return lambda photos: rendered(translate, photos, threshold, what)
 
 
 def resize_regions(regions: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:

@@ -13,13 +13,15 @@ from bmask.errors import DataError
 from bmask.files import read_json
 from bmask.html import charts
 from bmask.html.page import as_yaml, page
-from bmask.quality.champion_gate import pick
+from bmask.quality.champion_gate import deciding, pick
 from bmask.quality.leaderboard import COLUMNS, Entry, best, intervals_of, shown_columns, slice_rates
-from bmask.quality.pictures import PICTURES, STRIP, Pictures, shown_photos
-from bmask.quality.scores import Interval, Scores, primary_name
+from bmask.quality.pictures import PICTURES, STRIP, Pictures, seen_badness, shown_photos
+from bmask.quality.scores import Interval, Scores, primary_name, primary_value
 
 if TYPE_CHECKING:
     from bmask.params import Params
+
+LEADING = ("paste_distance", "residue_rate")  # that may head the page, the first that climbed the ladder
 
 
 def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judge: Path, evaluate: Path) -> str:
@@ -33,14 +35,16 @@ def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judg
     return page(
         "quality/report.html",
         leader=leader,
-        over_thresholds=_over_thresholds(entries, params) is not None,
+        leading=next(column for column in COLUMNS if column.name == leading_score(leader)),
+        ladder=_read(evaluate / "ladder.json"),
+        within_thresholds=_within_thresholds(entries, params) is not None,
         params=params,
         summary=summary,
         entries=entries,
         photos=len(entries[0].scores.names),
         groups=len(np.unique(entries[0].scores.groups)),
         table=_table(entries),
-        primary=_label(primary_name(leader.scores, params.register_.primary)),
+        primary=_label(primary_name(leader.scores, deciding(leader.scores, params.register_))),
         ceiling=_read(evaluate / "ceiling.json"),
         slices=slice_rates(entries, params.evaluate.bootstrap, params.evaluate.seed),
         checks=_read(judge / "checks.json"),
@@ -74,13 +78,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def headline(entries: list[Entry], params: Params) -> Entry:
-    """The trained system that the gate would choose; if none clears the thresholds, that of the best unmask rate."""
-    chosen = _over_thresholds(entries, params)
+    """The trained system that the gate would choose; if none keeps to the thresholds, the best in the primary score."""
+    chosen = _within_thresholds(entries, params)
     rivals = [entry for entry in entries if entry.name == chosen] or [entry for entry in entries if entry.trained]
-    return max(rivals or entries, key=lambda entry: entry.found["unmask_rate"].value)
+    return max(
+        rivals or entries, key=lambda entry: primary_value(entry.scores, deciding(entry.scores, params.register_))
+    )
 
 
-def _over_thresholds(entries: list[Entry], params: Params) -> str | None:
+def leading_score(entry: Entry) -> str:
+    """The number that agrees best with the eye among those that climbed the ladder."""
+    return next((name for name in LEADING if name not in entry.scores.unsound), LEADING[-1])
+
+
+def _within_thresholds(entries: list[Entry], params: Params) -> str | None:
     return pick({entry.name: entry.scores for entry in entries if entry.trained}, params.register_, params.evaluate)
 
 
@@ -104,11 +115,11 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _pictures(evaluate: Path, entries: list[Entry], leader: Entry, rows: int) -> list[dict[str, Any]]:
-    """Two sections: the first photos of the split, and those where the leader fares worst, by slice and overall."""
+    """Two sections: photos around the leader's median, and those where it fares worst, by slice and overall."""
     pictures = Pictures.load(evaluate / PICTURES)
-    first, hardest = shown_photos(leader.scores, rows)
+    median, hardest = shown_photos(leader.scores, rows)
     plan = {
-        "The first test photos": dict.fromkeys(first, ""),
+        f"Around the median of {leader.name}": dict.fromkeys(median, ""),
         f"The hardest for {leader.name}, slice by slice, then overall": hardest,
     }
     return [
@@ -122,15 +133,15 @@ def _row(index: int, note: str, entries: list[Entry], pictures: Pictures) -> dic
     place = int(np.searchsorted(pictures.index, index))
     cells = [{"caption": "before", "picture": pictures.photos[place]}]
     for entry in entries:
-        probability = entry.scores.photos["probability"][index]
+        badness = seen_badness(entry.scores)[index]
         if entry.name == "identity":  # its picture stands there already
-            cells[0]["probability"] = probability
+            cells[0]["badness"] = badness
             continue
         if entry.trained and entry.name in pictures.attention:
             cells.append(
                 {"caption": "attention", "picture": pictures.attention[entry.name][place], "kind": "attention"}
             )
-        cells.append({"caption": entry.name, "picture": pictures.images[entry.name][place], "probability": probability})
+        cells.append({"caption": entry.name, "picture": pictures.images[entry.name][place], "badness": badness})
     if pictures.truth is not None:
         cells.append({"caption": "true face", "picture": pictures.truth[place]})
     for cell in cells:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -20,8 +20,22 @@ from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.quality import distances
 
-LOWER_IS_BETTER = {"kid", "frechet", "judge_kid", "judge_frechet", "upper_mae", "region_mae", "outside_mae"}
-NEUTRAL = {"attention", "untouched"}  # described, not ranked
+LOWER_IS_BETTER = {
+    *("kid", "frechet", "judge_kid", "judge_frechet", "upper_mae", "region_mae", "outside_mae"),
+    *(
+        "residue",
+        "residue_rate",
+        "paste_distance",
+        "paste_outside",
+        "cutout_outside",
+        "realism",
+        "region_distance",
+        "grade",
+    ),
+}
+NEUTRAL = {"attention", "untouched", "paste_sharpness", "cutout_area"}  # described, not ranked
+RATES = {"unmask_rate", "residue_rate"}
+TOLD = "told"  # of photos and unmasked: whether a classifier put them on the right side; together they are `realism`
 FRECHET_RESAMPLES = 100  # each needs a singular value decomposition
 
 
@@ -45,12 +59,26 @@ class Scores:
     real: NDArray[np.float32]  # (M, D)
     real_groups: NDArray[np.str_]  # (M,)
     prefix: str  # of the distances' names
+    unmasked: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # scores of the unmasked photos, (M,)
+    unsound: tuple[str, ...] = ()  # measures that failed the ladder on these photos, so that they decide nothing
+
+    def has(self, name: str) -> bool:
+        """Whether the score was measured, in at least one photo."""
+        return any(name in own and not np.isnan(own[name]).all() for own in (self.photos, self.unmasked))
+
+    def column(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+        """A score's values and the groups of its photos, be they the masked or the unmasked ones."""
+        if name in self.photos:
+            return self.photos[name], self.groups
+        return self.unmasked[name], self.real_groups
 
     def save(self, path: Path) -> None:
         """One .npz file without pickles."""
         buffer = io.BytesIO()
         arrays = {f"photos.{name}": values for name, values in self.photos.items()}
+        arrays |= {f"unmasked.{name}": values for name, values in self.unmasked.items()}
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        arrays["unsound"] = np.array(self.unsound, dtype=np.str_)
         np.savez_compressed(buffer, allow_pickle=False, prefix=np.array(self.prefix), **arrays)
         write_bytes(path, buffer.getvalue())
 
@@ -59,8 +87,14 @@ class Scores:
         """Raises DataError when the file is missing or is none of save's."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                photos = {name.removeprefix("photos."): file[name] for name in file.files if name.startswith("photos.")}
-                return Scores(photos=photos, prefix=str(file["prefix"]), **{name: file[name] for name in _ARRAYS})
+                by_kind: dict[str, dict[str, NDArray]] = {"photos": {}, "unmasked": {}}
+                for name in [name for name in file.files if "." in name]:
+                    kind, _, score = name.partition(".")
+                    by_kind[kind][score] = file[name]
+                unsound = tuple(str(name) for name in file["unsound"])
+                arrays = {name: file[name] for name in _ARRAYS}
+                photos, unmasked, prefix = by_kind["photos"], by_kind["unmasked"], str(file["prefix"])
+                return Scores(photos=photos, unmasked=unmasked, prefix=prefix, unsound=unsound, **arrays)
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path} holds no scores ({error}); run evaluate again") from error
 
@@ -76,7 +110,13 @@ def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
     """
     weights = group_weights(scores.groups, resamples, seed)
     real_weights = group_weights(scores.real_groups, resamples, seed + 1)
-    found = {name: photo_interval(scores, name, resamples, seed) for name in scores.photos}
+    names = [name for name in (*scores.photos, *scores.unmasked) if name != TOLD]
+    found = {name: photo_interval(scores, name, resamples, seed) for name in names}
+    if TOLD in scores.photos:
+        sides = ((scores.photos, weights), (scores.unmasked, real_weights))
+        ones = sum(float(own[TOLD].mean()) for own, _ in sides) / 2
+        resampled = np.mean([_weighted(own[TOLD], drawn) for own, drawn in sides], axis=0)
+        found["realism"] = _interval(ones, resampled)
     kid = distances.kernel_distance(scores.features, scores.real)
     resampled = distances.kernel_distances(scores.features, scores.real, weights, real_weights)
     found[f"{scores.prefix}kid"] = _interval(kid, resampled)
@@ -93,10 +133,11 @@ def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: 
     A rate that is 0 or 1 in all n groups leaves a bootstrap nothing to vary; there the interval ends where the binomial
     distribution gives n such groups a chance of 2.5 % (Clopper and Pearson 1934).
     """
-    chosen = np.ones(len(scores.names), bool) if among is None else among
-    values, groups = scores.photos[name][chosen], scores.groups[chosen]
+    values, groups = scores.column(name)
+    chosen = np.ones(len(values), bool) if among is None else among
+    values, groups = values[chosen], groups[chosen]
     value = float(_weighted(values, np.ones((1, len(values))))[0])
-    if name == "unmask_rate" and value in (0, 1):
+    if name in RATES and value in (0, 1):
         end = 0.025 ** (1 / len(np.unique(groups)))
         return Interval(value, end, 1.0) if value else Interval(value, 0.0, 1 - end)
     return _interval(value, _weighted(values, group_weights(groups, resamples, seed)))
@@ -130,7 +171,7 @@ def paired_bootstrap(challenger: Scores, champion: Scores, primary: str, resampl
 def _gain(scores: Scores, primary: str, weights: NDArray, real_weights: NDArray) -> NDArray:
     if primary == "kid":
         return -distances.kernel_distances(scores.features, scores.real, weights, real_weights)
-    values = _weighted(scores.photos[primary], weights)
+    values = _weighted(scores.column(primary)[0], weights if primary in scores.photos else real_weights)
     return -values if primary in LOWER_IS_BETTER else values
 
 

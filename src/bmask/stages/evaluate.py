@@ -12,7 +12,6 @@ from bmask.progress import say
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Dataset
     from bmask.params import Params
-    from bmask.quality.judge import Judge
     from bmask.quality.leaderboard import Entry
     from bmask.quality.measuring import Reference
     from bmask.quality.render import Rendered
@@ -20,12 +19,21 @@ if TYPE_CHECKING:
 SPLIT = "test"
 
 
-def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_folder: Path, out: Path) -> dict:
+def evaluate(
+    params: Params,
+    dataset_folder: Path,
+    train_folder: Path,
+    judge_folder: Path,
+    out: Path,
+    masks_folder: Path | None = None,
+) -> dict:
     """Scores params.models and params.evaluate.baselines on the test photos and writes into `out`:
 
     metrics.json (a few numbers, for DVC), scores.json (all of them with their intervals), leaderboard.csv, scores.csv
-    (a row per system and photo), scores/<system>.npz (what the gate needs), ceiling.json (what the judge says of real
-    faces) and, unless the dataset is private, pictures.npz (what the report shows). Returns what is in scores.json.
+    (a row per system and photo), scores/<system>.npz (what the gate needs), ceiling.json (what the measures say of
+    real faces), ladder.json (which measures climb) and, unless the dataset is private, pictures.npz (what the report
+    shows). Where `masks_folder` has cut-outs of the masked test photos, real masks are measured too. Returns what is in
+    scores.json.
 
     Raises:
         DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
@@ -36,22 +44,30 @@ def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_fol
     from bmask.data.split.dataset import Dataset, resize
     from bmask.gan.device import pick_device
     from bmask.parallel import threads
-    from bmask.quality.judge import load_judge
+    from bmask.quality.judge import FILE, SIZE, load_judge
+    from bmask.quality.ladder import build
     from bmask.quality.leaderboard import all_scores, headlines, write_leaderboard, write_photo_scores
-    from bmask.quality.measuring import ceiling, reference
+    from bmask.quality.measuring import ceiling, read_cutouts, reference
     from bmask.quality.pictures import PICTURES, chosen_pictures
+    from bmask.quality.render import require_photos
+    from bmask.quality.soundness import as_rows, climbs, unsound
 
     if not params.models and not params.evaluate.baselines:
         raise DataError("there is nothing to score: name a model under models or a baseline under evaluate.baselines")
     device = str(pick_device(params.train.device))
     torch.set_num_threads(threads(params.train.threads))
     dataset = Dataset.open(dataset_folder)
-    judge, about = load_judge(Path(judge_folder) / "judge.safetensors")
+    judge, about = load_judge(Path(judge_folder) / FILE)
     _same_photos(about, dataset, Path(judge_folder))
     size = params.train.image_size
-    real = reference(dataset, SPLIT, judge, size, device)
-    trained = [_scored(params, dataset, judge, real, name, Path(train_folder), device) for name in params.models]
-    baselines = [_scored(params, dataset, judge, real, name, None, device) for name in params.evaluate.baselines]
+    require_photos(dataset, SPLIT)
+    told = params.evaluate.min_told
+    climbed = climbs(
+        judge, build(resize(dataset.centre(dataset.photos("unmasked", SPLIT)), SIZE), params.evaluate.seed)
+    )
+    real = reference(dataset, SPLIT, judge, size, device, read_cutouts(masks_folder, SPLIT), unsound(climbed, told))
+    trained = [_scored(params, real, name, Path(train_folder), device) for name in params.models]
+    baselines = [_scored(params, real, name, None, device) for name in params.evaluate.baselines]
     entries, rendered = map(list, zip(*trained, *baselines, strict=True))
     found = all_scores(entries)
     with fresh_folder(out) as folder:
@@ -61,7 +77,8 @@ def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_fol
         write_photo_scores(folder / "scores.csv", entries)
         for entry in entries:
             entry.scores.save(folder / "scores" / f"{entry.name}.npz")
-        write_json(folder / "ceiling.json", ceiling(dataset, SPLIT, judge))
+        write_json(folder / "ceiling.json", ceiling(real))
+        write_json(folder / "ladder.json", {"judge": about["digest"], "measures": as_rows(climbed, told)})
         if not dataset.private:
             truth = dataset.truth(SPLIT)
             chosen_pictures(
@@ -71,34 +88,34 @@ def evaluate(params: Params, dataset_folder: Path, train_folder: Path, judge_fol
                 None if truth is None else resize(dataset.centre(truth[0]), size),
             ).save(folder / PICTURES)
     for entry in entries:
-        rate = entry.found["unmask_rate"]
-        say(f"{entry.name}: unmask rate {rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})")
+        left, distance = entry.found["residue_rate"].value, entry.found["paste_distance"].value
+        say(f"{entry.name}: a mask still shows in {left:.1%} of photos, distance to the truth {distance:.3f}")
     return found
 
 
 def _scored(
-    params: Params, dataset: Dataset, judge: Judge, real: Reference, name: str, train_folder: Path | None, device: str
+    params: Params, real: Reference, name: str, train_folder: Path | None, device: str
 ) -> tuple[Entry, Rendered]:
     """Scores one trained model, or the baseline of that name when there is no `train_folder`."""
     from bmask.quality.baselines import baseline
     from bmask.quality.leaderboard import Entry
     from bmask.quality.measuring import measure
-    from bmask.quality.render import render, translator
+    from bmask.quality.render import renderer, translator
     from bmask.quality.scores import intervals
 
-    size = params.train.image_size
     if train_folder is None:
-        translate = baseline(name, dataset, size)
+        translate = baseline(name, real.dataset, real.size)
     else:
         from bmask.gan.generator_file import FILE, load_generator
 
         generator, about = load_generator(train_folder / name / FILE)
-        _same_photos(about, dataset, train_folder / name)
+        _same_photos(about, real.dataset, train_folder / name)
         translate = translator(generator, device)
-    rendered = render(translate, dataset, SPLIT, size, params.evaluate.attention_threshold, what=name)
-    scores = measure(rendered, dataset, SPLIT, judge, real)
+    render = renderer(translate, params.evaluate.attention_threshold, what=name)
+    own = render(real.masked)
+    scores = measure(own, render, real)
     found = intervals(scores, params.evaluate.bootstrap, params.evaluate.seed)
-    return Entry(name, train_folder is not None, scores, found), rendered
+    return Entry(name, train_folder is not None, scores, found), own
 
 
 def _same_photos(about: dict, dataset: Dataset, folder: Path) -> None:

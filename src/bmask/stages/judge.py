@@ -28,26 +28,25 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
 
     from bmask.data.split.dataset import Dataset, resize
     from bmask.parallel import threads
-    from bmask.quality.judge import LARGEST, save_judge
+    from bmask.quality.judge import FILE, SIZE, save_judge
     from bmask.quality.judging import check_judge, require_passed, train_judge
 
     dataset = Dataset.open(dataset_folder)
-    size = min(params.train.image_size, LARGEST)
     photos: dict[tuple[str, str], np.ndarray] = {}
     for split in ("train", "validation"):
         for domain in ("masked", "unmasked"):
             stored = dataset.photos(domain, split)
             if not len(stored):
                 raise DataError(f"{dataset_folder} has no {domain} photos in its {split} split; the judge needs them")
-            photos[domain, split] = resize(dataset.centre(stored), size)
+            photos[domain, split] = resize(dataset.centre(stored), SIZE)
     torch.set_num_threads(threads(params.train.threads))
-    trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], size, params.judge)
+    trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
     groups = dataset.groups("masked", "validation"), dataset.groups("unmasked", "validation")
     checks = check_judge(trained, masked, unmasked, groups, params.judge)
     with fresh_folder(out) as folder:
-        save_judge(folder / "judge.safetensors", trained, {"data_digest": dataset.digest})
-        write_json(folder / "checks.json", {**checks, "data_digest": dataset.digest, "size": size})
+        save_judge(folder / FILE, trained, {"data_digest": dataset.digest})
+        write_json(folder / "checks.json", {**checks, "data_digest": dataset.digest, "size": SIZE})
         failed = Path(out).with_name(
             f"{Path(out).name}-failed-checks.json"
         )  # beside `out`, which a failure leaves alone
@@ -55,5 +54,5 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
         if not checks["passed"]:
             write_json(failed, checks)
             require_passed(checks, str(failed))
-    say(f"judge: accuracy {checks['accuracy']:.3f}, pasted {checks['pasted']:.3f}, fooled {checks['fooled']:.3f}")
+    say(f"judge: clean {checks['clean']:.3f}, found {checks['found']:.3f}, fooled {checks['fooled']:.3f}")
     return checks

@@ -47,16 +47,20 @@ class Outputs:
     runs: dict[str, dict]  # run.json of each training
     metrics: dict[str, dict[str, float]]
     data_digest: str
+    masks_folder: Path | None = None
 
     @staticmethod
-    def read(models: Iterable[str], dataset: Path, train: Path, judge: Path, evaluate: Path) -> Outputs:
+    def read(
+        models: Iterable[str], dataset: Path, train: Path, judge: Path, evaluate: Path, masks: Path | None = None
+    ) -> Outputs:
         """Raises DataError when something is missing."""
         runs = {name: _read(train / name / "run.json") for name in models}
         metrics = _read(evaluate / "scores.json")
         for name in runs:
             if name not in metrics:
                 raise DataError(f"{evaluate}/scores.json has no {name}; run evaluate again")
-        return Outputs(dataset, train, judge, evaluate, runs, metrics, _read(dataset / "summary.json")["digest"])
+        digest = _read(dataset / "summary.json")["digest"]
+        return Outputs(dataset, train, judge, evaluate, runs, metrics, digest, masks)
 
     def values(self, model: str) -> dict[str, float]:
         """The model's scores without the ends of their intervals, which would crowd tables and charts."""
@@ -75,6 +79,7 @@ def register(
     data_page: Path,
     page: Path,
     out: Path,
+    masks_folder: Path | None = None,
 ) -> dict[str, Any]:
     """Logs what is not logged yet, or is gone since, registers the best training and decides who is champion.
 
@@ -93,8 +98,8 @@ def register(
     """
     if not params.models:
         raise DataError("models is empty in the params, so there is nothing to register; name a training there")
-    folders = (Path(folder) for folder in (dataset_folder, train_folder, judge_folder, evaluate_folder))
-    outputs = Outputs.read(params.models, *folders)
+    dataset, trained, judged, scored = map(Path, (dataset_folder, train_folder, judge_folder, evaluate_folder))
+    outputs = Outputs.read(params.models, dataset, trained, judged, scored, masks_folder)
     evaluation = _digest(params, outputs)
     name = params.register_.name
 
@@ -203,11 +208,12 @@ def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any]
 
 def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str, Any]:
     """Registers the best training and passes it through the gate: {model, version, promoted, reasons}."""
-    from bmask.quality.champion_gate import check_thresholds, pick
+    from bmask.quality.champion_gate import check_thresholds, deciding, pick
     from bmask.quality.scores import Scores, primary_value
 
     scores = {model: Scores.load(outputs.scores_file(model)) for model in outputs.runs}
-    rules, primary, name = (params.register_, params.evaluate), params.register_.primary, params.register_.name
+    rules, name = (params.register_, params.evaluate), params.register_.name
+    primary = deciding(next(iter(scores.values())), params.register_)
     best = pick(scores, *rules) or max(scores, key=lambda model: primary_value(scores[model], primary))
     if _promotion(params) == "never":
         reason = "register.promote is never: it was logged, neither registered nor compared with the champion."
@@ -258,7 +264,7 @@ def _compare(
         identity = {"fingerprint": about["fingerprint"], THRESHOLD_TAG: f"{threshold:g}"}
         if identity.items() <= present.tags.items():
             return decide(scores[best], scores[model], *rules)
-    device = _device(params)
+    device, unsound = _device(params), scores[best].unsound
     try:
         file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
         champion = Unmasker(file, float(present.tags.get(THRESHOLD_TAG, threshold)), device)
@@ -268,27 +274,31 @@ def _compare(
             "`bmask champion set VERSION` makes another version champion by hand.",
         )
     say(f"register: scoring the champion, version {present.number}, on today's test photos")
-    rival, own = _score(champion, params, outputs), scores[best]
+    rival, own = _score(champion, params, outputs, unsound), scores[best]
     if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
-        own = _score(Unmasker(outputs.train_folder / best / FILE, threshold, device), params, outputs)
+        own = _score(Unmasker(outputs.train_folder / best / FILE, threshold, device), params, outputs, unsound)
     return decide(own, rival, *rules)
 
 
-def _score(unmasker: Unmasker, params: Params, outputs: Outputs) -> Scores:
+def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[str, ...]) -> Scores:
     """Scores a model on today's test photos as it serves, whatever the size of its own squares."""
     import numpy as np
 
     from bmask.data.split.dataset import Dataset
+    from bmask.quality.judge import FILE as JUDGE
     from bmask.quality.judge import load_judge
-    from bmask.quality.measuring import score
+    from bmask.quality.measuring import read_cutouts, reference, score
+    from bmask.quality.render import Rendered
 
-    def translate(photos: np.ndarray) -> tuple[np.ndarray, None]:
-        return np.stack([result.image for result in unmasker.unmask(list(photos), framed=True)]), None
+    def render(photos: np.ndarray) -> Rendered:
+        images, weights = (np.stack(own) for own in zip(*unmasker.unmask(list(photos), framed=True), strict=True))
+        return Rendered(photos, images, (weights / 255).astype(np.float32))
 
-    judge, _ = load_judge(outputs.judge_folder / "judge.safetensors")
-    return score(
-        translate, Dataset.open(outputs.dataset_folder), SPLIT, judge, params.train.image_size, unmasker.threshold
-    )
+    judge, _ = load_judge(outputs.judge_folder / JUDGE)
+    dataset, size = Dataset.open(outputs.dataset_folder), params.train.image_size
+    cutouts = read_cutouts(outputs.masks_folder, SPLIT)
+    real = reference(dataset, SPLIT, judge, size, unmasker.device, cutouts, unsound)
+    return score(render, real)
 
 
 def _device(params: Params) -> str:

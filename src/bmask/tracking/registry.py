@@ -23,7 +23,13 @@ HISTORY, ROLLED_BACK = "bmask.champions", "bmask.rolled_back"  # tags of the reg
 REPLACED = "bmask.replaced_by"  # tag of a version whose files are gone
 REMEMBERED = 100  # champions in the history
 SCORE = "score."  # begins the names of tags that hold scores
-SHOWN = ("unmask_rate", "kid", "judge_kid", "upper_ssim", "region_ssim")  # scores in the table, where there are some
+SHOWN = (
+    "paste_distance",
+    "residue_rate",
+    "paste_outside",
+    "region_ssim",
+    "kid",
+)  # scores in the table, where there are some
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""The ladder: pictures whose order anyone sees, which a measure must rank before it may decide anything.
+
+From the best rung to the worst: the photo; another one's lower face blended in; that, blurred; the mean face and
+classical inpainting; smears of the mask, the mask in the skin's colour, and one distorted face for everybody; the mask
+over the face at 25, 50, 75 and 100 % opacity. All are made from unmasked photos and masks of a style that no training
+sees, so their truth is known.
+
+Few measures can see every step: a network that looks for masks has nothing to say about whose mouth it is. So each
+states over which kinds of pictures it claims to rank, and is held to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.pasting.drawn import UNSEEN, draw_masks
+from bmask.quality import alterations as alter
+
+Photos = NDArray[np.uint8]
+RUNGS = (
+    ("photo",),
+    ("other face",),
+    ("blurred",),
+    ("mean face", "inpainted"),
+    ("smeared", "recoloured", "distorted"),
+    ("mask at 25 %",),
+    ("mask at 50 %",),
+    ("mask at 75 %",),
+    ("mask at 100 %",),
+)
+Rungs = tuple[tuple[str, ...], ...]
+KINDS = tuple(kind for rung in RUNGS for kind in rung)
+MOST = 200  # photos
+APART = 40  # grey levels; a mask nearer to the face's colours can be seen by nobody at a low opacity
+MEAN_OF = 64  # faces in the mean face
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Pictures of N photos on every rung."""
+
+    photos: Photos  # (N, S, S, 3) the truth
+    regions: NDArray[np.bool_]  # (N, S, S) where they were altered
+    pictures: dict[str, Photos]  # by kind, each (N, S, S, 3)
+    contrast: NDArray[np.float64]  # (N,) of the masks with the faces below them, grey levels
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How a measure fared: it passes when it inverts no two rungs by their means and tells neighbours apart."""
+
+    measure: str
+    claims: Rungs  # that it claims to rank, from the best to the worst; kinds that it does not tell apart share one
+    means: dict[str, float]  # by kind; lower is better
+    worst: tuple[str, str]  # the neighbouring kinds told apart least often
+    share: float  # of photos in which those are told apart
+    inverted: tuple[tuple[str, str], ...]
+    photos: int
+
+    def passed(self, told: float) -> bool:
+        """`told`: the share of photos in which neighbours must be told apart."""
+        return not self.inverted and self.share >= told
+
+
+def visible_masks(photos: Photos, seed: int) -> NDArray[np.uint8]:
+    """A mask of the unseen style for each photo: RGBA uint8 (N, S, S, 4).
+
+    Of three that are drawn for a photo the first is taken that stands off the face, else the one that does so most.
+    """
+    tries, side = 3, photos.shape[1]
+    drawn = draw_masks(tries * len(photos), side, seed, UNSEEN).reshape(len(photos), tries, side, side, 4)
+    chosen = np.empty((len(photos), side, side, 4), np.uint8)
+    for i, photo in enumerate(photos):
+        contrasts = [contrast(photo, mask) for mask in drawn[i]]
+        chosen[i] = drawn[i][next((k for k, c in enumerate(contrasts) if c > APART), int(np.argmax(contrasts)))]
+    return chosen
+
+
+def contrast(photo: Photos, mask: NDArray[np.uint8]) -> float:
+    """How much the mask (S, S, 4) changes the photo, mean over its pixels, grey levels."""
+    return float(np.abs(mask[..., :3].astype(np.float32) - photo)[mask[..., 3] > 127].mean())
+
+
+def build(photos: Photos, seed: int, most: int = MOST) -> Ladder:
+    """The ladder of up to `most` unmasked photos uint8 (N, S, S, 3), N at least 2; each lends its lower face to the one
+    before."""
+    rng, photos = np.random.default_rng(seed), np.asarray(photos[:most])
+    masks = visible_masks(photos, seed)
+    mean = photos[:MEAN_OF].mean(axis=0, dtype=np.float32)
+    drawn: dict[str, list[NDArray]] = {kind: [] for kind in KINDS}
+    regions = []
+    for i, (photo, mask) in enumerate(zip(photos.astype(np.float32), masks, strict=True)):
+        alpha, side = alter.alpha_of(mask), len(photo)
+        wide = alter.soft(alpha, side / 64)
+        other = alter.other_face(photo, photos[(i + 1) % len(photos)].astype(np.float32), wide)
+        hole = cv2.dilate(alpha, np.ones((3, 3)))
+        made = {
+            "photo": photo,
+            "other face": other,
+            "blurred": alter.blurred(other, wide, side / 45),
+            "mean face": alter.blend(photo, mean, wide),
+            "inpainted": alter.inpainted(photo, hole),
+            "smeared": alter.smeared(photo, mask, 0.3, side / 16, rng),
+            "recoloured": alter.recoloured(photo, mask, 0.6, rng),
+            "distorted": alter.distorted(photo, photos[0].astype(np.float32), wide, np.random.default_rng(seed)),
+        }
+        made |= {f"mask at {share} %": alter.lay(photo, mask, share / 100) for share in (25, 50, 75, 100)}
+        for kind, picture in made.items():
+            drawn[kind].append(picture.round().clip(0, 255).astype(np.uint8))
+        regions.append(alpha > 0.5)
+    contrasts = np.array([contrast(photo, mask) for photo, mask in zip(photos, masks, strict=True)])
+    return Ladder(photos, np.stack(regions), {kind: np.stack(own) for kind, own in drawn.items()}, contrasts)
+
+
+def climb(measure: str, values: dict[str, NDArray[np.float64]], claims: Rungs = RUNGS) -> Climb:
+    """Holds a measure's values, by kind and each (N,), lower is better, to the order of the rungs that it claims."""
+    means = {kind: float(np.mean(values[kind])) for rung in claims for kind in rung}
+    pairs = [
+        (better, worse)
+        for i, rung in enumerate(claims)
+        for below in claims[i + 1 :]
+        for better, worse in product(rung, below)
+    ]
+    inverted = tuple((better, worse) for better, worse in pairs if means[better] >= means[worse])
+    told = {
+        (better, worse): float(np.mean(values[better] < values[worse]))
+        for rung, below in pairwise(claims)
+        for better, worse in product(rung, below)
+    }
+    worst = min(told, key=lambda pair: told[pair])
+    return Climb(measure, claims, means, worst, told[worst], inverted, len(values[worst[0]]))

@@ -1,0 +1,107 @@
+"""Truth where there is none: masks pasted on unmasked test photos, and the same photos bare.
+
+What a system makes of a pasted mask can be held against the face that was there. The masks are of a style that no
+training sees, or were cut out of masked test photos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.pasting.cutouts import lift
+from bmask.quality import alterations as alter
+from bmask.quality import similarity
+from bmask.quality.judge import Judge, Seen
+from bmask.quality.ladder import visible_masks
+from bmask.quality.perceptual import perceptual_distance, sharpness
+from bmask.quality.render import Rendered
+
+Photos = NDArray[np.uint8]
+EDGE = 0.02  # alpha up to which a pixel lies outside
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """N unmasked photos with and without a mask."""
+
+    photos: Photos  # (N, S, S, 3) the truth
+    covered: Photos  # (N, S, S, 3)
+    alpha: NDArray  # (N, S, S) of the masks, 0 to 1
+    seen: Seen  # what the judge sees in the photos
+
+
+def paste(
+    judge: Judge, unmasked: Photos, seed: int, masked: Photos | None = None, cutouts: NDArray[np.uint8] | None = None
+) -> Pasted:
+    """Masks on unmasked photos (N, S, S, 3): drawn ones, and, where cut-outs (M, S, S) of masked photos are given,
+    those on every other photo."""
+    masks = visible_masks(unmasked, seed)
+    if masked is not None and cutouts is not None and cutouts.any():
+        there = np.flatnonzero(cutouts.any(axis=(1, 2)))
+        lifted = lift(masked[there], cutouts[there], len(unmasked[1::2]), seed)
+        masks[1::2] = lifted
+    covered = np.stack([alter.lay(p.astype(np.float32), m) for p, m in zip(unmasked, masks, strict=True)])
+    return Pasted(
+        unmasked,
+        covered.round().clip(0, 255).astype(np.uint8),
+        masks[..., 3].astype(np.float32) / 255,
+        judge.see(unmasked),
+    )
+
+
+def measure_pasted(covered: Rendered, bare: Rendered, pasted: Pasted, judge: Judge) -> dict[str, NDArray[np.float64]]:
+    """Scores (N,) of what was made of the covered and of the bare photos; NaN where a mask took no pixel."""
+    images, inside = covered.images, pasted.alpha > 0.5
+    outside = pasted.alpha <= EDGE
+    rows = list(zip(images, pasted.photos, inside, strict=True))
+    scores = {
+        "paste_psnr": np.array([similarity.psnr(*row) for row in rows]),
+        "paste_ssim": np.array([similarity.ssim_inside(*row) for row in rows]),
+        "paste_distance": perceptual_distance(judge.see(images), pasted.seen, inside),
+        "paste_sharpness": sharpness(images, inside) / sharpness(pasted.photos, inside),
+        "paste_outside": np.array(
+            [similarity.mae(y, x, where) for y, x, where in zip(images, pasted.covered, outside, strict=True)]
+        ),
+        "paste_iou": overlap(changed(covered), inside),
+        "bare_untouched": (bare.images == bare.photos).all(axis=3).mean(axis=(1, 2)),
+    }
+    return {name: np.asarray(values, np.float64) for name, values in scores.items()}
+
+
+def changed(rendered: Rendered) -> NDArray[np.float32]:
+    """Where a system changed the photo, (N, S, S) in [0, 1]: its attention, or, without one, all pixels that differ."""
+    if rendered.attention is not None:
+        return rendered.attention
+    return (rendered.images != rendered.photos).any(axis=3).astype(np.float32)
+
+
+def overlap(attention: NDArray[np.float32], region: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union with the region (N, S, S); NaN where both are empty."""
+    found = attention > 0.5
+    with np.errstate(invalid="ignore"):
+        return (found & region).sum(axis=(1, 2)) / (found | region).sum(axis=(1, 2))
+
+
+def measure_cutouts(rendered: Rendered, cutouts: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+    """Scores (N,) of what was made of real masked photos, given where their masks are, (N, S, S) from 0 to 255.
+
+    This is what finds a system whose attention widens on real masked photos alone. NaN without a cut-out.
+    """
+    region, side = cutouts > 127, cutouts.shape[1]
+    reach = np.ones((2 * (side // 20) + 1,) * 2, np.uint8)
+    beyond = np.stack([cv2.dilate(own.astype(np.uint8), reach) == 0 for own in region])
+    attention = changed(rendered)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = attention.sum(axis=(1, 2), dtype=np.float64) / region.sum(axis=(1, 2))
+    pairs = zip(rendered.images, rendered.photos, beyond, strict=True)
+    scores = {
+        "cutout_outside": np.array([similarity.mae(*row) for row in pairs]),
+        "cutout_area": area,
+        "cutout_iou": overlap(attention, region),
+    }
+    empty = ~region.any(axis=(1, 2))
+    return {name: np.where(empty, np.nan, values) for name, values in scores.items()}

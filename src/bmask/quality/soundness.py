@@ -1,0 +1,101 @@
+"""Which measures climb the ladder on the photos at hand; the others are shown and decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmask.quality import similarity
+from bmask.quality.judge import Judge, Seen, inside, most
+from bmask.quality.ladder import RUNGS, Climb, Ladder, Rungs, climb
+from bmask.quality.perceptual import perceptual_distance
+
+CLEAN = ("photo", "other face", "blurred", "mean face", "inpainted")
+MASKS = tuple((f"mask at {share} %",) for share in (25, 50, 75, 100))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One that is held to the ladder."""
+
+    name: str
+    claims: Rungs
+    scores: tuple[str, ...]  # of the leaderboard that rest on it
+    values: Callable[[Ladder, str, dict[str, Seen]], NDArray[np.float64]]  # of a kind's pictures; lower is better
+
+
+MEASURES = (
+    Measure(
+        "perceptual distance",
+        RUNGS,
+        ("paste_distance", "region_distance"),
+        lambda ladder, kind, seen: perceptual_distance(seen[kind], seen["photo"], ladder.regions),
+    ),
+    Measure(
+        "residue",
+        (CLEAN, *MASKS),
+        ("residue",),
+        lambda ladder, kind, seen: inside(seen[kind].opacity, ladder.regions),
+    ),
+    Measure(
+        "mask found",
+        (CLEAN, tuple(kind for rung in MASKS for kind in rung)),
+        ("residue_rate", "unmask_rate"),
+        lambda ladder, kind, seen: most(seen[kind].shows),
+    ),
+    Measure(
+        "PSNR",
+        RUNGS,
+        ("paste_psnr", "region_psnr"),
+        lambda ladder, kind, seen: -_each(similarity.psnr, ladder, kind),
+    ),
+    Measure(
+        "SSIM",
+        RUNGS,
+        ("paste_ssim", "region_ssim"),
+        lambda ladder, kind, seen: -_each(similarity.ssim_inside, ladder, kind),
+    ),
+)
+
+
+def climbs(judge: Judge, ladder: Ladder) -> list[Climb]:
+    """How every measure fares."""
+    seen, found = {kind: judge.see(pictures) for kind, pictures in ladder.pictures.items()}, []
+    for measure in MEASURES:
+        kinds = [kind for rung in measure.claims for kind in rung]
+        values = {kind: measure.values(ladder, kind, seen) for kind in kinds}
+        found.append(climb(measure.name, values, measure.claims))
+    return found
+
+
+def unsound(found: list[Climb], told: float) -> tuple[str, ...]:
+    """The scores that rest on a measure that fell."""
+    fallen = {own.measure for own in found if not own.passed(told)}
+    return tuple(score for measure in MEASURES if measure.name in fallen for score in measure.scores)
+
+
+def as_rows(found: list[Climb], told: float) -> list[dict[str, Any]]:
+    """For files and reports."""
+    return [
+        {
+            "measure": own.measure,
+            "scores": measure.scores,
+            "passed": own.passed(told),
+            "share": own.share,
+            "worst": own.worst,
+            "inverted": own.inverted,
+            "claims": own.claims,
+            "means": own.means,
+            "photos": own.photos,
+        }
+        for own, measure in zip(found, MEASURES, strict=True)
+    ]
+
+
+def _each(function: Callable[..., float], ladder: Ladder, kind: str) -> NDArray[np.float64]:
+    rows = zip(ladder.pictures[kind], ladder.photos, ladder.regions, strict=True)
+    return np.array([function(*row) for row in rows])
