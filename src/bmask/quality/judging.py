@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bmask.errors import TrainingError
+from bmask.gan.device import autocast, pick_precision
 from bmask.progress import bar
 from bmask.quality.judge import KINDS, Judge, digest, most
 from bmask.quality.ladder import APART, build
@@ -38,14 +39,17 @@ def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Ju
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.15)
         specimens = Specimens(masked, unmasked, rng)
         pairs = max(1, options.batch_size // 2)
+        cpu = torch.device("cpu")
+        precision = pick_precision("auto", cpu)
         with ThreadPoolExecutor(1) as drawer:  # draws the next batch while the network learns from this one
             following = drawer.submit(_batch, specimens, pairs)
             for step in bar(range(options.steps), what="judge"):
                 pictures, truths = following.result()
                 if step + 1 < options.steps:
                     following = drawer.submit(_batch, specimens, pairs)
-                kinds, opacity = judge(pictures)
-                loss = judging_loss(kinds, opacity, truths)
+                with autocast(cpu, precision):
+                    kinds, opacity = judge(pictures)
+                loss = judging_loss(kinds.float(), opacity.float(), truths)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -39,7 +39,7 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
             if not len(stored):
                 raise DataError(f"{dataset_folder} has no {domain} photos in its {split} split; the judge needs them")
             photos[domain, split] = resize(dataset.centre(stored), SIZE)
-    torch.set_num_threads(threads(params.train.threads))
+    torch.set_num_threads(max(1, threads(params.train.threads) - 1))  # another core draws the next batch
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
     groups = dataset.groups("masked", "validation"), dataset.groups("unmasked", "validation")
