@@ -167,6 +167,20 @@ def test_a_rate_of_all_or_none_has_the_interval_of_clopper_and_pearson(n):
         assert photo_interval(scores, "unmask_rate", 50, 0) == pytest.approx((rate, exact.low, exact.high))
 
 
+def test_masked_photos_without_a_face_stay_in_every_rate_as_masks_left(tmp_path):
+    """Four of a hundred photos were lost before any system saw them; all others came out clean."""
+    values = {"unmask_rate": np.ones(96), "residue_rate": np.zeros(96), "upper_ssim": np.ones(96)}
+    scores = Scores(**{**vars(made(96, photos=values)), "lost": 0.04})
+    scores.save(tmp_path / "s.npz")
+    for own in (scores, Scores.load(tmp_path / "s.npz")):
+        found = {name: photo_interval(own, name, 50, 0) for name in values}
+        assert found["unmask_rate"].value == found["unmask_rate"].high == pytest.approx(0.96)
+        assert found["residue_rate"].value == found["residue_rate"].low == pytest.approx(0.04)
+        assert found["residue_rate"].high > 0.04
+        assert found["upper_ssim"].value == 1  # no rate
+        assert photo_interval(own, "unmask_rate", 50, 0, np.arange(96) < 9).value == 1  # a slice is of photos seen
+
+
 def test_copies_of_a_photo_in_one_group_do_not_narrow_the_interval():
     values = np.random.default_rng(0).random(50)
     groups = np.array([f"g{i}" for i in range(50)])

@@ -140,6 +140,7 @@ def measure(own: Rendered, render: Render, real: Reference) -> Scores:
         prefix=real.prefix,
         unmasked={**unmasked, TOLD: told.real},
         unsound=real.unsound,
+        lost=dataset.lost("masked"),
     )
 
 

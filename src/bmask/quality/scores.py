@@ -60,6 +60,7 @@ class Scores:
     real_groups: NDArray[np.str_]  # (M,)
     prefix: str  # of the distances' names
     unmasked: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # scores of the unmasked photos, (M,)
+    lost: float = 0.0  # share of all masked photos in which no face was found: their masks stay, in every rate
     unsound: tuple[str, ...] = ()  # measures that failed the ladder on these photos, so that they decide nothing
 
     def has(self, name: str) -> bool:
@@ -79,6 +80,7 @@ class Scores:
         arrays |= {f"unmasked.{name}": values for name, values in self.unmasked.items()}
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         arrays["unsound"] = np.array(self.unsound, dtype=np.str_)
+        arrays["lost"] = np.array(self.lost)
         np.savez_compressed(buffer, allow_pickle=False, prefix=np.array(self.prefix), **arrays)
         write_bytes(path, buffer.getvalue())
 
@@ -93,8 +95,8 @@ class Scores:
                     by_kind[kind][score] = file[name]
                 unsound = tuple(str(name) for name in file["unsound"])
                 arrays = {name: file[name] for name in _ARRAYS}
-                photos, unmasked, prefix = by_kind["photos"], by_kind["unmasked"], str(file["prefix"])
-                return Scores(photos=photos, unmasked=unmasked, prefix=prefix, unsound=unsound, **arrays)
+                arrays |= {"prefix": str(file["prefix"]), "lost": float(file["lost"])}
+                return Scores(photos=by_kind["photos"], unmasked=by_kind["unmasked"], unsound=unsound, **arrays)
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path} holds no scores ({error}); run evaluate again") from error
 
@@ -131,7 +133,8 @@ def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: 
     """Mean of a per-photo score with its interval; `among`, bool (N,), chooses photos, such as those of one slice.
 
     A rate that is 0 or 1 in all n groups leaves a bootstrap nothing to vary; there the interval ends where the binomial
-    distribution gives n such groups a chance of 2.5 % (Clopper and Pearson 1934).
+    distribution gives n such groups a chance of 2.5 % (Clopper and Pearson 1934). Photos in which no face was found,
+    `scores.lost`, count in the rates of the whole set as ones on which a mask still shows.
     """
     values, groups = scores.column(name)
     chosen = np.ones(len(values), bool) if among is None else among
@@ -139,8 +142,13 @@ def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: 
     value = float(_weighted(values, np.ones((1, len(values))))[0])
     if name in RATES and value in (0, 1):
         end = 0.025 ** (1 / len(np.unique(groups)))
-        return Interval(value, end, 1.0) if value else Interval(value, 0.0, 1 - end)
-    return _interval(value, _weighted(values, group_weights(groups, resamples, seed)))
+        found = Interval(value, end, 1.0) if value else Interval(value, 0.0, 1 - end)
+    else:
+        found = _interval(value, _weighted(values, group_weights(groups, resamples, seed)))
+    if name in RATES and among is None:
+        stays = name == "residue_rate"
+        found = Interval(*((1 - scores.lost) * own + scores.lost * stays for own in found))
+    return found
 
 
 def primary_name(scores: Scores, primary: str) -> str:

@@ -74,6 +74,11 @@ class Dataset:
         margin = round(squares.shape[1] * (1 - CENTRE) / 2) if self.summary["fit"] == "face" else 0
         return squares[:, margin : squares.shape[1] - margin, margin : squares.shape[2] - margin]
 
+    def lost(self, domain: str) -> float:
+        """Share of a domain's usable photos in which no face was found, so that they are in no split."""
+        without = self.summary.get("no_face", {}).get(domain, 0)  # only `fit: face` looks for faces
+        return without / (without + sum(self.summary["counts"][domain].values())) if without else 0.0
+
     def names(self, domain: str, split: str) -> list[str]:
         """The photos' names below their domain folder, in the order of `photos`."""
         return [row["name"] for row in self._rows(domain, split)]
