@@ -44,19 +44,31 @@ def recipe_of(params: Params, model: str) -> Model:
     return params.models[model]
 
 
-def open_photos(augment_folder: Path, masks_folder: Path) -> tuple[dict[str, np.ndarray], str]:
+def open_photos(recipe: Model, augment_folder: Path, masks_folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """The training arrays, mapped copy-on-write since torch wants writable memory, and the photos' digest.
 
-    Both domains, and what else lies there for systems that need it (see `batches.Feed`), by the name of its file.
+    Both domains, and what else the system needs (see `batches.Feed`) and the stage masks has left.
+
+    Raises DataError where the masks were made of other photos than augment's, or found on too few of them.
     """
     folder, photos = Path(augment_folder), {}
+    digest = read_json(folder / "summary.json")["digest"]
     files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
-    for path in sorted(Path(masks_folder).glob("*_train.npy")):
-        files[path.name.removesuffix("_train.npy")] = path
+    others = {name: Path(masks_folder) / f"{name}_train.npy" for name in arrays_of(recipe.network.needs) - set(files)}
+    files |= {name: path for name, path in sorted(others.items()) if path.exists()}
+    if len(files) > 2:
+        about = read_json(Path(masks_folder) / "summary.json")
+        if about["augment_digest"] != digest:
+            raise DataError(f"{masks_folder} was made of other photos than {folder} holds; run `bmask masks` again")
+        if "cutouts" in files and not about["enough"]:
+            raise DataError(
+                f"a mask in one piece was found on {about['found']['train']:.0%} of the masked training photos, too few"
+                " to learn from; frame photos by their faces (ingest.fit: face), or raise masks.steps"
+            )
     for name, path in files.items():
         open_array(path)  # says what is wrong with it
         photos[name] = np.load(path, mmap_mode="c")
-    return photos, read_json(folder / "summary.json")["digest"]
+    return photos, digest
 
 
 def given_digests(recipe: Model, photos: dict[str, np.ndarray], frozen: dict[str, Path]) -> dict[str, str]:

@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from bmask.errors import DataError
 from bmask.gan.perceptual import FaceFeatures
 from bmask.params import Params, parse_params
+from bmask.params.sections import Model
 from bmask.pasting.finder import MaskFinder
+from bmask.recipe import open_photos
 from bmask.stages.masks import masks
 from tiny import TEST, TRAIN, VALIDATION, write_augment, write_dataset
 
@@ -115,10 +117,23 @@ def test_private_photos_get_no_sheet_pictures_of_any_size_will_do_and_another_se
     assert bank[..., 3].any((2, 3)).all()
 
 
-def test_photos_without_masks_are_refused_with_the_count_and_a_remedy(before, tmp_path):
+def test_where_few_masks_are_found_only_trainings_that_need_them_are_refused(before, tmp_path, capsys):
     shutil.copytree(before / "ingest", tmp_path / "ingest")
     shutil.copytree(before / "augment", tmp_path / "augment")
     shutil.copy(tmp_path / "augment" / "unmasked_train.npy", tmp_path / "augment" / "masked_train.npy")
-    with pytest.raises(DataError, match=r"found on \d of 12 masked .*ingest\.fit: face.*masks\.steps 80"):
-        run(tmp_path)
-    assert not (tmp_path / "masks").exists()
+    out = run(tmp_path)
+    assert "too few to learn from; frame photos by their faces (ingest.fit: face)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"found on 0% of the masked .*ingest\.fit: face.*masks\.steps"):
+        open_photos(recipe("inpainting"), tmp_path / "augment", out)
+    assert set(open_photos(recipe("cyclegan"), tmp_path / "augment", out)[0]) == {"a", "b"}
+
+
+def test_masks_of_other_photos_are_refused(before, written, tmp_path):
+    assert set(open_photos(recipe("inpainting"), before / "augment", written)[0]) == {"a", "b", "masks", "cutouts"}
+    write_augment(tmp_path / "augment", digest="another", load_size=SIDE)
+    with pytest.raises(DataError, match=r"was made of other photos than .*run `bmask masks` again"):
+        open_photos(recipe("inpainting"), tmp_path / "augment", written)
+
+
+def recipe(system: str) -> Model:
+    return parse_params({"models": {"m": {"network": {"system": system}}}}).models["m"]

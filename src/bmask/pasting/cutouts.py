@@ -40,17 +40,20 @@ def clean(attention: NDArray[np.float32], side: int) -> tuple[NDArray[np.uint8],
     return cutouts, usable
 
 
-def lift(photos: NDArray[np.uint8], cutouts: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
+def lift(
+    photos: NDArray[np.uint8], cutouts: NDArray[np.uint8], count: int, seed: int, first: int = 0
+) -> NDArray[np.uint8]:
     """Masks to paste, lifted off photos, each turned, scaled, shifted and lit anew: RGBA uint8 (count, S, S, 4).
 
-    photos (N, S, S, 3) and their cut-outs (N, S, S). Every photo lends as many masks as any other, give or take one.
+    photos (N, S, S, 3) and their cut-outs (N, S, S). Numbered from `first`; every photo lends as many masks as any
+    other, give or take one.
     """
     side = photos.shape[1]
     masks = np.empty((count, side, side, 4), np.uint8)
     order = np.random.default_rng((seed, len(photos))).permutation(len(photos))
     for number in range(count):
-        rng = np.random.default_rng((seed, number))
-        chosen = order[number % len(photos)]
+        rng = np.random.default_rng((seed, first + number))
+        chosen = order[(first + number) % len(photos)]
         alpha = cutouts[chosen][..., None].astype(np.float32) / 255
         turn = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-7, 7), np.exp(rng.uniform(-0.15, 0.15)))
         turn[:, 2] += side * rng.uniform(-0.05, 0.05, 2)

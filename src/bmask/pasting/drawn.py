@@ -38,14 +38,14 @@ CORNERS = np.array(
 )
 
 
-def draw_masks(count: int, side: int, seed: int, style: Style = TAUGHT) -> NDArray[np.uint8]:
+def draw_masks(count: int, side: int, seed: int, style: Style = TAUGHT, first: int = 0) -> NDArray[np.uint8]:
     """Masks as they lie on a face in the middle of a square: RGBA, uint8 (count, side, side, 4).
 
-    Alpha is soft at the edge. Mask number i depends on seed, style and i alone.
+    Alpha is soft at the edge. They are numbered from `first`; one depends on seed, style and its number alone.
     """
     masks = np.empty((count, side, side, 4), np.uint8)
     for number in range(count):
-        rng = np.random.default_rng((seed, number))
+        rng = np.random.default_rng((seed, first + number))
         place = _Place.drawn(side, rng)
         masks[number, ..., 3] = np.round(255 * _shape(place, style, rng))
         masks[number, ..., :3] = _cloth(side, style, rng)

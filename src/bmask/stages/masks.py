@@ -11,22 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from bmask.data.records import DOMAINS
 from bmask.data.sheets import contact_sheet
 from bmask.data.split.dataset import Dataset, open_array, resize
-from bmask.errors import DataError
 from bmask.files import fresh_folder, read_json, write_bytes, write_json
-from bmask.progress import say
+from bmask.progress import bar, say
 
 if TYPE_CHECKING:
     from bmask.params import Params
+    from bmask.params.sections import Masks
 
 FEATURES = "features.safetensors"
 FINDER = "finder.safetensors"
 IN_ROW, ROWS = 10, 5  # of the sheet: fifty photos and their cut-outs
 BEHIND = np.array((255, 0, 255), np.float32)  # a colour that no mask has
-LEAST_USABLE = 0.5
+LEAST_FOUND = 0.5  # of the masked training photos
+TAUGHT_ON = 2000  # drawn masks that the finder learns from
+CHUNK = 256  # masks that are made at a time
 LARGEST, STEP = 64, 16  # px: the finder looks at photos of no more, and halves them four times
 
 
@@ -40,69 +43,95 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
     finder.safetensors, features.safetensors: the mask finder, and the face detector's first layers.
     summary.json and, unless the dataset is private, contact_sheet.png: fifty photos and their cut-outs.
 
+    Where masks are found on few photos, it says so; a training that needs them refuses them.
+
     Raises:
-        DataError: there are no usable photos, or masks were found on fewer than half of the masked ones.
+        DataError: the photos of ingest or augment are not there, or the detector's weights are not.
     """
     import torch
     from safetensors.torch import save
 
     from bmask.faces.features import feature_weights
     from bmask.gan.device import pick_device
-    from bmask.pasting.cutouts import clean, lift
+    from bmask.pasting.cutouts import clean
     from bmask.pasting.drawn import draw_masks
     from bmask.pasting.finding import find, train_finder
 
     settings, dataset = params.masks, Dataset.open(dataset_folder)
     side, size = dataset.load_size, min(params.train.image_size // STEP * STEP, LARGEST)
     masked, unmasked = (open_array(Path(augment_folder) / f"{domain}_train.npy") for domain in DOMAINS)
+    device, before = pick_device(params.train.device), torch.get_num_threads()
     torch.set_num_threads(1)  # of layers so small, a second thread gains little and costs much beside other programs
-    drawn = draw_masks(settings.count, side, settings.seed)
-    device = pick_device(params.train.device)
     seen = round(side * size / params.train.image_size)
-    small = np.stack([resize(copy, seen) for copy in unmasked]), resize(drawn, seen)
-    finder = train_finder(*small, size, settings, device)
+    drawn = draw_masks(min(settings.count, TAUGHT_ON), seen, settings.seed)
+    finder = train_finder(np.stack([resize(copy, seen) for copy in unmasked]), drawn, size, settings, device)
 
-    found = [clean(find(finder, copy, size, device), side) for copy in masked]
-    usable = np.all([good for _, good in found], axis=0)
-    if usable.mean() < LEAST_USABLE:
-        raise DataError(
-            f"a mask in one piece was found on {usable.sum()} of {len(usable)} masked training photos; frame them by"
-            f" their faces (ingest.fit: face), or raise masks.steps {settings.steps}"
-        )
-    cutouts = np.stack(
-        [np.concatenate([copy, cut[..., None]], -1) for copy, (cut, _) in zip(masked, found, strict=True)]
-    )
-    cutouts = cutouts[:, usable]
-    lifted = round(settings.cut_out * settings.count)
-    bank = np.concatenate([lift(cutouts[0, ..., :3], cutouts[0, ..., 3], lifted, settings.seed), drawn])[
-        : settings.count
-    ]
-    bank = bank[np.random.default_rng(settings.seed).permutation(len(bank))]
-    bank[: round(settings.bare * len(bank)), ..., 3] = 0
-
-    arrays = {"masks_train": bank[None], "cutouts_train": cutouts}
-    shares = {"train": float(usable.mean())}
-    for split in ("validation", "test"):
-        cut, good = clean(find(finder, dataset.photos("masked", split), size, device), side)
-        arrays[f"cutouts_{split}"] = cut * good[:, None, None]
-        shares[split] = float(good.mean())
-    digest = hashlib.sha256()
     with fresh_folder(Path(out)) as folder:
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-            digest.update(f"{name} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        shares, cutouts = {}, []
+        for split in ("validation", "test"):
+            cut, good = clean(find(finder, dataset.photos("masked", split), size, device), side)
+            np.save(folder / f"cutouts_{split}.npy", cut * good[:, None, None])
+            shares[split] = float(good.mean())
+        for copy in masked:
+            cutouts.append(clean(find(finder, copy, size, device), side))
+        usable = np.flatnonzero(np.all([good for _, good in cutouts], axis=0))
+        shares["train"] = len(usable) / masked.shape[1]
+        worn = open_memmap(folder / "cutouts_train.npy", "w+", np.uint8, (len(masked), len(usable), side, side, 4))
+        for number, (cut, _) in enumerate(cutouts):
+            worn[number, ..., :3], worn[number, ..., 3] = masked[number, usable], cut[usable]
+        bank = open_memmap(folder / "masks_train.npy", "w+", np.uint8, (1, settings.count, side, side, 4))
+        _fill(bank[0], worn[0] if len(usable) else None, settings)
+        torch.set_num_threads(before)
+
         state = {name: value.cpu().contiguous() for name, value in finder.state_dict().items()}
         for name, weights in ((FINDER, state), (FEATURES, feature_weights())):
-            content = save(weights)
-            digest.update(content)
-            write_bytes(folder / name, content)
-        summary = {"digest": digest.hexdigest(), "masks": len(bank), "found": shares, "private": dataset.private}
-        augmented = read_json(Path(augment_folder) / "summary.json")["digest"]
-        write_json(folder / "summary.json", {**summary, "augment_digest": augmented, "settings": settings.model_dump()})
+            write_bytes(folder / name, save(weights))
+        about = {"digest": _digest(folder), "masks": settings.count, "found": shares, "private": dataset.private}
+        about |= {"data_digest": dataset.digest, "settings": settings.model_dump()}
+        about["enough"] = shares["train"] >= LEAST_FOUND
+        about["augment_digest"] = read_json(Path(augment_folder) / "summary.json")["digest"]
+        write_json(folder / "summary.json", about)
         if not dataset.private:
-            write_bytes(folder / "contact_sheet.png", _sheet(cutouts[0]))
-    shown = ", ".join(f"{share:.1%} of {split}" for split, share in shares.items())
-    say(f"masks: {len(bank)} to paste; a mask in one piece on {shown}; digest {digest.hexdigest()}")
+            write_bytes(folder / "contact_sheet.png", _sheet(worn[0]))
+    shown = ", ".join(f"{shares[split]:.1%} of {split}" for split in ("train", "validation", "test"))
+    say(f"masks: {settings.count} to paste; a mask in one piece on {shown}; digest {about['digest']}")
+    if not about["enough"]:
+        say(
+            "masks: that is too few to learn from; frame photos by their faces (ingest.fit: face), or raise masks.steps"
+            f" {settings.steps}"
+        )
+
+
+def _fill(bank: np.ndarray, worn: np.ndarray | None, settings: Masks) -> None:
+    """Fills RGBA uint8 (M, S, S, 4) in a drawn order with lifted and drawn masks, and makes some of them none.
+
+    worn: RGBA photos to lift masks off, where there are such.
+    """
+    from bmask.pasting.cutouts import lift
+    from bmask.pasting.drawn import draw_masks
+
+    rng, side = np.random.default_rng(settings.seed), bank.shape[1]
+    order = rng.permutation(len(bank))
+    lifted = 0 if worn is None else round(settings.cut_out * len(bank))
+    for start in bar(range(0, len(bank), CHUNK), what="masks: to paste"):
+        count = min(CHUNK, len(bank) - start)
+        split = min(max(lifted - start, 0), count)
+        made = [draw_masks(count - split, side, settings.seed, first=start + split)]
+        if worn is not None and split:
+            made.insert(0, lift(worn[..., :3], worn[..., 3], split, settings.seed, first=start))
+        bank[order[start : start + count]] = np.concatenate(made)
+    bank[rng.choice(len(bank), round(settings.bare * len(bank)), replace=False), ..., 3] = 0
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over the files' names and contents, a few bytes at a time."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        total.update(path.name.encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
 
 
 def _sheet(cutouts: np.ndarray) -> bytes:

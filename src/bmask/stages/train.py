@@ -109,7 +109,7 @@ def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path
     recipe = recipe_of(params, model)
     placement = placement_of(params, recipe)
     dataset = Dataset.open(dataset_folder)
-    photos, digest = open_photos(augment_folder, masks_folder)
+    photos, digest = open_photos(recipe, augment_folder, masks_folder)
     warm, frozen = warm_files(recipe), frozen_files(model, recipe, masks_folder)
     bits = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
     about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": dataset.digest}
@@ -142,7 +142,7 @@ def _train_here(
     recipe = recipe_of(params, model)
     options = loop_options(params, recipe, placement)
     dataset = Dataset.open(dataset_folder)
-    photos, _ = open_photos(augment_folder, masks_folder)
+    photos, _ = open_photos(recipe, augment_folder, masks_folder)
     masked = dataset.centre(dataset.photos("masked", "validation")[: params.train.samples])
     shown = resize(masked, params.train.image_size)
     with _explained(model), joined(pick_device(params.train.device)) as world:
@@ -179,7 +179,11 @@ def _train_here(
     }
     with fresh_folder(out) as fresh:
         header: dict[str, Any] = {key: about[key] for key in ("model", "fingerprint", "data_digest")}
-        header |= {"network": asdict(recipe.network), "image_size": params.train.image_size, "fit": params.ingest.fit}
+        header |= {
+            "network": asdict(recipe.network),
+            "image_size": params.train.image_size,
+            "fit": dataset.summary["fit"],
+        }
         save_generator(fresh / FILE, result.generators["ab"], {**header, "direction": "masked to unmasked"})
         if "ba" in result.generators:
             about_ba = {**header, "direction": "unmasked to masked"}
@@ -228,7 +232,7 @@ def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Pa
 
     recipe = recipe_of(params, model)
     placement = placement_of(params, recipe)
-    photos, _ = open_photos(augment_folder, masks_folder)
+    photos, _ = open_photos(recipe, augment_folder, masks_folder)
     options = loop_options(params, recipe, placement)
     frozen = {name: load_file(path) for name, path in frozen_files(model, recipe, masks_folder).items()}
     processes, warmup, timed = placement.processes, 2, 5

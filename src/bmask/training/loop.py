@@ -23,7 +23,7 @@ from bmask.gan.registry import build_system
 from bmask.gan.system import Weights
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
-from bmask.training.batches import Feed
+from bmask.training.batches import Feed, arrays_of
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.health import collapsed_epochs, memory_explained, summarise
@@ -108,7 +108,8 @@ def train(
         network = system.discriminators if name == "discriminators" else system.generators[name]
         network.load_state_dict(dict(weights))
     engine = Engine(system, options, device, precision, world)
-    arrays = {name: torch.from_numpy(array).to(device) for name, array in photos.items()}
+    needed = arrays_of(system_options.needs) & set(photos)
+    arrays = {name: torch.from_numpy(photos[name]).to(device) for name in sorted(needed)}
     feeds = [
         Feed(system_options.needs, arrays, options.image_size, options.batch_size, options.seed, world, turn)
         for turn in range(system.discriminator_steps)

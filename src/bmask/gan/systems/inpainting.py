@@ -15,7 +15,6 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from bmask.gan import losses
@@ -42,7 +41,7 @@ class InpaintingOptions(SystemOptions):
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
     rim: int = 0  # px that the attention is taught to reach beyond region and cut-out: a rim that is left shows
-    region_factor: float = 5.0  # how much more an error inside the region counts than one outside, less one
+    region_factor: float = 5.0  # a pixel inside the region counts 1 + this in L1, one outside 1
     w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
     w_reconstruction_game: float = 0.2  # and from then on
     w_region: float = 0.3  # cross entropy of the attention with region and cut-out
@@ -148,11 +147,10 @@ class RegionDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Scores at both scales, fp32, and the features of all layers."""
         features = []
-        with parametrize.cached():
-            for layer in self.layers:
-                x = F.leaky_relu(layer(x), 0.2)
-                features.append(x)
-            return [head(features[i]).float() for head, i in zip(self.heads, (3, 4), strict=True)], features
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return [head(features[i]).float() for head, i in zip(self.heads, (3, 4), strict=True)], features
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -165,9 +163,10 @@ class RegionDiscriminator(nn.Module):
 class Inpainting(System):
     """L = w_reconstruction*(L1 + gradients) + w_region*BCE + w_gan*hinge + w_features*matching + w_perceptual*distance.
 
-    Reconstruction weighs the region `region_factor` times more than the rest; the last three look at it alone. Hinge
-    loss as in Lim and Ye (2017), matched features as in Wang et al. (2018). What the discriminator sees is altered in
-    colour and place, fake and true alike (DiffAugment, Zhao et al. 2020).
+    L1 weighs the region more (`region_factor`), the gradients weigh all alike, and the distance looks at the region
+    alone; the discriminator is shown where it is. Hinge loss as in Lim and Ye (2017), matched features as in Wang et
+    al. (2018). What the discriminator sees is altered in colour and place, fake and true alike (DiffAugment, Zhao et
+    al. 2020).
     """
 
     Options = InpaintingOptions
