@@ -152,7 +152,7 @@ def test_any_picture_whose_sides_are_multiples_of_4_is_translated_within_range(n
     assert out.image.dtype == torch.float32
     assert out.image.abs().max() <= 1 + 1e-6
     if name == "cyclegan":
-        assert out[1:] == (None, None, None)
+        assert set(out[1:]) == {None}
         return
     masks = 2 if name == "scheme1" else 4
     assert out.attention.shape == (batch, 1, height, width)
