@@ -211,7 +211,8 @@ class Register(Section):
     # auto: who passes the gate is champion, outside of DVC's experiments; always: inside of them too; manual: a version
     # is registered and `bmask champion set` promotes it; never: trainings are logged and nothing is registered.
     promote: Literal["auto", "always", "manual", "never"] = "auto"
-    # Upper ends of intervals; what a dataset has no score for is not asked.
+    # Upper ends of intervals. What was not measured, or by what failed the ladder, misses; real masks are only asked for
+    # where there are cut-outs of them.
     max_residue_rate: Share = 0.25  # masked photos in which a mask still shows
     max_paste_outside: Weight = 2.0  # grey levels: change outside of masks pasted on unmasked photos
     max_cutout_outside: Weight = 3.0  # grey levels: change beyond the masks of real masked photos
