@@ -87,7 +87,7 @@ COLUMNS = (
     Column("region_ssim", "Face SSIM", "against the true face, inside the true mask region", "{:.3f}"),
     Column("outside_mae", "Outside error", "mean change outside the true mask region, grey levels of 255", "{:.2f}"),
     Column("untouched", "Untouched", "share of pixels that are the input's own, bit for bit", "{:.0%}"),
-    Column("attention", "Attention", "mean of the attention mask", "{:.2f}"),
+    Column("attention", "Attention", "mean of the attention mask, above its threshold", "{:.2f}"),
 )
 
 

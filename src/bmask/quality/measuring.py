@@ -8,7 +8,7 @@ Everything is measured on the composite that serving gives. Per masked photo (gr
     grade          how far from any photo the mask's area is, 0 to 1
     told           1 where a classifier tells the lower face from real ones: one side of `realism`
     upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
-    attention      mean of the attention mask, where the system has one
+    attention      mean of the attention mask, above its threshold, where the system has one
     untouched      share of pixels that are the input's own, bit for bit
     cutout_...     change beyond the mask, attention over the mask's area, IoU with it, where cut-outs are given
     region_psnr, region_ssim, region_mae, region_distance    against the true face inside the true mask region, where
