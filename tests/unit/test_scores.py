@@ -147,6 +147,18 @@ def test_photos_of_one_group_are_drawn_together_and_as_many_groups_as_there_are(
         assert sum(found.pop() for found in times.values()) == len(set(members))
 
 
+@pytest.mark.parametrize("found", [None, 0, 7])
+def test_a_photo_without_a_cutout_stays_in_the_means(dataset, judge, tmp_path, found):
+    """The masks of the last photos, or of all, were not found: what the judge sees stands in for them."""
+    untold = write_dataset(tmp_path / "untold", truth=False)
+    cutouts = None if found is None else np.zeros((14, 32, 32), np.uint8)
+    if found:
+        cutouts[:found, 20:28, 8:24] = 255
+    scores = score(renderer(identity, 0.25), reference(untold, "test", judge, 32, cutouts=cutouts))
+    for name in ("residue", "grade"):
+        assert np.isfinite(scores.photos[name]).all(), name
+
+
 def test_attention_is_measured_as_serving_lays_it_over_the_photo(dataset, judge):
     """Attention up to the threshold changes nothing, so it is none: neither in a mean nor over a mask's area."""
     regions = np.array(dataset.truth("test")[1])

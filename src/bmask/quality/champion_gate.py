@@ -18,6 +18,7 @@ class Decision(NamedTuple):
 INSTEAD = ("residue", "kid")
 LIMITS = {  # score: what it is
     "residue_rate": "share of photos that still show a mask",
+    "grade": "distance of the masks' areas from a photo",
     "paste_outside": "change outside of pasted masks",
     "cutout_outside": "change beyond real masks",
     "cutout_area": "attention over the area of real masks",
@@ -52,8 +53,8 @@ def check_thresholds(scores: Scores, register: sections.Register, evaluate: sect
 
 
 def deciding(scores: Scores, register: sections.Register) -> str:
-    """The score that decides between systems: register.primary, or the first of INSTEAD where it was not measured or its
-    measure failed the ladder on these photos. One that is held to no ladder, such as kid, is the last resort."""
+    """The score that decides between systems: register.primary, or the first of INSTEAD where it was not measured or
+    failed the ladder. One that is held to no ladder, such as kid, is the last resort."""
     rivals = (register.primary, *INSTEAD)
     return next(name for name in rivals if name == "kid" or (scores.has(name) and name not in scores.unsound))
 

@@ -105,6 +105,7 @@ def check_judge(
     kinds = {"masked": called_unmasked(masked, covered), "unmasked": called_unmasked(unmasked, bare)}
     ladder = build(unmasked, CHECKS_SEED, most=len(unmasked))
     seen = ladder.contrast > APART
+    seen = seen if seen.any() else np.ones_like(seen)  # photos in which no mask stands off the face
     for kind, pictures in ladder.pictures.items():
         if kind != "photo":
             among = seen if "mask" in kind or kind == "smeared" else np.ones(len(seen), bool)
