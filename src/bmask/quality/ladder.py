@@ -117,6 +117,15 @@ def build(photos: Photos, seed: int, most: int = MOST) -> Ladder:
     return Ladder(photos, np.stack(regions), {kind: np.stack(own) for kind, own in drawn.items()}, contrasts)
 
 
+def left_part(ladder: Ladder, share: float) -> Photos:
+    """Opaque masks of which only the left `share` of the area is still there, (N, S, S, 3)."""
+    parts = []
+    for full, photo, region in zip(ladder.pictures["mask at 100 %"], ladder.photos, ladder.regions, strict=True):
+        stays = np.arange(region.shape[1]) <= np.quantile(np.nonzero(region)[1], share)
+        parts.append(np.where(stays[None, :, None], full, photo))
+    return np.stack(parts)
+
+
 def climb(measure: str, values: dict[str, NDArray[np.float64]], claims: Rungs = RUNGS) -> Climb:
     """Holds a measure's values, by kind and each (N,), lower is better, to the order of the rungs that it claims."""
     means = {kind: float(np.mean(values[kind])) for rung in claims for kind in rung}

@@ -24,7 +24,7 @@ Photos = NDArray[np.uint8]
 
 
 class Told(NamedTuple):
-    """Which photos a classifier that never saw them put on the right side, as 0 and 1; NaN where none could be trained."""
+    """Which photos a classifier that never saw them put on the right side, as 0 and 1; NaN where there was none."""
 
     fake: NDArray[np.float64]  # (N,)
     real: NDArray[np.float64]  # (M,)
