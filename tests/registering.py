@@ -112,7 +112,7 @@ class Place:
 
 
 def settings(*models, threshold=0.1, seed=1, **gate) -> Params:
-    gate = {"max_residue_rate": 1.0, "max_paste_outside": 255.0, "primary": "upper_ssim", **gate}
+    gate = {"max_residue_rate": 1.0, "max_grade": 1.0, "max_paste_outside": 255.0, "primary": "upper_ssim", **gate}
     return parse_params(
         {
             "models": {model: {"network": {"system": "cyclegan"}} for model in models},

@@ -35,7 +35,8 @@ TINY = {
     # The pipeline is tested here, not the judge: at this size it cannot pass checks that mean something.
     "judge": {"filters": 4, "steps": 4, "batch_size": 4, "min_clean": 0, "min_found": 0, "max_fooled": 1},
     "evaluate": {"bootstrap": 20, "pictures": 2, "min_told": 0},
-    "register": {"max_residue_rate": 1, "max_paste_outside": 255, "max_cutout_outside": 255, "max_cutout_area": 99},
+    "register": {"max_residue_rate": 1, "max_paste_outside": 255, "max_cutout_outside": 255, "max_cutout_area": 99}
+    | {"max_grade": 1},
 }
 
 

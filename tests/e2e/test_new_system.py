@@ -43,7 +43,7 @@ def place(tmp_path_factory) -> Path:
     tree["models"] = {"novel": {"network": {"system": "novel"}, "schedule": schedule}}
     tree["judge"] |= {"filters": 4, "steps": 4, "min_clean": 0, "min_found": 0, "max_fooled": 1}
     tree["evaluate"] |= {"bootstrap": 20, "pictures": 2, "baselines": ["identity"]}
-    tree["register"] |= {"max_residue_rate": 1, "max_paste_outside": 255}
+    tree["register"] |= {"max_residue_rate": 1, "max_grade": 1, "max_paste_outside": 255}
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     return folder
 

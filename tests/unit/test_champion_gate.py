@@ -13,14 +13,16 @@ REGISTER = sections.Register(max_residue_rate=0.5, max_paste_outside=2.0, primar
 EVALUATE = sections.Evaluate(bootstrap=200)
 
 
-def made(left: float = 0.1, outside: float = 0.5, shift: float = 0.3, n: int = 100, unsound: tuple = ()) -> Scores:
+def made(
+    left: float = 0.1, outside: float = 0.5, shift: float = 0.3, n: int = 100, unsound: tuple = (), grade=0.05
+) -> Scores:
     """Masks left and change outside are exact; the shift moves the features away from the real ones."""
     values = (np.arange(n) % 100 < round(100 * left)).astype(float)
     return Scores(
         names=np.array([f"{i}.png" for i in range(n)]),
         groups=np.array([f"g{i}" for i in range(n)]),
         slices=np.array([""] * n),
-        photos={"residue_rate": values, "unmask_rate": 1 - values},
+        photos={"residue_rate": values, "unmask_rate": 1 - values, "grade": np.full(n, grade)},
         features=np.random.default_rng(0).normal(shift, 1, (n, 4)),
         real=np.random.default_rng(1).normal(0, 1, (n, 4)),
         real_groups=np.array([f"r{i}" for i in range(n)]),
@@ -85,10 +87,34 @@ def test_the_best_of_those_over_the_thresholds_is_picked():
     assert pick({}, REGISTER, EVALUATE) is None
 
 
-def test_a_score_whose_measure_failed_the_ladder_decides_nothing():
-    unsound = made(left=0.9, unsound=("residue_rate",))
-    decision = check_thresholds(unsound, REGISTER, EVALUATE)
-    assert decision.promote and "failed the ladder" in decision.reasons[0]
+def test_the_gate_stays_shut_when_its_measure_failed_the_ladder():
+    """With the residue unsound a system that leaves every mask, and harms nothing outside, would be promoted."""
+    for left in (0.0, 1.0):
+        decision = decide(made(left=left, unsound=("residue_rate",)), None, REGISTER, EVALUATE)
+        assert not decision.promote and "failed the ladder" in decision.reasons[0]
+    assert pick({"only": made(unsound=("residue_rate",))}, REGISTER, EVALUATE) is None
+
+
+@pytest.mark.parametrize("nothing", [None, np.full(100, np.nan)])
+@pytest.mark.parametrize("name", ["residue_rate", "paste_outside", "grade"])
+def test_the_gate_stays_shut_when_nothing_was_measured(name, nothing):
+    scores = made()
+    own = scores.unmasked if name == "paste_outside" else scores.photos
+    own.pop(name)
+    if nothing is not None:
+        own[name] = nothing
+    decision = decide(scores, None, REGISTER, EVALUATE)
+    assert not decision.promote and any("it was not measured" in reason for reason in decision.reasons)
+
+
+def test_a_score_that_was_not_measured_does_not_decide_between_systems():
+    blank = {"residue": np.full(100, np.nan)}
+    first, second = made(shift=0.1), made(shift=0.8)
+    for scores in (first, second):
+        scores.photos.update(blank)
+    register = sections.Register(max_residue_rate=0.5, primary="residue")
+    decision = decide(first, second, register, EVALUATE)
+    assert decision.promote and any("residue was not measured on these photos" in reason for reason in decision.reasons)
 
 
 def test_another_score_decides_where_the_primary_one_failed_the_ladder():
@@ -100,8 +126,16 @@ def test_another_score_decides_where_the_primary_one_failed_the_ladder():
     assert pick({"fewer": fewer, "nearer": nearer}, register, EVALUATE) == "nearer"
 
 
-def test_what_a_dataset_has_no_score_for_is_not_asked():
-    assert not any("real masks" in reason for reason in check_thresholds(made(), REGISTER, EVALUATE).reasons)
+def test_one_distorted_face_within_every_mask_is_not_promoted():
+    """It leaves no mask and touches nothing else; such a face has a grade of 0.13 to 0.28 on drawn photos."""
+    decision = decide(made(left=0.0, outside=0.0, shift=0, grade=0.18), None, REGISTER, EVALUATE)
+    assert not decision.promote and any("misses register.max_grade" in reason for reason in decision.reasons)
+
+
+def test_cutouts_that_a_dataset_has_not_are_named_and_not_asked_for():
+    found = check_thresholds(made(), REGISTER, EVALUATE)
+    named = [reason for reason in found.reasons if "for want of cut-outs" in reason]
+    assert found.promote and len(named) == 2
     repaints = made()
     repaints.photos["cutout_area"] = np.full(100, 4.0)
     assert not check_thresholds(repaints, REGISTER, EVALUATE).promote

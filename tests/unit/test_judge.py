@@ -39,6 +39,7 @@ def test_a_trained_judge_finds_masks_that_shine_through_and_smears_and_nothing_i
     checks = check_judge(trained, *photos, groups, sections.Judge(**SMALL))
     assert checks["clean"] >= 0.9 and checks["found"] >= 0.7 and checks["fooled"] <= 0.2, checks
     assert checks["kinds"]["masked"]["share"] <= 0.2
+    assert checks["kinds"]["half left"]["share"] <= checks["kinds"]["quarter left"]["share"]
     assert checks["kinds"]["mask at 100 %"]["share"] <= checks["kinds"]["mask at 25 %"]["share"]
 
 

@@ -53,6 +53,7 @@ def test_a_measure_that_turns_two_rungs_round_falls_and_says_which():
     found = climb("wrong", values(order), RUNGS)
     assert not found.passed(0.8) and ("mask at 75 %", "mask at 100 %") in found.inverted
     assert found.worst == ("mask at 75 %", "mask at 100 %") and found.share == 0
+    assert found.passed(0)  # which asks for nothing
 
 
 def test_a_measure_that_is_right_on_average_alone_falls_too():

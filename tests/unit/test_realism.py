@@ -34,6 +34,14 @@ def test_blurred_faces_are_told_from_real_ones_and_more_blur_is_told_more_often(
     assert found[1] > 0.95 and found[0] <= found[1]
 
 
+def test_where_no_classifier_can_be_trained_nothing_was_told():
+    """Each side is one group, so that no fold leaves both to learn from: not measured, which is better than nobody."""
+    rng = np.random.default_rng(1)
+    one = np.full(6, "a"), np.full(6, "b")
+    found = two_sample(rng.normal(size=(6, 5)), rng.normal(size=(6, 5)), one)
+    assert np.isnan(found.fake).all() and np.isnan(found.accuracy)
+
+
 def test_a_photo_is_never_told_by_its_own_near_duplicate(faces):
     """Each fake occurs four times: were copies shared among folds, pure noise would be learned by heart."""
     rng = np.random.default_rng(1)

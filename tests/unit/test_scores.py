@@ -93,7 +93,7 @@ def test_pixels_under_the_attention_threshold_are_the_photos_own(dataset, judge)
     assert np.array_equal(made.images[:, kept], made.photos[:, kept])
     assert np.array_equal(made.images[:, ~kept], 255 - made.photos[:, ~kept])
     scores = score(renderer(paint, 0.1), reference(dataset, "test", judge, 32))
-    assert scores.photos["attention"] == pytest.approx(np.full(14, attention.mean()))
+    assert scores.photos["attention"] == pytest.approx(np.full(14, (attention == 1).mean()))
 
 
 def test_a_generator_is_rendered_in_batches_as_if_at_once(tmp_path):
@@ -145,6 +145,33 @@ def test_photos_of_one_group_are_drawn_together_and_as_many_groups_as_there_are(
         times = {group: set(row[groups == group]) for group in groups}
         assert all(len(found) == 1 for found in times.values())
         assert sum(found.pop() for found in times.values()) == len(set(members))
+
+
+@pytest.mark.parametrize("found", [None, 0, 7])
+def test_a_photo_without_a_cutout_stays_in_the_means(dataset, judge, tmp_path, found):
+    """The masks of the last photos, or of all, were not found: what the judge sees stands in for them."""
+    untold = write_dataset(tmp_path / "untold", truth=False)
+    cutouts = None if found is None else np.zeros((14, 32, 32), np.uint8)
+    if found:
+        cutouts[:found, 20:28, 8:24] = 255
+    scores = score(renderer(identity, 0.25), reference(untold, "test", judge, 32, cutouts=cutouts))
+    for name in ("residue", "grade"):
+        assert np.isfinite(scores.photos[name]).all(), name
+
+
+def test_attention_is_measured_as_serving_lays_it_over_the_photo(dataset, judge):
+    """Attention up to the threshold changes nothing, so it is none: neither in a mean nor over a mask's area."""
+    regions = np.array(dataset.truth("test")[1])
+    real = reference(dataset, "test", judge, 32, cutouts=regions)
+
+    def faint(photos):
+        return 255 - photos, np.full(photos.shape[:3], 0.2, np.float32)
+
+    found = score(renderer(faint, 0.25), real)
+    assert found.photos["untouched"].min() == 1
+    assert found.photos["attention"].max() == 0 and found.photos["cutout_area"].max() == 0
+    half = score(renderer(lambda photos: (255 - photos, np.full(photos.shape[:3], 0.625, np.float32)), 0.25), real)
+    assert half.photos["attention"] == pytest.approx(np.full(14, 0.5))
 
 
 def test_the_interval_of_a_rate_has_the_width_that_theory_gives():

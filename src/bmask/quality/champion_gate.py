@@ -16,25 +16,31 @@ class Decision(NamedTuple):
 
 
 INSTEAD = ("residue", "kid")
-LIMITS = {
+LIMITS = {  # score: what it is
     "residue_rate": "share of photos that still show a mask",
+    "grade": "distance of the masks' areas from a photo",
     "paste_outside": "change outside of pasted masks",
     "cutout_outside": "change beyond real masks",
     "cutout_area": "attention over the area of real masks",
 }
+CUTOUTS = ("cutout_outside", "cutout_area")  # which a dataset without cut-outs of its masks cannot have
 
 
 def check_thresholds(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
     """Whether the upper ends of the intervals of LIMITS keep to their thresholds.
 
-    A score that is not there is not asked for, nor one whose measure failed the ladder on these photos.
+    What was not measured, or was measured by what failed the ladder on these photos, keeps to no threshold: a gate
+    that opens when its measures fall is none. Only CUTOUTS may be missing. Each is named in the reasons.
     """
     keeps, reasons = True, []
     for name, what in LIMITS.items():
-        if not scores.has(name):
+        if not scores.has(name) and name in CUTOUTS:
+            reasons.append(f"The {what} was not measured, for want of cut-outs of the masks; it is not asked for.")
             continue
-        if name in scores.unsound:
-            reasons.append(f"The {what} decides nothing: its measure failed the ladder on these photos.")
+        if not scores.has(name) or name in scores.unsound:
+            why = "its measure failed the ladder on these photos" if scores.has(name) else "it was not measured"
+            keeps = False
+            reasons.append(f"The {what} misses register.max_{name}, since {why}; a person may promote by hand.")
             continue
         found, limit = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed), getattr(register, f"max_{name}")
         below = bool(found.high <= limit)
@@ -47,9 +53,10 @@ def check_thresholds(scores: Scores, register: sections.Register, evaluate: sect
 
 
 def deciding(scores: Scores, register: sections.Register) -> str:
-    """The score that decides between systems: register.primary, or the first of INSTEAD where its measure failed the
-    ladder on these photos. One that is held to no ladder, such as kid, is the last resort."""
-    return next(name for name in (register.primary, *INSTEAD) if name not in scores.unsound)
+    """The score that decides between systems: register.primary, or the first of INSTEAD where it was not measured or
+    failed the ladder. One that is held to no ladder, such as kid, is the last resort."""
+    rivals = (register.primary, *INSTEAD)
+    return next(name for name in rivals if name == "kid" or (scores.has(name) and name not in scores.unsound))
 
 
 def decide(
@@ -71,7 +78,8 @@ def decide(
     sign = -1 if name in LOWER_IS_BETTER else 1
     new, old = (sign * primary_value(scores, primary) for scores in (challenger, champion))
     share = paired_bootstrap(challenger, champion, primary, evaluate.bootstrap, evaluate.seed)
-    instead = f"{register.primary} failed the ladder on these photos, so {name} decides instead."
+    why = "failed the ladder" if challenger.has(register.primary) else "was not measured"
+    instead = f"{register.primary} {why} on these photos, so {name} decides instead."
     reasons = (
         *own.reasons,
         *((instead,) if primary != register.primary else ()),

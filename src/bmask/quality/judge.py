@@ -29,7 +29,7 @@ FOLD = 4  # pixels a side that the last layer unfolds
 KINDS = ("photo", "other", "blurred", "flat", "distorted", "smeared", "mask")
 GRADES = (0.0, 0.035, 0.15, 0.18, 0.29, 0.19, 0.38)
 OPAQUE = 0.62  # what the mask's opacity adds to its grade
-TOP = 0.16  # share of the picture that the smallest masks take
+TOP = 0.04  # share of the picture that a quarter of the smallest masks takes
 FILE = "judge.safetensors"
 
 Photos = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from bmask.errors import TrainingError
 from bmask.gan.device import autocast, pick_precision
 from bmask.progress import bar
 from bmask.quality.judge import KINDS, Judge, digest, most
-from bmask.quality.ladder import APART, build
+from bmask.quality.ladder import APART, build, left_part
 from bmask.quality.specimens import CLEAR, Specimens
 
 if TYPE_CHECKING:
@@ -105,10 +105,13 @@ def check_judge(
     kinds = {"masked": called_unmasked(masked, covered), "unmasked": called_unmasked(unmasked, bare)}
     ladder = build(unmasked, CHECKS_SEED, most=len(unmasked))
     seen = ladder.contrast > APART
+    seen = seen if seen.any() else np.ones_like(seen)  # photos in which no mask stands off the face
     for kind, pictures in ladder.pictures.items():
         if kind != "photo":
             among = seen if "mask" in kind or kind == "smeared" else np.ones(len(seen), bool)
             kinds[kind] = called_unmasked(pictures[among], bare[among])
+    for name, share in (("half left", 0.5), ("quarter left", 0.25)):
+        kinds[name] = called_unmasked(left_part(ladder, share)[seen], bare[seen])
     found = {
         "clean": kinds["unmasked"]["share"],
         "found": 1 - kinds["mask at 50 %"]["share"],

@@ -63,8 +63,8 @@ class Climb:
     photos: int
 
     def passed(self, told: float) -> bool:
-        """`told`: the share of photos in which neighbours must be told apart."""
-        return not self.inverted and self.share >= told
+        """`told`: the share of photos in which neighbours must be told apart; 0 asks for nothing."""
+        return told == 0 or (not self.inverted and self.share >= told)
 
 
 def visible_masks(photos: Photos, seed: int) -> NDArray[np.uint8]:
@@ -115,6 +115,15 @@ def build(photos: Photos, seed: int, most: int = MOST) -> Ladder:
         regions.append(alpha > 0.5)
     contrasts = np.array([contrast(photo, mask) for photo, mask in zip(photos, masks, strict=True)])
     return Ladder(photos, np.stack(regions), {kind: np.stack(own) for kind, own in drawn.items()}, contrasts)
+
+
+def left_part(ladder: Ladder, share: float) -> Photos:
+    """Opaque masks of which only the left `share` of the area is still there, (N, S, S, 3)."""
+    parts = []
+    for full, photo, region in zip(ladder.pictures["mask at 100 %"], ladder.photos, ladder.regions, strict=True):
+        stays = np.arange(region.shape[1]) <= np.quantile(np.nonzero(region)[1], share)
+        parts.append(np.where(stays[None, :, None], full, photo))
+    return np.stack(parts)
 
 
 def climb(measure: str, values: dict[str, NDArray[np.float64]], claims: Rungs = RUNGS) -> Climb:

@@ -42,6 +42,7 @@ class Column:
         return self.form.format(value) if math.isfinite(value) else "–"
 
 
+CHANCE = 0.5  # of being right by guessing; a classifier that does worse has told nothing apart either
 MOST = 25  # numbers in DVC's tables
 # The first of them decide: how near is the truth, is the mask gone, is the rest left alone, does it look real.
 HEADLINES = (
@@ -54,6 +55,7 @@ COLUMNS = (
     Column("paste_distance", "Distance to truth", f"to the eye (0 the true face, 1 a mask), {_PASTED}", "{:.3f}"),
     Column("residue_rate", "Mask left", "share of the masked photos in which a mask still shows", "{:.1%}"),
     Column("residue", "Residue", "mean opacity of what still shows of the masks, over their area", "{:.3f}"),
+    Column("grade", "Grade", "how far from any photo the masks' areas are, 0 to 1", "{:.3f}"),
     Column(
         "realism",
         "Told from real",
@@ -87,7 +89,7 @@ COLUMNS = (
     Column("region_ssim", "Face SSIM", "against the true face, inside the true mask region", "{:.3f}"),
     Column("outside_mae", "Outside error", "mean change outside the true mask region, grey levels of 255", "{:.2f}"),
     Column("untouched", "Untouched", "share of pixels that are the input's own, bit for bit", "{:.0%}"),
-    Column("attention", "Attention", "mean of the attention mask", "{:.2f}"),
+    Column("attention", "Attention", "mean of the attention mask, above its threshold", "{:.2f}"),
 )
 
 
@@ -105,7 +107,8 @@ def best(entries: list[Entry], column: Column) -> str | None:
 
 
 def _value(entry: Entry, column: Column) -> float:
-    return entry.found[column.name].value if column.name in entry.found else math.nan
+    value = entry.found[column.name].value if column.name in entry.found else math.nan
+    return max(value, CHANCE) if column.name == "realism" and math.isfinite(value) else value
 
 
 def all_scores(entries: list[Entry]) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ Everything is measured on the composite that serving gives. Per masked photo (gr
     grade          how far from any photo the mask's area is, 0 to 1
     told           1 where a classifier tells the lower face from real ones: one side of `realism`
     upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
-    attention      mean of the attention mask, where the system has one
+    attention      mean of the attention mask, above its threshold, where the system has one
     untouched      share of pixels that are the input's own, bit for bit
     cutout_...     change beyond the mask, attention over the mask's area, IoU with it, where cut-outs are given
     region_psnr, region_ssim, region_mae, region_distance    against the true face inside the true mask region, where
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from bmask.quality import realism, similarity
 from bmask.quality.features import Extract, extractor
-from bmask.quality.judge import Seen, inside
+from bmask.quality.judge import TOP, Seen, inside
 from bmask.quality.pasted import Pasted, measure_cutouts, measure_pasted, paste
 from bmask.quality.perceptual import perceptual_distance
 from bmask.quality.render import Photos, Render, Rendered, require_photos, resize_regions
@@ -82,8 +82,8 @@ def reference(
     """What there is to measure against in a split, at `size` px.
 
     Args:
-        cutouts: uint8 (N, S, S), where the masks of the masked photos are. Without them and without truth the judge
-            says itself where they are.
+        cutouts: uint8 (N, S, S), where the masks of the masked photos are. In photos without one, and without truth,
+            the judge says itself where they are: hard photos must not drop out of the means.
         unsound: measures that failed the ladder on these photos.
 
     Raises:
@@ -100,7 +100,10 @@ def reference(
     if truth is not None:
         regions = resize_regions(dataset.centre(truth[1]), size)
     else:
-        regions = _enlarged(judge.see(masked).shows, size) > SHOWS if cutouts is None else cutouts > 127
+        regions = _seen_regions(judge, masked)
+        if cutouts is not None:
+            there = cutouts > 127
+            regions = np.where(there.any(axis=(1, 2), keepdims=True), there, regions)
     twins = None if truth is None else judge.see(resize(dataset.centre(truth[0]), size))
     prefix, extract = extractor(judge, device)
     features, lower = extract(unmasked), realism.lower_features(unmasked)
@@ -195,15 +198,20 @@ def ceiling(real: Reference) -> dict[str, float]:
     unmasked = real.pasted.photos
     shares = {"of real unmasked photos show a mask": real.judge.unmasked(unmasked) <= 0.5}
     if (truth := real.dataset.truth(real.split)) is not None:
-        shares["of the true faces behind the masks show one"] = real.judge.unmasked(truth[0]) <= 0.5
+        shares["of the true faces behind the masks show one"] = (
+            real.judge.unmasked(real.dataset.centre(truth[0])) <= 0.5
+        )
     told = realism.real_against_real(real.lower, real.groups).accuracy
     return {**{what: float(share.mean()) for what, share in shares.items()}, "realism of real against real": told}
 
 
-def _enlarged(maps: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _seen_regions(judge: Judge, photos: Photos) -> NDArray[np.bool_]:
+    """Where the judge sees a mask (N, S, S); where it is sure of none, the share TOP that shows most of one."""
     import cv2
 
-    return np.stack([cv2.resize(own, (size, size), interpolation=cv2.INTER_LINEAR) for own in maps])
+    size = photos.shape[1]
+    maps = [cv2.resize(own, (size, size), interpolation=cv2.INTER_LINEAR) for own in judge.see(photos).shows]
+    return np.stack([own > SHOWS if (own > SHOWS).any() else own >= np.quantile(own, 1 - TOP) for own in maps])
 
 
 def _resized(cutouts: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

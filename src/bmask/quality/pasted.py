@@ -73,7 +73,7 @@ def measure_pasted(covered: Rendered, bare: Rendered, pasted: Pasted, judge: Jud
 
 
 def changed(rendered: Rendered) -> NDArray[np.float32]:
-    """Where a system changed the photo, (N, S, S) in [0, 1]: its attention, or, without one, all pixels that differ."""
+    """Where a system changed the photo, (N, S, S) in [0, 1]: its opacity, or, without one, all pixels that differ."""
     if rendered.attention is not None:
         return rendered.attention
     return (rendered.images != rendered.photos).any(axis=3).astype(np.float32)

@@ -24,7 +24,7 @@ Photos = NDArray[np.uint8]
 
 
 class Told(NamedTuple):
-    """Which photos a classifier that never saw them put on the right side, as 0 and 1."""
+    """Which photos a classifier that never saw them put on the right side, as 0 and 1; NaN where there was none."""
 
     fake: NDArray[np.float64]  # (N,)
     real: NDArray[np.float64]  # (M,)
@@ -32,7 +32,7 @@ class Told(NamedTuple):
     @property
     def accuracy(self) -> float:
         """Mean over both sides, so that the larger one does not count more."""
-        return float((self.fake.mean() + self.real.mean()) / 2)
+        return float(np.mean([np.nan if np.isnan(own).all() else np.nanmean(own) for own in self]))
 
 
 def lower_features(photos: Photos) -> NDArray[np.float64]:
@@ -78,7 +78,7 @@ def two_sample(
     names, member = np.unique(np.concatenate(groups), return_inverse=True)
     folds = min(FOLDS, len(names))
     fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[member]
-    right = np.zeros(len(x))
+    right = np.full(len(x), np.nan)
     for held in range(folds):
         test = fold == held
         if test.any() and len(np.unique(y[~test])) == 2:

@@ -29,7 +29,7 @@ class Rendered(NamedTuple):
 
     photos: Photos  # (N, S, S, 3) as the generator saw them
     images: Photos  # (N, S, S, 3) the composites
-    attention: Attention | None  # (N, S, S)
+    attention: Attention | None  # (N, S, S) opacity of what was painted: attention with the threshold taken off
 
 
 Render = Callable[[Photos], Rendered]
@@ -59,17 +59,17 @@ def require_photos(dataset: Dataset, split: str) -> None:
 
 def rendered(translate: Translate, photos: Photos, threshold: float, what: str = "translate") -> Rendered:
     """What serving would give for photos (N, S, S, 3), framed already; `what` names the progress bar."""
-    from bmask.serving.compositing import composite
+    from bmask.serving.compositing import composite, opacity
 
-    images, attentions = np.empty_like(photos), []
+    images, weights = np.empty_like(photos), []
     for start in bar(range(0, len(photos), BATCH), what=what):
         batch = photos[start : start + BATCH]
         pictures, attention = translate(batch)
         masks = [None] * len(batch) if attention is None else attention
         for i, (photo, picture, mask) in enumerate(zip(batch, pictures, masks, strict=True), start):
             images[i] = composite(photo, photo, picture, mask, threshold)
-        attentions += [] if attention is None else [attention]
-    return Rendered(photos, images, np.concatenate(attentions) if attentions else None)
+            weights += [] if mask is None else [opacity(photo.shape, mask, threshold)]
+    return Rendered(photos, images, np.stack(weights) if weights else None)
 
 
 def renderer(translate: Translate, threshold: float, what: str = "translate") -> Render:

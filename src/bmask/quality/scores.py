@@ -116,7 +116,7 @@ def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
     found = {name: photo_interval(scores, name, resamples, seed) for name in names}
     if TOLD in scores.photos:
         sides = ((scores.photos, weights), (scores.unmasked, real_weights))
-        ones = sum(float(own[TOLD].mean()) for own, _ in sides) / 2
+        ones = float(np.mean([_weighted(own[TOLD], np.ones((1, len(own[TOLD])))) for own, _ in sides]))
         resampled = np.mean([_weighted(own[TOLD], drawn) for own, drawn in sides], axis=0)
         found["realism"] = _interval(ones, resampled)
     kid = distances.kernel_distance(scores.features, scores.real)

@@ -1,4 +1,7 @@
-"""Which measures climb the ladder on the photos at hand; the others are shown and decide nothing."""
+"""Which measures climb the ladder on the photos at hand; the others are shown and decide nothing.
+
+The perceptual distance is held to five coarse rungs, not to the whole ladder, which it cannot order (see COARSE).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from bmask.quality.ladder import RUNGS, Climb, Ladder, Rungs, climb
 from bmask.quality.perceptual import perceptual_distance
 
 CLEAN = ("photo", "other face", "blurred", "mean face", "inpainted")
-# What a judge of a few minutes can tell apart; one that trained for three times as long tells every rung from the next.
+# Coarser than the ladder, and made so after the perceptual distance had failed it rung by rung: its judge of a few
+# minutes ranks these five and cannot order the rungs within one, such as a smear and a mask at 25 %, or a mask at 50 %
+# and at 100 %. "the same, rung by rung" shows how it fares on the whole ladder.
 COARSE: Rungs = (
     ("photo",),
     ("other face",),

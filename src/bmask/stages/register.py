@@ -292,7 +292,8 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[
 
     def render(photos: np.ndarray) -> Rendered:
         images, weights = (np.stack(own) for own in zip(*unmasker.unmask(list(photos), framed=True), strict=True))
-        return Rendered(photos, images, (weights / 255).astype(np.float32))
+        whole = (weights == 255).all()  # of systems without attention
+        return Rendered(photos, images, None if whole else (weights / 255).astype(np.float32))
 
     judge, _ = load_judge(outputs.judge_folder / JUDGE)
     dataset, size = Dataset.open(outputs.dataset_folder), params.train.image_size
