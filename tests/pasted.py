@@ -40,7 +40,8 @@ def write_masks(folder: Path) -> Path:
     for name in ("masks", "cutouts"):
         np.save(folder / f"{name}_train.npy", given()[name])
     save_file(frozen_weights()["features"], folder / "features.safetensors")
-    write_json(folder / "summary.json", {"digest": "digest-of-the-masks"})
+    about = {"digest": "digest-of-the-masks", "augment_digest": "digest-of-the-copies", "enough": True}
+    write_json(folder / "summary.json", about)
     return folder
 
 

@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from bmask.gan.perceptual import FaceFeatures
 from bmask.params import Params, parse_params
 from bmask.params.sections import Model
 from bmask.pasting.finder import MaskFinder
+from bmask.quality.measuring import read_cutouts
 from bmask.recipe import open_photos
 from bmask.stages.masks import masks
 from tiny import TEST, TRAIN, VALIDATION, write_augment, write_dataset
@@ -133,6 +135,17 @@ def test_masks_of_other_photos_are_refused(before, written, tmp_path):
     write_augment(tmp_path / "augment", digest="another", load_size=SIDE)
     with pytest.raises(DataError, match=r"was made of other photos than .*run `bmask masks` again"):
         open_photos(recipe("inpainting"), tmp_path / "augment", written)
+
+
+def test_cutouts_of_other_photos_are_refused_where_systems_are_measured(before, written, tmp_path):
+    dataset = Dataset.open(before / "ingest")
+    assert read_cutouts(written, dataset, "test").shape == (TEST, SIDE, SIDE)
+    assert read_cutouts(tmp_path, dataset, "test") is None
+    shutil.copytree(before / "ingest", tmp_path / "other")
+    about = json.loads((tmp_path / "other/summary.json").read_text())
+    (tmp_path / "other/summary.json").write_text(json.dumps(about | {"digest": "of others"}))
+    with pytest.raises(DataError, match=r"was made of other photos than .*run `bmask masks` again"):
+        read_cutouts(written, Dataset.open(tmp_path / "other"), "test")
 
 
 def recipe(system: str) -> Model:

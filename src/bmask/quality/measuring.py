@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bmask.errors import DataError
+from bmask.files import read_json
 from bmask.quality import realism, similarity
 from bmask.quality.features import Extract, extractor
 from bmask.quality.judge import TOP, Seen, inside
@@ -113,12 +115,19 @@ def reference(
     )
 
 
-def read_cutouts(folder: Path | None, split: str) -> NDArray[np.uint8] | None:
-    """Where the masks of a split's masked photos are, uint8 (N, S, S), as the stage `masks` leaves it; None without."""
+def read_cutouts(folder: Path | None, dataset: Dataset, split: str) -> NDArray[np.uint8] | None:
+    """Where the masks of a split's masked photos are, uint8 (N, S, S), as the stage `masks` leaves it; None without.
+
+    Raises DataError where they are of another dataset's photos.
+    """
     from bmask.data.split.dataset import open_array
 
     path = None if folder is None else folder / f"cutouts_{split}.npy"
-    return open_array(path) if path is not None and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    if read_json(path.with_name("summary.json"))["data_digest"] != dataset.digest:
+        raise DataError(f"{folder} was made of other photos than {dataset.folder} holds; run `bmask masks` again")
+    return open_array(path)
 
 
 def score(render: Render, real: Reference) -> Scores:

@@ -65,7 +65,8 @@ def evaluate(
     climbed = climbs(
         judge, build(resize(dataset.centre(dataset.photos("unmasked", SPLIT)), SIZE), params.evaluate.seed)
     )
-    real = reference(dataset, SPLIT, judge, size, device, read_cutouts(masks_folder, SPLIT), unsound(climbed, told))
+    cutouts = read_cutouts(masks_folder, dataset, SPLIT)
+    real = reference(dataset, SPLIT, judge, size, device, cutouts, unsound(climbed, told))
     trained = [_scored(params, real, name, Path(train_folder), device) for name in params.models]
     baselines = [_scored(params, real, name, None, device) for name in params.evaluate.baselines]
     entries, rendered = map(list, zip(*trained, *baselines, strict=True))

@@ -297,7 +297,7 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[
 
     judge, _ = load_judge(outputs.judge_folder / JUDGE)
     dataset, size = Dataset.open(outputs.dataset_folder), params.train.image_size
-    cutouts = read_cutouts(outputs.masks_folder, SPLIT)
+    cutouts = read_cutouts(outputs.masks_folder, dataset, SPLIT)
     real = reference(dataset, SPLIT, judge, size, unmasker.device, cutouts, unsound)
     return score(render, real)
 
