@@ -52,10 +52,13 @@ def open_photos(recipe: Model, augment_folder: Path, masks_folder: Path) -> tupl
     Raises DataError where the masks were made of other photos than augment's, or found on too few of them.
     """
     folder, photos = Path(augment_folder), {}
-    digest = read_json(folder / "summary.json")["digest"]
     files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
     others = {name: Path(masks_folder) / f"{name}_train.npy" for name in arrays_of(recipe.network.needs) - set(files)}
     files |= {name: path for name, path in sorted(others.items()) if path.exists()}
+    for name, path in files.items():
+        open_array(path)  # says what is wrong with it
+        photos[name] = np.load(path, mmap_mode="c")
+    digest = read_json(folder / "summary.json")["digest"]
     if len(files) > 2:
         about = read_json(Path(masks_folder) / "summary.json")
         if about["augment_digest"] != digest:
@@ -65,9 +68,6 @@ def open_photos(recipe: Model, augment_folder: Path, masks_folder: Path) -> tupl
                 f"a mask in one piece was found on {about['found']['train']:.0%} of the masked training photos, too few"
                 " to learn from; frame photos by their faces (ingest.fit: face), or raise masks.steps"
             )
-    for name, path in files.items():
-        open_array(path)  # says what is wrong with it
-        photos[name] = np.load(path, mmap_mode="c")
     return photos, digest
 
 

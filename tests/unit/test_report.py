@@ -24,7 +24,12 @@ def made(name: str, rate: float, kid: float, trained: bool = True, n: int = 60) 
         names=np.array([f"{i}.png" for i in range(n)]),
         groups=np.array([f"g{i}" for i in range(n)]),
         slices=np.array([("cap", "skin;cap", "")[i % 3] for i in range(n)]),
-        photos={"residue_rate": (np.arange(n) >= rate * n).astype(float), "upper_ssim": np.full(n, 0.95)},
+        photos={
+            "residue_rate": (np.arange(n) >= rate * n).astype(float),
+            "grade": np.zeros(n),
+            "upper_ssim": np.full(n, 0.95),
+        },
+        unmasked={"paste_outside": np.zeros(n)},
         features=np.random.default_rng(0).normal(kid, 1, (n, 4)),
         real=np.random.default_rng(1).normal(0, 1, (n, 4)),
         real_groups=np.array([f"r{i}" for i in range(n)]),
