@@ -54,6 +54,15 @@ def test_the_embedded_default_states_every_number_there_is():
             assert set(tree[section]) == set(values), section
 
 
+@pytest.mark.parametrize("profile", sorted(path.name for path in (ROOT / "profiles").iterdir()))
+def test_a_profile_is_valid_and_goes_on_from_files_that_are_there(profile):
+    params = load_params(ROOT / "profiles" / profile)
+    assert params.models
+    for model in params.models.values():
+        assert not model.schedule.warm_start or (ROOT / model.schedule.warm_start).is_file()
+        assert model.schedule.constant_epochs <= model.schedule.epochs
+
+
 def test_the_paper_profile_holds_the_published_recipes():
     params = load_params(ROOT / "profiles/paper.yaml")
     assert params.train.image_size == 256
