@@ -11,10 +11,11 @@ from drawn import write_dataset
 
 from bmask.errors import DataError, TrainingError
 from bmask.params import parse_params, sections
-from bmask.quality.alterations import lay
+from bmask.quality.alterations import lay, part
 from bmask.quality.judge import Judge, inside, load_judge, save_judge
 from bmask.quality.judging import check_judge, train_judge
 from bmask.quality.ladder import visible_masks
+from bmask.quality.specimens import Specimens, draw_bank
 from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}
@@ -56,6 +57,36 @@ def test_the_more_opaque_a_mask_the_more_of_it_is_seen_and_only_where_it_lies(da
         assert inside(seen.shows, within).mean() > 2 * inside(seen.shows, ~within).mean()
         opacities.append(inside(seen.opacity, within).mean())
     assert opacities == sorted(opacities) and opacities[2] > 1.5 * opacities[0]
+
+
+def test_a_bank_has_pairs_of_which_one_shows_a_mask_and_gives_them_mirrored_as_well(dataset):
+    rng = np.random.default_rng(0)
+    bank = draw_bank(Specimens(dataset.photos("masked", "train"), dataset.photos("unmasked", "train"), rng), 20)
+    pictures, truths = bank.batch(np.random.default_rng(1), 30)
+    assert pictures.shape == (60, 3, 32, 32) and truths.shape == (60, 2, 16, 16)
+    assert -1 <= pictures.min() < -0.5 and 0.5 < pictures.max() <= 1
+    clean, marked = (truths[start::2, 1].flatten(1).amax(1) for start in (0, 1))
+    assert clean.max() == 0 and marked.gt(0).float().mean() > 0.9  # a pair's second shows one, but for very faint ones
+    stored = torch.from_numpy(bank.pictures[:, 0]).permute(0, 3, 1, 2) / 127.5 - 1
+    ways = [((stored.flip(3) if mirrored else stored) - pictures[0]).abs().amax((1, 2, 3)).min() for mirrored in (0, 1)]
+    assert min(ways) == 0
+    # What differs between two of a pair is where a mask is said to be.
+    where = [np.abs(bank.pictures[:, 0].astype(int) - bank.pictures[:, 1]).mean((3,))[i] for i in range(10)]
+    for apart, truth in zip(where, bank.truths[:, :, ..., 1], strict=True):
+        shown = np.kron(truth[1] > 30, np.ones((2, 2), bool))
+        assert not shown.any() or apart[shown].mean() > apart[~shown].mean()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_a_part_of_a_mask_has_its_share_of_the_area_on_one_side_of_a_line(share):
+    mask = np.zeros((64, 64, 4), np.uint8)
+    mask[20:60, 10:54] = 255
+    left = part(mask, share, angle=0.0)
+    assert (left[..., 3] > 0).sum() / (mask[..., 3] > 0).sum() == pytest.approx(share, abs=0.03)
+    assert (left[..., :3] == mask[..., :3]).all()
+    columns = np.flatnonzero((left[..., 3] > 0).any(0))
+    assert columns[0] == 10 and (np.diff(columns) == 1).all()
+    assert (part(np.zeros_like(mask), share, 1.0) == 0).all()
 
 
 def test_near_duplicates_count_once_in_the_checks(dataset, trained):

@@ -187,6 +187,7 @@ class Judge(Section):
     """The network that says how much of a mask still shows; trained once per dataset, and checked before it judges."""
 
     filters: Positive = 16
+    specimens: Annotated[int, Field(strict=True, ge=2, multiple_of=2)] = 12000  # pictures that it learns from
     steps: Positive = 2000
     batch_size: Annotated[int, Field(strict=True, ge=2, multiple_of=2)] = 32  # half of them without a trace of a mask
     lr: Annotated[float, Field(gt=0)] = 4e-3

@@ -20,6 +20,17 @@ def alpha_of(mask: Mask) -> Picture:
     return mask[..., 3].astype(np.float32) / 255
 
 
+def part(mask: Mask, share: float, angle: float) -> Mask:
+    """What is left of a mask when a straight cut takes the rest: `share` of its area, on the side of `angle`."""
+    rows, columns = np.mgrid[: len(mask), : len(mask)]
+    along = columns * np.cos(angle) + rows * np.sin(angle)
+    covered = mask[..., 3] > 127
+    left = mask.copy()
+    if covered.any():
+        left[along > np.quantile(along[covered], share), 3] = 0
+    return left
+
+
 def blend(photo: Picture, other: Picture, alpha: Picture) -> Picture:
     return photo + alpha[..., None] * (other - photo)
 

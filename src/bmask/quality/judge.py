@@ -23,7 +23,8 @@ from bmask.files import write_bytes
 
 SIZE = 64  # px; masks are plain to see at this size, and the judge stays quick beside generators of larger pictures
 BATCH = 64
-FOLD = 4  # pixels a side that the last layer unfolds
+COARSE = 2  # px of the picture for one of the maps: half the time, and a mask's place is as plain
+FOLD = 2  # pixels a side that the last layer unfolds
 # What can have been done to a pixel, and how bad that is to the eye, from 0 for a photo to 1 for an opaque mask. The
 # numbers were chosen so that their mean ranks the ladder's pictures, on drawn faces.
 KINDS = ("photo", "other", "blurred", "flat", "distorted", "smeared", "mask")
@@ -33,7 +34,7 @@ TOP = 0.04  # share of the picture that a quarter of the smallest masks takes
 FILE = "judge.safetensors"
 
 Photos = NDArray[np.uint8]
-Maps = NDArray[np.float32]  # (N, size, size) in [0, 1]
+Maps = NDArray[np.float32]  # (N, size / COARSE, size / COARSE) in [0, 1]
 
 
 class Seen(NamedTuple):
@@ -71,8 +72,8 @@ class Judge(nn.Module):
         self.to(memory_format=torch.channels_last)  # quicker on CPUs
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float (N, 3, size, size) in [-1, 1] -> logits of KINDS (N, 7, size, size), and of the root of the mask's
-        opacity, so that faint masks count, (N, size, size)."""
+        """float (N, 3, size, size) in [-1, 1] -> logits of KINDS (N, 7, s, s), s is size / COARSE, and of the root of
+        the mask's opacity, so that faint masks count, (N, s, s)."""
         fine, middle, low = self.levels(x)
         middle = middle + self.ups[0](low)
         found = self.head(self.join(fine + self.ups[1](middle)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from torch.nn import functional as F
 from bmask.errors import TrainingError
 from bmask.gan.device import autocast, pick_precision
 from bmask.progress import bar
-from bmask.quality.judge import KINDS, Judge, digest, most
+from bmask.quality.judge import Judge, digest, most
 from bmask.quality.ladder import APART, build, left_part
-from bmask.quality.specimens import CLEAR, Specimens
+from bmask.quality.specimens import Specimens, draw_bank
 
 if TYPE_CHECKING:
     from bmask.params import sections
@@ -37,23 +36,18 @@ def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Ju
         optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=0.02)
         span = max(options.steps, 8)  # with fewer steps the schedule divides by a warm-up of none
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.15)
-        specimens = Specimens(masked, unmasked, rng)
-        pairs = max(1, options.batch_size // 2)
+        bank = draw_bank(Specimens(masked, unmasked, rng), min(options.specimens, options.steps * options.batch_size))
         cpu = torch.device("cpu")
         precision = pick_precision("auto", cpu)
-        with ThreadPoolExecutor(1) as drawer:  # draws the next batch while the network learns from this one
-            following = drawer.submit(_batch, specimens, pairs)
-            for step in bar(range(options.steps), what="judge"):
-                pictures, truths = following.result()
-                if step + 1 < options.steps:
-                    following = drawer.submit(_batch, specimens, pairs)
-                with autocast(cpu, precision):
-                    kinds, opacity = judge(pictures)
-                loss = judging_loss(kinds.float(), opacity.float(), truths)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        for _ in bar(range(options.steps), what="judge"):
+            pictures, truths = bank.batch(rng, options.batch_size // 2)
+            with autocast(cpu, precision):
+                kinds, opacity = judge(pictures)
+            loss = judging_loss(kinds.float(), opacity.float(), truths)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     judge.eval()
     real = np.concatenate([judge.photo_features(masked), judge.photo_features(unmasked)])
     judge.scale.fill_(1 / max(float(np.sqrt((real**2).mean())), 1e-6))
@@ -64,19 +58,10 @@ def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Ju
 def judging_loss(kinds: Tensor, opacity: Tensor, truths: Tensor) -> Tensor:
     """Cross entropy of what was done to each pixel, and of the root of the mask's opacity.
 
-    kinds, opacity: logits (N, KINDS, S, S) and (N, S, S). truths: (N, 2, S, S), the kind's number and the opacity.
+    kinds, opacity: logits (N, KINDS, s, s) and (N, s, s). truths: (N, 2, s, s), the kind's number and the opacity.
     """
     kind = F.cross_entropy(kinds, truths[:, 0].long())
     return kind + F.binary_cross_entropy_with_logits(opacity, truths[:, 1].sqrt())
-
-
-def _batch(specimens: Specimens, pairs: int) -> tuple[Tensor, Tensor]:
-    """Pictures (2 * pairs, 3, S, S) in [-1, 1], and each pixel's kind and opacity (2 * pairs, 2, S, S)."""
-    drawn = [specimen for _ in range(pairs) for specimen in specimens.pair()]
-    pictures = torch.from_numpy(np.stack([own.picture for own in drawn]))
-    truths = np.stack([[KINDS.index(own.kind) * (own.alpha > CLEAR), own.opacity] for own in drawn])
-    # So laid out that the channels come last.
-    return pictures.permute(0, 3, 1, 2) / 127.5 - 1, torch.from_numpy(truths.astype(np.float32))
 
 
 def check_judge(

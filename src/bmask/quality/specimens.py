@@ -7,7 +7,7 @@ and takes any colour.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,14 +15,44 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bmask.pasting.drawn import TAUGHT, draw_masks
+from bmask.progress import bar
 from bmask.quality import alterations as alter
+from bmask.quality.judge import COARSE, KINDS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Photos = NDArray[np.uint8]
 Picture = NDArray[np.float32]
 MASKS = 1200  # that are drawn
 MASKS_SEED = 21
 FAINTEST = 5.0  # grey levels; what changes a photo less on average is not taught, since nobody can see it
+IN_PART = 0.2  # share of the masks of which a network has left a part
 CLEAR = 0.3  # alpha from which a pixel counts as altered
+
+
+class Bank(NamedTuple):
+    """Pairs of specimens, drawn once: a judge sees each several times, since drawing costs as much as learning."""
+
+    pictures: NDArray[np.uint8]  # (P, 2, S, S, 3)
+    truths: NDArray[np.uint8]  # (P, 2, s, s, 2): what was done to a pixel, by its number, and a mask's opacity
+
+    def batch(self, rng: Generator, pairs: int) -> tuple[Tensor, Tensor]:
+        """Pictures (2 * pairs, 3, S, S) in [-1, 1], and each pixel's kind and opacity in [0, 1] (2 * pairs, 2, s, s).
+
+        Half of the pairs are mirrored.
+        """
+        import torch
+
+        few = rng.integers(len(self.pictures), size=pairs)
+        mirrored = rng.random(pairs) < 0.5
+        pictures, truths = (
+            torch.from_numpy(np.where(mirrored[:, None, None, None, None], own[few, :, :, ::-1], own[few]))
+            for own in (self.pictures, self.truths)
+        )
+        # So laid out that the channels come last, which is quicker.
+        photos = pictures.flatten(0, 1).permute(0, 3, 1, 2) / 127.5 - 1
+        return photos, truths.flatten(0, 1).permute(0, 3, 1, 2) / torch.tensor((1.0, 255.0))[:, None, None]
 
 
 class Specimen(NamedTuple):
@@ -57,6 +87,8 @@ class Specimens:
         rng = self.rng
         for _ in range(4):
             mask = self._mask()
+            if rng.random() < IN_PART:
+                mask = alter.part(mask, rng.uniform(0.1, 0.8), rng.uniform(0, 2 * np.pi))
             alpha = alter.alpha_of(mask)
             kind = rng.choice(["mask", "smear", "recoloured", "rim"], p=[0.72, 0.11, 0.13, 0.04])
             if kind == "mask":
@@ -117,6 +149,20 @@ class Specimens:
     def _cloth(self) -> Picture:
         lender = self.masked if self.rng.random() < 0.33 else self.masks
         return lender[self.rng.integers(len(lender)), ..., :3].astype(np.float32)
+
+
+def draw_bank(specimens: Specimens, count: int) -> Bank:
+    """Draws so many specimens, in pairs."""
+    pairs, side = max(1, count // 2), specimens.side
+    low = side // COARSE
+    bank = Bank(np.empty((pairs, 2, side, side, 3), np.uint8), np.empty((pairs, 2, low, low, 2), np.uint8))
+    for pair in bar(range(pairs), what="judge: pictures to learn from"):
+        for one, specimen in enumerate(specimens.pair()):
+            bank.pictures[pair, one] = specimen.picture.round()
+            alpha, opacity = (cv2.resize(own, (low, low), interpolation=cv2.INTER_AREA) for own in specimen[2:])
+            bank.truths[pair, one, ..., 0] = KINDS.index(specimen.kind) * (alpha > CLEAR)
+            bank.truths[pair, one, ..., 1] = (255 * opacity).round()
+    return bank
 
 
 def altered(specimens: list[Specimen], rng: Generator) -> Iterator[Specimen]:
