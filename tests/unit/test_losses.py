@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.ndimage import maximum_filter
 
 from bmask.gan import losses
 
@@ -105,3 +106,24 @@ def test_attention_statistics_are_the_mean_and_the_share_at_either_end(attention
 def test_attention_statistics_are_not_part_of_the_gradient():
     attention = torch.rand(1, 1, 4, 4, requires_grad=True)
     assert not any(value.requires_grad for value in losses.attention_statistics(attention).values())
+
+
+@given(st.integers(0, 9), st.integers(0, 3))
+def test_wider_is_the_maximum_over_a_square(seed, reach):
+    region = np.random.default_rng(seed).random((2, 1, 9, 7))
+    expected = maximum_filter(region, (1, 1, 2 * reach + 1, 2 * reach + 1), mode="constant")
+    assert (losses.wider(torch.from_numpy(region), 2 * reach + 1).numpy() == expected).all()
+
+
+def test_region_losses_are_their_formulas_pixel_by_pixel():
+    rng = np.random.default_rng(3)
+    output, target = (torch.from_numpy(rng.random((2, 3, 6, 6)) * 2 - 1) for _ in range(2))
+    region = torch.from_numpy((rng.random((2, 1, 6, 6)) > 0.8).astype(np.float64))
+    near = maximum_filter(region.numpy(), (1, 1, 5, 5), mode="constant")
+    weighed = (np.abs(output.numpy() - target.numpy()) * (1 + 3 * near)).mean()
+    assert number(losses.region_l1(output, target, region, 3.0)) == pytest.approx(weighed)
+    attention = torch.from_numpy(rng.uniform(0.01, 0.99, (2, 1, 6, 6)))
+    entropy = -np.where(region.numpy() > 0, np.log(attention.numpy()), np.log(1 - attention.numpy())).mean()
+    assert number(losses.region_entropy(attention, region)) == pytest.approx(entropy, rel=1e-5)
+    assert number(losses.region_entropy(region, region)) < 1e-3  # an attention of 0 and 1 gives no infinity
+    assert np.isfinite(number(losses.region_entropy(1 - region, region)))

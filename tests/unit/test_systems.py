@@ -377,3 +377,30 @@ def test_generators_and_discriminators_share_no_weight_and_are_all_of_the_system
     generators, discriminators = set(system.generators.parameters()), set(system.discriminators.parameters())
     assert not generators & discriminators
     assert generators | discriminators == set(system.parameters())
+
+
+# The teacher beside AttentionGAN's game.
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+def test_pasted_masks_teach_picture_and_attention_beside_the_game(name, a, b):
+    system = built(name, pasted=1.0)
+    assert system.options.needs == {"unpaired": 1.0, "pasted": 1.0}
+    region = torch.zeros(3, 1, SIZE, SIZE)
+    region[:, :, SIZE // 2 :] = 1
+    batch = {"a": a, "b": b, "photo": b, "pasted": torch.where(region > 0, a, b), "region": region}
+    named = system.generator_losses(batch, DRAWS).losses
+    plain_game = built(name).generator_losses({"a": a, "b": b}, DRAWS).losses
+    assert named.keys() - plain_game.keys() == {"reconstruction_l1", "region_pasted"}
+    for loss, value in plain_game.items():
+        torch.testing.assert_close(named[loss], value, **CLOSE, msg=loss)
+    made = system.generators["ab"](batch["pasted"])
+    near = torch.zeros_like(region)
+    near[:, :, SIZE // 2 - 2 :] = 1
+    factor = system.options.region_factor
+    expected = ((made.image - b).abs() * (1 + factor * near)).mean()
+    torch.testing.assert_close(named["reconstruction_l1"], expected, **CLOSE)
+    entropy = nn.functional.binary_cross_entropy(made.attention.clamp(1e-4, 1 - 1e-4), region)
+    torch.testing.assert_close(named["region_pasted"], entropy, **CLOSE)
+    weights = system.weights(0)
+    assert (weights["reconstruction"], weights["region"]) == (system.options.w_reconstruction, system.options.w_region)

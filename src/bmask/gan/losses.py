@@ -33,6 +33,23 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target)
 
 
+def wider(region: Tensor, pixels: int) -> Tensor:
+    """The region (N, 1, H, W) and what is near it: the maximum over squares of `pixels`, an odd number, a side."""
+    rows = F.max_pool2d(region, (pixels, 1), stride=1, padding=(pixels // 2, 0))  # one after the other is quicker
+    return F.max_pool2d(rows, (1, pixels), stride=1, padding=(0, pixels // 2))
+
+
+def region_l1(output: Tensor, target: Tensor, region: Tensor, factor: float) -> Tensor:
+    """L1 in which a pixel of the region (N, 1, H, W), two pixels wider, counts 1 + factor."""
+    return ((output - target).abs() * (1 + factor * wider(region, 5))).mean()
+
+
+def region_entropy(attention: Tensor, region: Tensor) -> Tensor:
+    """Cross entropy of an attention (N, 1, H, W) in [0, 1] with where a region is."""
+    found, inside = attention.float().clamp(1e-4, 1 - 1e-4), (region > 0.05).float()
+    return -(inside * found.log() + (1 - inside) * (1 - found).log()).mean()
+
+
 def total_variation(attention: Tensor) -> Tensor:
     """Mean |A[i+1, j] - A[i, j]| + mean |A[i, j+1] - A[i, j]| of (N, 1, H, W).
 

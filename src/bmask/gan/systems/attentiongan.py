@@ -40,6 +40,10 @@ class AttentionGANOptions(SystemOptions):
     w_pixel: float = 1.0
     w_tv: float = 0.1  # on the mean absolute difference of neighbouring attention values, so free of size and batch
     w_identity: float = 5.0
+    pasted: float = 0.0  # unmasked photos with a mask pasted on, for each photo of the batch: a teacher beside the game
+    region_factor: float = 2.0  # a pixel inside the pasted region counts 1 + this, one outside 1
+    w_reconstruction: float = 1.0  # L1 with what was below the pasted mask
+    w_region: float = 0.3  # cross entropy of the attention with the pasted region
     curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), r small first (AGGAN, section 3.3)
     curriculum_epochs: int = 10
     curriculum_start: float = 0.01
@@ -47,9 +51,13 @@ class AttentionGANOptions(SystemOptions):
 
     def __post_init__(self) -> None:
         least = {"filters": 1, "blocks": 0, "masks": 2, "discriminator_filters": 1, "discriminator_layers": 1}
-        check_values(self, least | {"curriculum_epochs": 0}, shares=("curriculum_start", "curriculum_ratio"))
+        check_values(self, least | {"curriculum_epochs": 0}, shares=("pasted", "curriculum_start", "curriculum_ratio"))
         if self.scheme == 1 and self.filters % 2:
             raise ValueError(f"filters {self.filters} must be even in scheme 1, whose pixel shuffle halves them")
+
+    @property
+    def needs(self) -> dict[str, float]:
+        return {"unpaired": 1.0} | ({"pasted": self.pasted} if self.pasted else {})
 
     def check_size(self, image_size: int) -> None:
         check_patches(image_size, self.discriminator_layers)
@@ -99,6 +107,8 @@ class AttentionGenerator2(nn.Module):
 class AttentionGAN(System):
     """L = w_cycle*cycle + w_pixel*pixel + w_gan*(GAN + AGAN) + w_tv*TV + w_identity*identity.
 
+    With `pasted`, a teacher besides, on photos with pasted masks: w_reconstruction*L1 + w_region*BCE of the attention.
+
     The guided discriminator of a domain judges pairs [attention, image], (N, 4, H, W); the same attention stands in
     the fake pair [A, G(x)] and in the real pair [A, y] (AGGAN, eq. 5).
     """
@@ -143,6 +153,12 @@ class AttentionGAN(System):
             named["tv_ba"] = losses.total_variation(_attention(fake_a))
         if same_a is not None and same_b is not None:
             named |= {"identity_a": losses.l1(same_a.image, a), "identity_b": losses.l1(same_b.image, b)}
+        if o.pasted:
+            taught = self.generators["ab"](batch["pasted"])
+            named["reconstruction_l1"] = losses.region_l1(
+                taught.image, batch["photo"], batch["region"], o.region_factor
+            )
+            named["region_pasted"] = losses.region_entropy(_attention(taught), batch["region"])
         measured = {
             f"{name}_{way}": value
             for way, fake in (("ab", fake_b), ("ba", fake_a))
@@ -169,7 +185,8 @@ class AttentionGAN(System):
         if o.curriculum:
             reconstruction = o.curriculum_start if epoch < o.curriculum_epochs else o.curriculum_ratio
             adversarial = 1 - reconstruction
-        return {
+        teacher = {"reconstruction": o.w_reconstruction, "region": o.w_region} if o.pasted else {}
+        return teacher | {
             "gan": adversarial * o.w_gan,
             "agan": adversarial * o.w_gan,
             "tv": adversarial * o.w_tv,

@@ -195,9 +195,8 @@ class Inpainting(System):
         attention, logits = made.attention, made.logits
         assert attention is not None and logits is not None
         image = made.image[:n]  # masked photos teach the attention alone
-        weight = 1 + o.region_factor * _wider(region, 5)
         named = {
-            "reconstruction_l1": ((image - photo).abs() * weight).mean(),
+            "reconstruction_l1": losses.region_l1(image, photo, region, o.region_factor),
             "reconstruction_gradient": losses.gradient_difference(image, photo),
             "region_pasted": _finding(logits[:n], region > 0.05, o.rim),
         }
@@ -207,7 +206,7 @@ class Inpainting(System):
             features = self.frozen["features"]
             with torch.no_grad():
                 true = features(photo)
-            named["perceptual"] = perceptual_distance(features(image), true, _wider(region, 9))
+            named["perceptual"] = perceptual_distance(features(image), true, losses.wider(region, 9))
         fakes = {}
         if self.plays:
             altered = alter(torch.cat([image, region], 1), torch.cat([photo, region], 1), draws)
@@ -275,12 +274,7 @@ def alter(painted: Tensor, true: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def _finding(logits: Tensor, region: Tensor, rim: int) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, _wider(region.float(), 2 * rim + 1))
-
-
-def _wider(region: Tensor, pixels: int) -> Tensor:
-    rows = F.max_pool2d(region, (pixels, 1), stride=1, padding=(pixels // 2, 0))  # one after the other is quicker
-    return F.max_pool2d(rows, (1, pixels), stride=1, padding=(0, pixels // 2))
+    return F.binary_cross_entropy_with_logits(logits, losses.wider(region.float(), 2 * rim + 1))
 
 
 def _overlap(attention: Tensor, region: Tensor) -> Tensor:
