@@ -154,11 +154,9 @@ class AttentionGAN(System):
         if same_a is not None and same_b is not None:
             named |= {"identity_a": losses.l1(same_a.image, a), "identity_b": losses.l1(same_b.image, b)}
         if o.pasted:
-            taught = self.generators["ab"](batch["pasted"])
-            named["reconstruction_l1"] = losses.region_l1(
-                taught.image, batch["photo"], batch["region"], o.region_factor
-            )
-            named["region_pasted"] = losses.region_entropy(_attention(taught), batch["region"])
+            taught, photo, region = self.generators["ab"](batch["pasted"]), batch["photo"], batch["region"]
+            named["reconstruction_l1"] = losses.region_l1(taught.image, photo, region, o.region_factor)
+            named["region_pasted"] = losses.region_entropy(_attention(taught), region)
         measured = {
             f"{name}_{way}": value
             for way, fake in (("ab", fake_b), ("ba", fake_a))
