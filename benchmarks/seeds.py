@@ -4,14 +4,15 @@
     python benchmarks/seeds.py --folder /some/disk/seeds train.ema=0       # and without the average
     python benchmarks/seeds.py --folder /some/disk/seeds train.ema=0,train.pool=0 models.cyclegan.network.w_cycle=10
 
-All trainings share one split, its augmented photos and one judge, and run one after the other, each in a process of
-its own; what lies finished in the folder is not done again, and what was killed goes on. Prints the mean over the seeds
-and the standard deviation (of n - 1).
+Trainings share their split, augmented photos, masks and judge, and make anew only what a change touches. They run one
+after the other, each in a process of its own; what lies finished in the folder is not done again, and what was killed
+goes on. Prints the mean over the seeds and the standard deviation (of n - 1); --csv writes each row as it ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -24,8 +25,12 @@ from pairing import table
 
 from bmask.params import Params, load_params
 
-SCORES = ("unmask_rate", "judge_kid", "upper_ssim", "untouched", "outside_mae", "region_psnr")
-SHARED = ("ingest", "augment", "masks", "judge")
+SCORES = (
+    *("residue_rate", "paste_distance", "paste_psnr", "paste_ssim", "paste_sharpness", "paste_outside", "paste_iou"),
+    *("cutout_outside", "cutout_area", "cutout_iou", "bare_untouched", "realism"),
+)
+SHARED = {"ingest": {"ingest"}, "augment": {"ingest", "augment"}, "masks": {"ingest", "augment", "masks"}}
+SHARED["judge"] = {"ingest", "judge"}  # and so each stage with the sections that change it
 
 
 def main() -> None:
@@ -35,51 +40,68 @@ def main() -> None:
     add("--params", type=Path, default=Path("params.yaml"))
     add("--models", nargs="*", help="of the params; all")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    add("--always", default="", help="changes of every row, as a shorter schedule")
+    add("--scores", nargs="+", default=SCORES, metavar="SCORE")
+    add("--csv", type=Path, help="a file to which each row is appended as it ends")
     add("--folder", type=Path, required=True, help="where results and checkpoints stay")
     args = parser.parse_args()
-    if any(change.startswith(SHARED) for each in args.changes for change in each.split(",")):
-        parser.error(f"{', '.join(SHARED)} are the same for all rows; change them in the params")
-    shared = args.folder.resolve() / "shared"
-    written = _written(load_params(args.params), shared)
-    for stage in SHARED:
-        if not (shared / stage).exists():
-            _bmask(stage, params=written, results=shared)
     rows = []
     for change in ("", *args.changes):
-        found = []
-        for seed in args.seeds:
-            changes = [*filter(None, change.split(",")), f"train.seed={seed}"]
-            params = load_params(args.params, changes)
-            models = {name: params.models[name] for name in args.models or params.models}
-            params = params.model_copy(update={"models": models})
-            found.append(_scores(params, shared, shared.with_name(f"{change or 'as it is'}, {seed}")))
-        rows += [{"change": change or "as it is", **row} for row in _rows(found)]
+        found = [_scores(args, change, seed) for seed in args.seeds]
+        for row in _rows(found, args.scores):
+            rows.append({"change": change or "as it is", "seeds": str(len(args.seeds)), **row})
+            if args.csv:
+                _append(args.csv, rows[-1])
     print(table(rows))
 
 
-def _scores(params: Params, shared: Path, folder: Path) -> dict[str, dict[str, float]]:
+def _scores(args: argparse.Namespace, change: str, seed: int) -> dict[str, dict[str, float]]:
     """{model: {score: value}} of one seed."""
+    changes = [*filter(None, (*args.always.split(","), *change.split(",")))]
+    params = load_params(args.params, [*changes, f"train.seed={seed}"])
+    params = params.model_copy(update={"models": {name: params.models[name] for name in args.models or params.models}})
+    folder = args.folder.resolve() / f"{change or 'as it is'}, {seed}"
     written = _written(params, folder)
-    for stage in SHARED:
+    touched = {each.partition(".")[0] for each in change.split(",")}
+    for stage, sections in SHARED.items():
+        own = sections & touched
+        home = args.folder.resolve() / (f"with {change}" if own else "shared")
+        if not (home / stage).exists():
+            for before in SHARED:
+                if not (home / before).exists() and before != stage and not SHARED[before] & touched:
+                    home.mkdir(parents=True, exist_ok=True)
+                    (home / before).symlink_to(args.folder.resolve() / "shared" / before)
+            shared = params if own else load_params(args.params, [*filter(None, args.always.split(","))])
+            _bmask(stage, params=_written(shared, home / "of" / stage), results=home)
         if not (folder / stage).exists():
-            (folder / stage).symlink_to(shared / stage)
+            (folder / stage).symlink_to(home / stage)
     for model in params.models:
         if not (folder / "train" / model).exists():
             _bmask("train", model, params=written, results=folder)
-    _bmask("evaluate", params=written, results=folder)
+    if not (folder / "evaluate").exists():
+        _bmask("evaluate", params=written, results=folder)
     found = json.loads((folder / "evaluate" / "scores.json").read_text())
     return {model: found[model] for model in params.models}
 
 
-def _rows(found: list[dict[str, dict[str, float]]]) -> list[dict[str, str]]:
+def _rows(found: list[dict[str, dict[str, float]]], scores: list[str]) -> list[dict[str, str]]:
     return [
-        {"model": model, **{score: _spread([one[model][score] for one in found]) for score in SCORES}}
+        {"model": model, **{score: _spread([one[model].get(score, float("nan")) for one in found]) for score in scores}}
         for model in found[0]
     ]
 
 
 def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _append(path: Path, row: dict[str, str]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def _written(params: Params, folder: Path) -> Path:

@@ -79,6 +79,7 @@ def cache(caches, monkeypatch) -> Path:
 
 def settings(source: Path, **options) -> Params:
     tree = {"source": str(source), "fit": "face", "load_size": SIZE, "validation": 0.4, "test": 0.3, "max_rejected": 0}
+    tree["max_faceless"] = 0.25
     return parse_params({"ingest": tree | options, "train": {"image_size": 64}})
 
 
@@ -89,6 +90,13 @@ def manifest(out: Path) -> list[dict[str, str]]:
 
 def numbers(text: str) -> np.ndarray:
     return np.array([float(number) for number in text.split(";")])
+
+
+def test_a_set_that_loses_too_many_faces_is_refused_by_name_and_leaves_nothing(source, tmp_path):
+    named = r"no face was found in [2-4] of 18 masked photos.*ingest\.max_faceless 0\.06.*(sky|wall)\.png.*raise"
+    with pytest.raises(DataError, match=named):
+        ingest(settings(source, max_faceless=0.06), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp_path, capsys):
@@ -174,7 +182,7 @@ def test_a_folder_without_any_face_is_refused_with_a_sentence(source, tmp_path):
         shutil.copytree(source / domain, tmp_path / "set" / domain)
     for path in (tmp_path / "set" / "masked").glob("[0-9]*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"no face was found in any of the masked photos.*ingest\.fit"):
+    with pytest.raises(DataError, match=r"no face was found in (\d+) of \1 masked photos.*ingest\.fit"):
         ingest(settings(tmp_path / "set"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -71,6 +71,7 @@ class Ingest(Section):
         4  # Hamming distance of 64-bit perceptual hashes within a group
     )
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
+    max_faceless: Share = 0.06  # more photos of a domain without a face than this fail the stage, with fit: face
     private: bool = False  # keeps every picture of a person out of MLflow and reports
 
     @model_validator(mode="after")

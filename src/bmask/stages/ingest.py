@@ -58,7 +58,7 @@ def ingest(params: Params, out: Path) -> None:
                 source.entries.clear()  # the catalog has them now
                 _check_refused(catalog, settings)
                 if settings.fit == "face":
-                    find_all(catalog, reading)
+                    find_all(catalog, reading, settings.max_faceless)
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
                 read_squares(catalog, files, reading, settings)
             _check_refused(catalog, settings)

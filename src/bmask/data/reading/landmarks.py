@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 
@@ -19,10 +20,11 @@ from bmask.progress import bar
 SOME = 256  # photos whose faces are stored at a time, so that a kill costs few of them
 
 
-def find_all(catalog: Catalog, readers: Readers) -> None:
+def find_all(catalog: Catalog, readers: Readers, most_lost: float) -> None:
     """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
 
-    Raises DataError when a whole domain has no face, or where the detector's weights are not installed.
+    Raises DataError when more than the share `most_lost` of a domain's photos has no face, since a set without its hard
+    photos flatters what learns from it; and where the detector's weights are not installed.
     """
     weights()
     with Cache() as cache:
@@ -42,9 +44,14 @@ def find_all(catalog: Catalog, readers: Readers) -> None:
                 cache.put([(p.sha256, _numbers(p)) for p in some if p.reason in ("", NO_FACE)])
     for domain in DOMAINS:
         own = f"domain = '{domain}'"
-        if catalog.count(f"{own} AND {FACELESS}") and not catalog.count(f"{own} AND {SOUND}"):
+        lost = catalog.count(f"{own} AND {FACELESS}")
+        total = lost + catalog.count(f"{own} AND {SOUND}")
+        if lost > most_lost * total:
+            few = [photo.entry.name for photo in islice(catalog.photos(f"{own} AND {FACELESS}"), 4)]
             raise DataError(
-                f"no face was found in any of the {domain} photos; if they are faces already, set ingest.fit to aligned"
+                f"no face was found in {lost} of {total} {domain} photos, more than the share ingest.max_faceless"
+                f" {most_lost:g} ({', '.join(few)}{', ...' * (lost > len(few))}); if the photos are faces already, set"
+                " ingest.fit to aligned; else remove those, or raise ingest.max_faceless"
             )
 
 
