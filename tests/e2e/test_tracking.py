@@ -134,7 +134,7 @@ def test_a_run_holds_the_generator_as_a_model_with_signature_and_example(trained
     assert model.model_id == run.data.tags["bmask.model_id"]
     info = mlflow.models.get_model_info(f"models:/{model.model_id}")
     assert info.signature.inputs.input_names() == ["image"]
-    assert info.signature.outputs.input_names() == ["image", "attention"]
+    assert info.signature.outputs.input_names() == ["image", "attention", "faces"]
     local = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
     assert info.saved_input_example_info
     assert (local / info.saved_input_example_info["artifact_path"]).exists()

@@ -13,6 +13,7 @@ from bmask.errors import DataError
 from bmask.serving import files, model
 from bmask.serving.files import plan, unmask_files
 from bmask.serving.unmasker import Unmasker
+from bmask.synthetic import draw_face
 from bmask.tracking.resolving import ARTIFACT, resolve
 from tiny import full_disk, write_generator
 
@@ -36,6 +37,23 @@ def picture(width=40, height=30, mode="RGB", seed=0):
 
 def pixels(path):
     return np.asarray(Image.open(path))
+
+
+def test_what_was_found_is_said(tmp_path, capsys):
+    """A generator of faces, on a wall, a person with a blue lower face, and one without."""
+    from test_unmask_faces import Masked
+
+    face = draw_face(3, 120, None).masked
+    masked = face.copy()
+    masked[72:, 30:90] = (90, 120, 230)
+    for name, pixel in {"wall": np.full((90, 90, 3), 120, np.uint8), "bare": face, "masked": masked}.items():
+        wide = np.full((200, 200, 3), 110, np.uint8)
+        wide[40 : 40 + len(pixel), 40 : 40 + len(pixel)] = pixel
+        Image.fromarray(wide).save(tmp_path / f"{name}.png")
+    unmask_files(tmp_path, tmp_path / "out", Unmasker((Masked(), {"image_size": 32, "fit": "face"}), device="cpu"))
+    said = capsys.readouterr().err
+    assert "unmasked 3 of 3 photos" in said
+    assert "1 of 2 faces changed; no face was found in 1 (wall.png); no mask was found in 1 (bare.png)" in said
 
 
 def test_a_folder_is_mirrored_and_untouched_pixels_stay_bit_for_bit(tmp_path, unmasker):

@@ -61,7 +61,9 @@ def photo(height, width, seed=0):
 def test_every_photo_keeps_its_size_and_its_untouched_pixels(generators, name):
     photos = [photo(64, 64), photo(16, 100, 1), photo(130, 50, 2), photo(33, 32, 3)]
     results = Unmasker(generators[name]).unmask(photos)
-    for before, (after, attention) in zip(photos, results, strict=True):
+    for before, (after, attention, (face,)) in zip(photos, results, strict=True):
+        side = min(before.shape[:2])
+        assert face.box == ((before.shape[1] - side) // 2, (before.shape[0] - side) // 2, side, side)
         assert after.shape == before.shape
         assert after.dtype == np.uint8
         assert attention.shape == before.shape[:2]
@@ -216,7 +218,7 @@ def test_all_shapes_of_a_request_give_the_same_records(packed, shape):
         "split": {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}},
     }[shape]
     records = serve(packed, body)
-    assert [set(record) for record in records] == [{"image"}, {"image"}]
+    assert [set(record) for record in records] == [{"image", "faces"}] * 2
     assert records == serve(packed, {"inputs": {"image": texts}})
     assert records[0] != records[1]
 

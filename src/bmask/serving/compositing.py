@@ -27,6 +27,9 @@ import numpy as np
 from bmask.data.reading.framing import frame as crop
 from bmask.data.reading.framing import resample
 
+OVAL = (0.5, 0.54, 0.46, 0.44)  # of a face in its square: middle and half axes, shares of the side
+FEATHER = 0.25  # share of the half axes over which it fades
+
 
 def middle_square(height: int, width: int) -> tuple[int, int, int]:
     """The square a generator sees: (top, left, side) in pixels of the photo."""
@@ -105,12 +108,22 @@ def composite_face(
     Returns:
         uint8 (H, W, 3) and, as of `opacity`, float32 (H, W).
     """
-    if attention is None:
-        attention = np.ones(low.shape[:2], np.float32)
-    attention = attention.astype(np.float32)
     painted = image.astype(np.float32) if image.dtype == np.uint8 else (image.astype(np.float32) + 1) * 127.5
+    if attention is None:
+        attention, threshold = feathered_face(low.shape[0]), 0.0
+        foreground = painted * attention[..., None]
+    else:
+        attention = attention.astype(np.float32)
+        foreground = painted - low * (1 - attention[..., None])
     result = photo.copy()
-    return result, _lay_over(result, painted - low * (1 - attention[..., None]), attention, threshold, lay_back)
+    return result, _lay_over(result, foreground, attention, threshold, lay_back)
+
+
+def feathered_face(side: int) -> np.ndarray:
+    """Where the face is in a square framed by it, float32 (side, side): 1 inside, softly down to 0 at an oval."""
+    down, across = (np.mgrid[:side, :side].astype(np.float32) + 0.5) / side
+    distance = np.hypot((across - OVAL[0]) / OVAL[2], (down - OVAL[1]) / OVAL[3])
+    return np.clip((1 - distance) / FEATHER, 0, 1)
 
 
 def _lay_over(

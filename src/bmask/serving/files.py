@@ -46,7 +46,7 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     for path, target in bar(targets.items(), len(targets), "unmasking photos"):
         writer.take(path, target)
     writer.write()
-    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}")
+    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}; {writer.told()}")
     return writer.left_out
 
 
@@ -108,6 +108,8 @@ class _Writer:
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
         self.done = 0
+        self._faces: list[tuple[bool | None, ...]] = []  # of each photo, whether its faces were masked
+        self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
     def take(self, path: Path, target: Path) -> None:
         try:
@@ -123,6 +125,10 @@ class _Writer:
             contents = [pictures.png(picture, result), *([pictures.encode(result.attention)] * self._attention)]
             files = _files(target, self._attention)
             self.done += all(self._write(path, file, content) for file, content in zip(files, contents, strict=True))
+            self._faces.append(tuple(face.masked for face in result.faces))
+            if all(face.masked is False for face in result.faces):
+                why = "no mask was found" if result.faces else "no face was found"
+                self._same[why].append(printable(path.name))
         self._waiting = []
 
     def _write(self, path: Path, file: Path, content: bytes) -> bool:
@@ -140,6 +146,15 @@ class _Writer:
         if (made := _identity(file)) is not None:  # else somebody took it away already
             self._written.add(made)
         return True
+
+    def told(self) -> str:
+        """What was found, in words."""
+        faces = [masked for own in self._faces for masked in own]
+        words = [f"{len(faces) - faces.count(False)} of {len(faces)} faces changed"]
+        for why, names in self._same.items():
+            if names:
+                words.append(f"{why} in {len(names)} ({', '.join(names[:4])}{', ...' * (len(names) > 4)})")
+        return "; ".join(words)
 
     def leave_out(self, path: Path, reason: str) -> None:
         self.left_out.append(f"{printable(str(path))} {reason}")

@@ -69,17 +69,20 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
     """What both calls take. The threshold travels as a file: MLflow's model_config would become a param of the run."""
     import pandas
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
 
     generator_file = Path(generator_file)
     if not generator_file.is_file():
         raise DataError(f"{generator_file} does not exist; train first or name a generator file")
     if generator_file.name != FILE:  # MLflow keeps the name
         raise DataError(f"{generator_file} must be called {FILE} to become a model; rename it")
+    face = [Property("box", Array(DataType.long)), Property("masked", DataType.boolean, required=False)]
+    faces = ColSpec(Array(Object(face)), "faces")
     signature = ModelSignature(
         # Needed all the same: where it is missing, served.py answers with a sentence, MLflow with the whole request.
         inputs=Schema([ColSpec("string", "image", required=False)]),
-        outputs=Schema([ColSpec("string", "image"), ColSpec("string", "attention", required=False)]),
+        outputs=Schema([ColSpec("string", "image"), ColSpec("string", "attention", required=False), faces]),
         params=ParamSchema([ParamSpec("attention", "boolean", False)]),
     )
     with tempfile.TemporaryDirectory() as temporary:

@@ -7,7 +7,9 @@ or not; a data: URL is accepted):
 
 Response: a record per photo, in order, with base64 PNGs at the photo's own size:
 
-    {"predictions": [{"image": "...", "attention": "..."}, ...]}
+    {"predictions": [{"image": "...", "attention": "...", "faces": [{"box": [40, 62, 90, 118], "masked": true}]}, ...]}
+
+A box is left, top, width and height, px. Faces without a mask, and photos without a face, come back as they were.
 
 A bad request is answered with status 400 and one sentence that names the row, counted from 0.
 """
@@ -48,7 +50,7 @@ class UnmaskModel(PythonModel):
 
     def predict(
         self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
-    ) -> list[dict[str, str]]:
+    ) -> list[dict[str, Any]]:
         if "image" not in model_input or not len(model_input):
             raise BadRequest("The request holds no photos; send base64 strings in the column image.")
         rows = list(model_input["image"].explode())  # in-process, {"image": [a, b]} arrives as one row with a list
@@ -58,7 +60,8 @@ class UnmaskModel(PythonModel):
             group = [_picture(row, start + index) for index, row in enumerate(rows[start : start + size])]
             results = self.unmasker.unmask([picture.photo for picture in group])
             for picture, result in zip(group, results, strict=True):
-                record = {"image": _text(pictures.png(picture, result))}
+                record: dict[str, Any] = {"image": _text(pictures.png(picture, result))}
+                record["faces"] = [{"box": list(face.box), "masked": face.masked} for face in result.faces]
                 if params and params.get("attention"):
                     record["attention"] = _text(pictures.encode(result.attention))
                 records.append(record)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bmask.data.reading.framing import frame as pad
 from bmask.files import read_json
+from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.ev
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
 SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
+LEAST = 0.02  # share of a face's square that a mask covers; what is less is a blemish, and the face stays as it is
+
+
+class DoneFace(NamedTuple):
+    """A face of a photo.
+
+    box: left, top, width and height, px of the photo.
+    masked: whether the generator saw a mask, and so changed it; None where it has no attention, and changes every face.
+    """
+
+    box: tuple[int, int, int, int]
+    masked: bool | None
 
 
 class Result(NamedTuple):
@@ -27,11 +40,13 @@ class Result(NamedTuple):
 
     image: uint8 (H, W, 3), the size of the photo.
     attention: uint8 (H, W), 0 exactly where the pixel is the photo's own, 255 where it is wholly the generator's. A
-        generator without attention replaces the whole middle square.
+        generator without attention replaces the whole middle square, or an oval about each face.
+    faces: the most prominent first; the whole square where faces are not looked for.
     """
 
     image: np.ndarray
     attention: np.ndarray
+    faces: tuple[DoneFace, ...] = ()
 
 
 class Unmasker:
@@ -78,8 +93,8 @@ class Unmasker:
     def unmask(self, photos: Sequence[np.ndarray], framed: bool = False) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
 
-        A photo's result does not depend on the photos beside it. A generator of faces changes the photo's most
-        prominent face, and nothing where there is none.
+        A photo's result does not depend on the photos beside it. A generator of faces changes every masked face that it
+        finds, wherever it is, and nothing where there is none.
 
         Args:
             framed: the photos are squares that were framed for this generator already.
@@ -101,32 +116,39 @@ class Unmasker:
                 top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
                 place = slice(top, top + height), slice(left, left + width)
                 # Rounded up: a value of 0 promises an untouched pixel.
-                results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8)))
+                corner = (width - min(width, height)) // 2, (height - min(width, height)) // 2
+                face = DoneFace((*corner, min(width, height), min(width, height)), _masked(attention))
+                results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8), (face,)))
         return results
 
     def _unmask_faces(self, photos: Sequence[np.ndarray]) -> list[Result]:
         from bmask.faces.alignment import align, bounds, lay_back, to_square
         from bmask.faces.finding import find_faces
 
-        results = [Result(photo.copy(), np.zeros(photo.shape[:2], np.uint8)) for photo in photos]
-        faces = {index: found[0] for index, photo in enumerate(photos) if (found := find_faces(photo, self._detector))}
-        if not faces:
-            return results
-        transforms = [to_square(face.landmarks, self.size, centre=1) for face in faces.values()]
-        low = np.stack([align(photos[i], t, self.size) for i, t in zip(faces, transforms, strict=True)])
-        images, attentions = self._translate(low)
-        for row, (index, transform) in enumerate(zip(faces, transforms, strict=True)):
-            attention = None if attentions is None else attentions[row]
-            top, bottom, left, right = bounds(transform, self.size, *photos[index].shape[:2])
-            here = to_square(faces[index].landmarks - [left, top], self.size, centre=1)
-            back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
-            part = slice(top, bottom), slice(left, right)
-            own = photos[index][part]
-            results[index].image[part], weight = composite_face(
-                own, low[row], images[row], attention, self.threshold, back
-            )
-            results[index].attention[part] = np.ceil(weight * 255).astype(np.uint8)
-        return results
+        images = [photo.copy() for photo in photos]
+        weights = [np.zeros(photo.shape[:2], np.uint8) for photo in photos]
+        done: list[list[DoneFace]] = [[] for _ in photos]
+        found = [(index, face) for index, photo in enumerate(photos) for face in find_faces(photo, self._detector)]
+        for some in batched(found, self.batch):
+            transforms = [to_square(face.landmarks, self.size, centre=1) for _, face in some]
+            low = np.stack([align(photos[i], t, self.size) for (i, _), t in zip(some, transforms, strict=True)])
+            made, attentions = self._translate(low)
+            for row, ((index, face), transform) in enumerate(zip(some, transforms, strict=True)):
+                attention = None if attentions is None else attentions[row]
+                left, top, width, height = face.box.round().astype(int).tolist()
+                done[index].append(DoneFace((left, top, width, height), _masked(attention)))
+                if done[index][-1].masked is False:
+                    continue
+                top, bottom, left, right = bounds(transform, self.size, *photos[index].shape[:2])
+                here = to_square(face.landmarks - [left, top], self.size, centre=1)
+                back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
+                part = slice(top, bottom), slice(left, right)
+                images[index][part], weight = composite_face(
+                    images[index][part], low[row], made[row], attention, self.threshold, back
+                )
+                # Of two faces that overlap, the later one lies over the other.
+                weights[index][part] = np.maximum(weights[index][part], np.ceil(weight * 255).astype(np.uint8))
+        return [Result(*each) for each in zip(images, weights, map(tuple, done), strict=True)]
 
     def _widen(self, photo: np.ndarray) -> np.ndarray:
         """The photo with the borders that a generator of padded photos was trained on; most were trained on crops."""
@@ -149,6 +171,10 @@ class Unmasker:
         images = translation.image.permute(0, 2, 3, 1).cpu().numpy()
         attention = translation.attention
         return images, None if attention is None else attention[:, 0].cpu().numpy()
+
+
+def _masked(attention: np.ndarray | None) -> bool | None:
+    return None if attention is None else bool((attention > 0.5).mean() >= LEAST)
 
 
 def _stated_threshold(path: Path) -> float | None:

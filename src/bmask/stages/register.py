@@ -291,7 +291,8 @@ def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[
     from bmask.quality.render import Rendered
 
     def render(photos: np.ndarray) -> Rendered:
-        images, weights = (np.stack(own) for own in zip(*unmasker.unmask(list(photos), framed=True), strict=True))
+        results = unmasker.unmask(list(photos), framed=True)
+        images, weights = (np.stack([getattr(one, name) for one in results]) for name in ("image", "attention"))
         whole = (weights == 255).all()  # of systems without attention
         return Rendered(photos, images, None if whole else (weights / 255).astype(np.float32))
 
