@@ -20,7 +20,7 @@ from bmask.quality.pasted import overlap
 from bmask.quality.perceptual import sharpness
 from bmask.quality.render import renderer, translator
 
-GENERATOR = "pretrained/photos-128/generator.safetensors"
+GENERATOR = "src/bmask_weights/photos-128/generator.safetensors"
 PHOTOS = 160  # with each kind of mask
 SEED = 19
 THRESHOLD = 0.1

@@ -56,7 +56,7 @@ class Place:
             writer.writerows(rows)
         write_json(
             folder / "summary.json",
-            {"digest": digest, "load_size": SIZE, "fit": "crop", "private": False, "truth": False, "version": 3},
+            {"digest": digest, "load_size": SIZE, "fit": "crop", "private": False, "truth": False, "version": 4},
         )
         for stage in ("ingest", "evaluate"):
             self.page(stage, "numbers alone")

@@ -83,7 +83,7 @@ def write_dataset(
         "truth": False,
     }
     per_domain = {domain: counts for domain in ("masked", "unmasked")}
-    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 3})
+    write_json(folder / "summary.json", {**summary, "counts": per_domain, "groups": per_domain, "version": 4})
     return folder
 
 

@@ -157,9 +157,12 @@ def unmask(
     source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
     target: Annotated[Path, typer.Argument(help="A PNG file, or a folder for the PNG files.")],
     model: Annotated[
-        str,
-        typer.Option(help="`champion`, `challenger`, models:/..., a training's name or folder, or a generator file."),
-    ] = "champion",
+        str | None,
+        typer.Option(
+            help="`champion`, `challenger`, models:/..., a training's name or folder, a generator file, or the shipped"
+            " `photos-128`. Left out: the champion if there is one, else the shipped one."
+        ),
+    ] = None,
     attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
     threshold: Annotated[
         float | None,
@@ -167,10 +170,13 @@ def unmask(
     ] = None,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
+    from bmask.progress import say
     from bmask.serving.files import unmask_files
     from bmask.serving.unmasker import Unmasker
-    from bmask.tracking.resolving import resolve
+    from bmask.tracking.resolving import best, resolve
 
+    if model is None:
+        say(f"unmasking with {(model := best())}")
     left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention=attention)
     raise typer.Exit(3 if left_out else 0)
 

@@ -67,7 +67,7 @@ def write_dataset(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    summary = {"version": 3, "digest": f"drawn-{seed}", "load_size": size, "fit": "crop", "private": private}
+    summary = {"version": 4, "digest": f"drawn-{seed}", "load_size": size, "fit": "crop", "private": private}
     summary |= {"truth": truth}
     summary |= {"source": "drawn", "rejected": 0, "counts": {d: counts for d in ("masked", "unmasked")}, "groups": {}}
     (folder / "summary.json").write_text(json.dumps(summary))

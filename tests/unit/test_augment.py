@@ -35,7 +35,7 @@ def write_dataset(folder: Path, masked: list[int], unmasked: list[int], private:
             content = hashlib.sha256(str(seed).encode()).hexdigest()
             rows.append(f"{domain},{seed}.png,{content},{SIZE},{SIZE},{content[:12]},train,{index},,")
     write_text(folder / "manifest.csv", "\n".join(rows) + "\n")
-    about = {"digest": "d", "load_size": SIZE, "fit": "crop", "private": private, "truth": False, "version": 3}
+    about = {"digest": "d", "load_size": SIZE, "fit": "crop", "private": private, "truth": False, "version": 4}
     write_json(folder / "summary.json", about)
     return folder
 

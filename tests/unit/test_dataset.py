@@ -64,7 +64,7 @@ def test_resize_keeps_flat_photos_flat_and_equal_sizes_untouched():
 
 @pytest.fixture
 def folder(tmp_path):
-    summary = {"digest": "d", "load_size": 4, "fit": "crop", "private": True, "truth": True, "version": 3}
+    summary = {"digest": "d", "load_size": 4, "fit": "crop", "private": True, "truth": True, "version": 4}
     write_json(tmp_path / "summary.json", summary)
     write_text(
         tmp_path / "manifest.csv",

@@ -14,15 +14,18 @@ from bmask.faces.template import CENTRE, TEMPLATE
 GREY = 127  # what lies outside a photo. Mirrored borders would put second faces into the picture.
 
 
-def to_square(landmarks: np.ndarray, side: float, centre: float = CENTRE) -> np.ndarray:
+def to_square(
+    landmarks: np.ndarray, side: float, centre: float = CENTRE, template: np.ndarray = TEMPLATE
+) -> np.ndarray:
     """The transform (2, 3) from a photo to a square picture of its face.
 
     Args:
         landmarks: float (5, 2), x and y, px of the photo.
         side: of the square, px.
         centre: the share of the side that the generator's picture takes; 1 for that picture itself.
+        template: where the landmarks belong in that picture.
     """
-    return umeyama(landmarks, (TEMPLATE * centre + (1 - centre) / 2) * side)
+    return umeyama(landmarks, (template * centre + (1 - centre) / 2) * side)
 
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:

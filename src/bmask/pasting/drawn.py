@@ -63,8 +63,8 @@ class _Place:
 
     @staticmethod
     def drawn(side: int, rng: Generator) -> _Place:
-        centre = side * rng.uniform((0.4, 0.66), (0.6, 0.8))
-        return _Place(side, centre, side * rng.uniform((0.26, 0.2), (0.42, 0.32)), rng.uniform(-0.2, 0.2))
+        centre = side * rng.uniform((0.4, 0.6), (0.6, 0.78))
+        return _Place(side, centre, side * rng.uniform((0.23, 0.18), (0.41, 0.31)), rng.uniform(-0.2, 0.2))
 
     def points(self, unit: NDArray[np.float64]) -> NDArray[np.int32]:
         """Points (n, 2) in units of the half axes -> pixels of the enlarged picture."""

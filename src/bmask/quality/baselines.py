@@ -17,8 +17,8 @@ from bmask.quality.render import Attention, Photos, Translate
 if TYPE_CHECKING:
     from bmask.data.split.dataset import Dataset
 
-CENTRE = (0.5, 0.72)  # x, y, share of the side
-HALF_AXES = (0.34, 0.24)
+CENTRE = (0.5, 0.69)  # x, y, share of the side
+HALF_AXES = (0.34, 0.26)
 FEATHER = 0.04  # of the mean face's edge, share of the side
 CHUNK = 256
 

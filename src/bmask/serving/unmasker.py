@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bmask.data.reading.framing import frame as pad
+from bmask.faces.template import CLOSE
 from bmask.files import read_json
 from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity
@@ -122,15 +123,18 @@ class Unmasker:
         return results
 
     def _unmask_faces(self, photos: Sequence[np.ndarray]) -> list[Result]:
-        from bmask.faces.alignment import align, bounds, lay_back, to_square
+        from bmask.faces.alignment import align, bounds, lay_back
+        from bmask.faces.alignment import to_square as similarity
         from bmask.faces.finding import find_faces
 
+        template = np.array(self.about.get("template", CLOSE))
+        to_square = partial(similarity, side=self.size, centre=1, template=template)
         images = [photo.copy() for photo in photos]
         weights = [np.zeros(photo.shape[:2], np.uint8) for photo in photos]
         done: list[list[DoneFace]] = [[] for _ in photos]
         found = [(index, face) for index, photo in enumerate(photos) for face in find_faces(photo, self._detector)]
         for some in batched(found, self.batch):
-            transforms = [to_square(face.landmarks, self.size, centre=1) for _, face in some]
+            transforms = [to_square(face.landmarks) for _, face in some]
             low = np.stack([align(photos[i], t, self.size) for (i, _), t in zip(some, transforms, strict=True)])
             made, attentions = self._translate(low)
             for row, ((index, face), transform) in enumerate(zip(some, transforms, strict=True)):
@@ -140,7 +144,7 @@ class Unmasker:
                 if done[index][-1].masked is False:
                     continue
                 top, bottom, left, right = bounds(transform, self.size, *photos[index].shape[:2])
-                here = to_square(face.landmarks - [left, top], self.size, centre=1)
+                here = to_square(face.landmarks - [left, top])
                 back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
                 part = slice(top, bottom), slice(left, right)
                 images[index][part], weight = composite_face(

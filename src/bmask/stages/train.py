@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 
 from bmask.data.split.dataset import Dataset, resize, to_tensor
 from bmask.errors import DataError, Preempted, TrainingError
+from bmask.faces.template import TEMPLATE
 from bmask.files import fresh_folder, read_json, write_bytes, write_json
 from bmask.fingerprint import fingerprint, identity, short
 from bmask.gan.device import pick_device
@@ -183,6 +184,7 @@ def _train_here(
             "network": asdict(recipe.network),
             "image_size": params.train.image_size,
             "fit": dataset.summary["fit"],
+            **({"template": TEMPLATE.tolist()} if dataset.summary["fit"] == "face" else {}),
         }
         save_generator(fresh / FILE, result.generators["ab"], {**header, "direction": "masked to unmasked"})
         if "ba" in result.generators:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from bmask.errors import DataError
@@ -10,6 +11,7 @@ from bmask.gan.generator_file import FILE
 REGISTERED = "bmask-unmasker"  # as params.register.name
 ARTIFACT = f"artifacts/{FILE}"  # its place inside a packed model
 ALIASES = ("champion", "challenger")
+SHIPPED = "photos-128"  # the generator that is there without a training
 
 
 def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path("results/train")) -> Path:
@@ -17,8 +19,9 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
 
     Args:
         name: a generator file; a folder that holds one (`results/train/attentiongan`, a packed model); the name of a
-            training below `trained`; `champion` or `challenger`; or an MLflow address such as
-            `models:/bmask-unmasker@champion`, `models:/bmask-unmasker/3` or `models:/m-...`.
+            training below `trained`; `champion` or `challenger`; an MLflow address such as
+            `models:/bmask-unmasker@champion`, `models:/bmask-unmasker/3` or `models:/m-...`; or the name of one that
+            ships with bmask.
         registered: the registered model that the aliases belong to.
 
     Raises:
@@ -29,12 +32,34 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
         return _download(f"models:/{registered}@{name}", registered, trained)
     if ":/" in name:
         return _download(name, registered, trained)
-    for folder in (Path(name), trained / name):
+    for folder in (Path(name), trained / name, *_shipped(name)):
         for path in (folder, folder / FILE, folder / ARTIFACT):
             if path.is_file():
                 return path
     trouble = f"{name} holds no {FILE}" if Path(name).is_dir() else f"there is no model {name}"
     raise DataError(f"{trouble}; {_listed(_known(registered, trained))}")
+
+
+def best(registered: str = REGISTERED) -> str:
+    """The name of the model that is taken where none is named: the champion if there is one, else the shipped one."""
+    from mlflow.exceptions import MlflowException
+
+    from bmask.tracking.store import NoStore, connect
+
+    try:
+        connect(create=False).get_model_version_by_alias(registered, ALIASES[0])
+    except NoStore:
+        return SHIPPED
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
+            return SHIPPED
+        raise
+    return ALIASES[0]
+
+
+def _shipped(name: str) -> list[Path]:
+    found = Path(str(files("bmask_weights"))) / name
+    return [found] if name == Path(name).name and found.is_dir() else []
 
 
 def beside(generator: Path, name: str) -> Path | None:
@@ -102,4 +127,5 @@ def _known(registered: str, trained: Path) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    return f"there are {', '.join(names)}" if names else "nothing is trained or registered yet: run the pipeline first"
+    there = f"there are {', '.join(names)}" if names else "nothing is trained or registered yet: run the pipeline first"
+    return f"{there}; {SHIPPED} ships with bmask"

@@ -18,7 +18,7 @@ from bmask.files import read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 3  # of the folder's layout; raised when a reader of the old one would go wrong
+VERSION = 4  # of the folder's layout; raised when a reader of the old one would go wrong
 
 
 class Dataset:
