@@ -80,7 +80,8 @@ def cache(caches, monkeypatch) -> Path:
 def settings(source: Path, **options) -> Params:
     tree = {"source": str(source), "fit": "face", "load_size": SIZE, "validation": 0.4, "test": 0.3, "max_rejected": 0}
     tree["max_faceless"] = 0.25
-    return parse_params({"ingest": tree | options, "train": {"image_size": 64}})
+    tree |= options
+    return parse_params({"ingest": tree, "train": {"image_size": tree["load_size"] * 8 // 9}})
 
 
 def manifest(out: Path) -> list[dict[str, str]]:
@@ -121,7 +122,8 @@ def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp
         assert np.abs(landmarks - (TEMPLATE * 64 + 4)).max() < 10
         photo = np.asarray(Image.open(source / row["domain"] / row["name"]))
         if int(row["side"]) == SIZE:
-            assert np.abs(align(photo, transform, SIZE).astype(int) - square).max() <= 1
+            apart = np.abs(align(photo, transform, SIZE).astype(int) - square)
+            assert apart.max() <= 3 and apart.mean() < 0.02  # the manifest rounds
         if row["domain"] == "unmasked":  # a mask in a square as tight as this is not always seen again
             (face,) = find_faces(square)
             away.append(np.linalg.norm(face.landmarks - landmarks, axis=1).mean())
@@ -146,8 +148,8 @@ def test_truth_is_warped_like_its_photo(source, tmp_path):
 
 
 def test_resolutions_are_matched_by_what_the_faces_bring(source, tmp_path):
-    ingest(settings(source), tmp_path / "matched")
-    ingest(settings(source, match_resolution=False), tmp_path / "own")
+    ingest(settings(source, load_size=108), tmp_path / "matched")  # more than any of the faces brings
+    ingest(settings(source, load_size=108, match_resolution=False), tmp_path / "own")
     sides = {
         out: {
             domain: np.median(
