@@ -168,6 +168,9 @@ def unmask(
         float | None,
         typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),
     ] = None,
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of what was changed that a model did it.")
+    ] = True,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.progress import say
@@ -177,7 +180,7 @@ def unmask(
 
     if model is None:
         say(f"unmasking with {(model := best())}")
-    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention=attention)
+    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention, mark)
     raise typer.Exit(3 if left_out else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -50,7 +51,19 @@ def test_what_was_found_is_said(tmp_path, capsys):
         wide = np.full((200, 200, 3), 110, np.uint8)
         wide[40 : 40 + len(pixel), 40 : 40 + len(pixel)] = pixel
         Image.fromarray(wide).save(tmp_path / f"{name}.png")
-    unmask_files(tmp_path, tmp_path / "out", Unmasker((Masked(), {"image_size": 32, "fit": "face"}), device="cpu"))
+    unmasker = Unmasker((Masked(), {"image_size": 32, "fit": "face"}), device="cpu")
+    unmask_files(tmp_path, tmp_path / "out", unmasker)
+    unmask_files(tmp_path / "masked.png", tmp_path / "plain", unmasker, mark=False)
+    marked = {
+        str(path.relative_to(tmp_path)): Image.open(path).info.get("XML:com.adobe.xmp", "")
+        for path in [*(tmp_path / "out").iterdir(), *(tmp_path / "plain").iterdir()]
+    }
+    assert {name for name, xmp in marked.items() if xmp} == {"out/masked.png"}
+    (described,) = ElementTree.fromstring(marked["out/masked.png"]).iter(
+        "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
+    )
+    source = described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    assert source.endswith("/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
     said = capsys.readouterr().err
     assert "unmasked 3 of 3 photos" in said
     assert "1 of 2 faces changed; no face was found in 1 (wall.png); no mask was found in 1 (bare.png)" in said

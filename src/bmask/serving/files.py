@@ -19,7 +19,7 @@ from bmask.serving.unmasker import Unmasker
 UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
-def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False) -> list[str]:
+def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False, mark: bool = True) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
     Results are PNG files, since only a lossless format keeps untouched pixels bit for bit. `face.jpg` becomes
@@ -28,7 +28,8 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     `dst`. With `attention`, `face.attention.png` lies beside each result: 0 where the pixels are the photo's own.
 
     Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
-    Transparency and colour profiles are kept, other metadata is dropped, orientation is applied.
+    Transparency and colour profiles are kept, other metadata is dropped, orientation is applied. With `mark`, what was
+    changed says so in its metadata.
 
     Raises:
         DataError: there is nothing to do, or a result would take the place of a photo.
@@ -38,7 +39,7 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     targets = plan(sorted(listing.files.values()), Path(src), Path(dst), attention)
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
-    writer = _Writer(unmasker, attention)
+    writer = _Writer(unmasker, attention, mark)
     if listing.videos:
         say(left_aside(listing.videos))
     for name, reason in listing.refused:
@@ -102,8 +103,8 @@ def _files(result: Path, attention: bool) -> list[Path]:
 class _Writer:
     """Unmasks photos in batches and writes them, or says why not."""
 
-    def __init__(self, unmasker: Unmasker, attention: bool):
-        self._unmasker, self._attention = unmasker, attention
+    def __init__(self, unmasker: Unmasker, attention: bool, mark: bool):
+        self._unmasker, self._attention, self._mark = unmasker, attention, mark
         self._waiting: list[tuple[Path, Path, pictures.Picture]] = []
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
@@ -122,7 +123,10 @@ class _Writer:
     def write(self) -> None:
         results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting])
         for (path, target, picture), result in zip(self._waiting, results, strict=True):
-            contents = [pictures.png(picture, result), *([pictures.encode(result.attention)] * self._attention)]
+            contents = [
+                pictures.png(picture, result, self._mark),
+                *([pictures.encode(result.attention)] * self._attention),
+            ]
             files = _files(target, self._attention)
             self.done += all(self._write(path, file, content) for file, content in zip(files, contents, strict=True))
             self._faces.append(tuple(face.masked for face in result.faces))
