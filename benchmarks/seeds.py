@@ -6,7 +6,7 @@
 
 Trainings share their split, augmented photos, masks and judge, and make anew only what a change touches. They run one
 after the other, each in a process of its own; what lies finished in the folder is not done again, and what was killed
-goes on. Prints the mean over the seeds and the standard deviation (of n - 1); --csv writes each row as it ends.
+goes on. Prints the mean over the seeds and the standard deviation (of n - 1); --csv keeps the rows so far.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -29,8 +30,13 @@ SCORES = (
     *("residue_rate", "paste_distance", "paste_psnr", "paste_ssim", "paste_sharpness", "paste_outside", "paste_iou"),
     *("cutout_outside", "cutout_area", "cutout_iou", "bare_untouched", "realism"),
 )
-SHARED = {"ingest": {"ingest"}, "augment": {"ingest", "augment"}, "masks": {"ingest", "augment", "masks"}}
-SHARED["judge"] = {"ingest", "judge"}  # and so each stage with the sections that change it
+# Stages that rows share, with the sections or keys that change them.
+SHARED = {
+    "ingest": {"ingest"},
+    "augment": {"ingest", "augment"},
+    "masks": {"ingest", "augment", "masks", "train.image_size"},
+    "judge": {"ingest", "judge"},
+}
 
 
 def main() -> None:
@@ -42,7 +48,7 @@ def main() -> None:
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
     add("--always", default="", help="changes of every row, as a shorter schedule")
     add("--scores", nargs="+", default=SCORES, metavar="SCORE")
-    add("--csv", type=Path, help="a file to which each row is appended as it ends")
+    add("--csv", type=Path, help="a file for the rows so far, written as each ends")
     add("--folder", type=Path, required=True, help="where results and checkpoints stay")
     args = parser.parse_args()
     rows = []
@@ -51,7 +57,7 @@ def main() -> None:
         for row in _rows(found, args.scores):
             rows.append({"change": change or "as it is", "seeds": str(len(args.seeds)), **row})
             if args.csv:
-                _append(args.csv, rows[-1])
+                _write(args.csv, rows)
     print(table(rows))
 
 
@@ -62,13 +68,14 @@ def _scores(args: argparse.Namespace, change: str, seed: int) -> dict[str, dict[
     params = params.model_copy(update={"models": {name: params.models[name] for name in args.models or params.models}})
     folder = args.folder.resolve() / f"{change or 'as it is'}, {seed}"
     written = _written(params, folder)
-    touched = {each.partition(".")[0] for each in change.split(",")}
+    keys = {each.partition("=")[0] for each in change.split(",")}
+    touched = keys | {key.partition(".")[0] for key in keys}
     for stage, sections in SHARED.items():
         own = sections & touched
         home = args.folder.resolve() / (f"with {change}" if own else "shared")
         if not (home / stage).exists():
-            for before in SHARED:
-                if not (home / before).exists() and before != stage and not SHARED[before] & touched:
+            for before in SHARED if own else ():  # what comes before it and is not changed
+                if before != stage and not SHARED[before] & touched and not (home / before).exists():
                     home.mkdir(parents=True, exist_ok=True)
                     (home / before).symlink_to(args.folder.resolve() / "shared" / before)
             shared = params if own else load_params(args.params, [*filter(None, args.always.split(","))])
@@ -92,16 +99,17 @@ def _rows(found: list[dict[str, dict[str, float]]], scores: list[str]) -> list[d
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+    known = [value for value in values if not math.isnan(value)]  # a score that a system does not have is none
+    if not known:
+        return "–"
+    return f"{statistics.mean(known):.3f}" + (f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else "")
 
 
-def _append(path: Path, row: dict[str, str]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _written(params: Params, folder: Path) -> Path:

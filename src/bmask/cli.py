@@ -169,7 +169,8 @@ def unmask(
         typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),
     ] = None,
     mark: Annotated[
-        bool, typer.Option("--mark/--no-mark", help="Say in the metadata of what was changed that a model did it.")
+        bool,
+        typer.Option("--mark/--no-mark", help="Note in what was changed (XMP) that a model painted into it."),
     ] = True,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
@@ -179,7 +180,8 @@ def unmask(
     from bmask.tracking.resolving import best, resolve
 
     if model is None:
-        say(f"unmasking with {(model := best())}")
+        model = best()
+        say(f"unmasking with {model}")
     left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention, mark)
     raise typer.Exit(3 if left_out else 0)
 

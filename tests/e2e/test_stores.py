@@ -185,7 +185,7 @@ def test_a_deleted_experiment_is_named_with_two_ways_out(store, run, monkeypatch
 
 def test_reading_commands_make_no_store(run, workplace):
     before = sorted(workplace.rglob("*"))
-    code, _, err = run("unmask", "a.png", "b.png")
+    code, _, err = run("unmask", "a.png", "b.png", "--model", "champion")
     assert code == 3
     assert "there is no model models:/bmask-unmasker@champion" in err
     assert "run the pipeline first" in err

@@ -15,6 +15,7 @@ from bmask.errors import ParamsError
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, load_params, parse_params
+from bmask.tracking.resolving import resolve
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +60,7 @@ def test_a_profile_is_valid_and_goes_on_from_files_that_are_there(profile):
     params = load_params(ROOT / "profiles" / profile)
     assert params.models
     for model in params.models.values():
-        assert not model.schedule.warm_start or (ROOT / model.schedule.warm_start).is_file()
+        assert not model.schedule.warm_start or resolve(model.schedule.warm_start).is_file()
         assert model.schedule.constant_epochs <= model.schedule.epochs
 
 

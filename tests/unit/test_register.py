@@ -17,7 +17,7 @@ from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking import registry as champion
 from bmask.tracking.outputs import EVALUATED
-from bmask.tracking.resolving import resolve
+from bmask.tracking.resolving import SHIPPED, best, resolve
 from bmask.tracking.runs import find_run
 from bmask.tracking.store import connect
 from registering import CHANGES_LITTLE, CHANGES_MUCH, NAME, REPAINTS, SIZE, Place, aliases, settings
@@ -307,6 +307,20 @@ def test_models_are_found_in_the_registry_and_errors_list_what_is_there(place):
     for name in ("models:/nobody@champion", "models:/m-0123", "models:/", "nonsense", str(place.folder)):
         with pytest.raises(DataError, match="there are"):
             resolve(name, trained=trained)
+
+
+def test_without_a_name_the_champion_is_taken_and_else_the_one_that_ships(place, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place.folder}/none.db")
+        assert best() == SHIPPED
+        assert not (place.folder / "none.db").exists()
+    assert best() == SHIPPED  # a store without the model
+    place.run(settings("a"), a=(REPAINTS, "f1"))
+    assert best() == "champion"
+    connect().delete_registered_model_alias(NAME, "champion")
+    assert best() == SHIPPED
+    assert resolve(SHIPPED).is_file()
+    assert Unmasker(resolve(SHIPPED)).finds_faces
 
 
 def test_with_nothing_trained_the_remedy_is_named(place):

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from bmask.data.split.dataset import to_photos
+from bmask.faces.alignment import align, to_square
 from bmask.faces.finding import find_faces
+from bmask.faces.template import CLOSE, TEMPLATE
 from bmask.gan.generator_file import save_generator
 from bmask.gan.registry import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
@@ -58,7 +61,7 @@ def test_the_face_changes_where_it_is_and_nothing_else(files, scene, name):
     assert columns.min() > 110 and columns.max() < 250
     assert (result.image != scene).any(-1).sum() > 2000
     (face,), (found, *_) = result.faces, find_faces(scene)
-    np.testing.assert_allclose(face.box, found.box, atol=0.5)
+    np.testing.assert_allclose(face.box, found.box, atol=1)  # whole px
     assert face.masked is (None if name == "cyclegan" else True)
     if name == "cyclegan":  # an oval about the face, soft at its edge
         assert (result.attention > 127).sum() == pytest.approx(np.pi / 4 * np.prod(found.box[2:]), rel=0.6)
@@ -75,7 +78,7 @@ class Masked(torch.nn.Module):
 
 
 def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
-    """Three people; the one in the middle wears no mask, the right one is turned and larger."""
+    """Three people; the one in the middle wears no mask, the right one is larger."""
     photo = np.full((260, 620, 3), (120, 105, 90), np.uint8)
     blue = np.uint8((90, 120, 230))
     places = []
@@ -101,6 +104,31 @@ def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
     assert np.abs(result.image.astype(int) - photo)[result.attention > 0].max() > 50
 
 
+def test_a_generator_gets_faces_in_the_template_that_its_file_states(scene):
+    """What a network sees, with today's template, another, and none: then the one of before files stated any."""
+    (face, *_) = find_faces(scene)
+    for stated, template in ((TEMPLATE, TEMPLATE), (TEMPLATE * 0.5 + 0.2, TEMPLATE * 0.5 + 0.2), (None, CLOSE)):
+        network = Masked()
+        seen = []
+        network.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        about = {"image_size": SIZE, "fit": "face"} | ({} if stated is None else {"template": stated.tolist()})
+        Unmasker((network, about), device="cpu").unmask([scene])
+        expected = align(scene, to_square(face.landmarks, SIZE, centre=1, template=template), SIZE)
+        np.testing.assert_array_equal(to_photos(seen[0])[0], expected)
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, CLOSE], ids=["today's", "before"])
+def test_a_square_that_ingest_framed_reaches_a_generator_of_any_template_and_keeps_its_size(template):
+    square = draw_face(5, 2 * SIZE, "surgical").masked
+    square[SIZE : 2 * SIZE, SIZE // 2 : 3 * SIZE // 2] = (90, 120, 230)
+    unmasker = Unmasker((Masked(), {"image_size": SIZE, "fit": "face", "template": template.tolist()}), device="cpu")
+    (result,) = unmasker.unmask([square], framed=True)
+    assert result.image.shape == square.shape
+    np.testing.assert_array_equal(result.image[result.attention == 0], square[result.attention == 0])
+    middle = result.image[5 * SIZE // 4 : 3 * SIZE // 2, 3 * SIZE // 4 : 5 * SIZE // 4]
+    assert (middle[..., 1] > 240).all() and (middle[..., 0] < 20).all()
+
+
 def test_a_photo_without_a_face_comes_back_and_its_companions_are_done(files, scene):
     unmasker = Unmasker(files["cyclegan"])
     plain = np.full((50, 60, 3), 90, np.uint8)
@@ -113,7 +141,8 @@ def test_a_photo_without_a_face_comes_back_and_its_companions_are_done(files, sc
 
 
 def test_squares_that_are_framed_already_are_taken_as_they_are(files):
-    unmasker = Unmasker(files["cyclegan"])
+    made = Unmasker(files["cyclegan"])
+    unmasker = Unmasker((made.generator, made.about | {"template": TEMPLATE.tolist()}))
     cropping = Unmasker((unmasker.generator, unmasker.about | {"fit": "crop"}))
     square = draw_face(1, SIZE, None).masked
     (mine,), (theirs,) = unmasker.unmask([square], framed=True), cropping.unmask([square])

@@ -18,14 +18,14 @@ import numpy as np
 from bmask.faces.alignment import GREY, apply, invert, scale_of, to_square, warp
 from bmask.faces.network import SIZE, Face, detect, distinct
 
-VERSION = 1  # of what is found; raised with every change, so that remembered faces are looked for again
+VERSION = 2  # of what is found; raised with every change, so that remembered faces are looked for again
 SURE = 0.5  # score of a face that needs no other look
 AGREE, THRESHOLD = 3, 0.36  # looks that must see any other, and their mean score
 SAME = 0.4  # overlap of one face in two looks
 CLOSE = 0.25  # a smaller face, share of the look's side, gets a close look: its landmarks are some px wide there
 ROOM = 3.0  # side of a close look, shares of the face's box; closer, the network misses what is blurred
 SEEN = 0.25  # least score there
-SMALLEST = 8  # px of the photo under the generator's square; the eyes are then 3 px apart
+SMALLEST = 8  # px of the photo under the generator's square; the eyes are then 2.6 px apart
 
 
 class Look(NamedTuple):
@@ -53,7 +53,8 @@ def find_faces(photo: np.ndarray, file: Path | None = None) -> list[Face]:
         faces = _agreed(seen)
     near = [_close(photo, face, file) for face in faces]
     faces = [face for face in near if face and brought(face.landmarks) >= SMALLEST]
-    return sorted(faces, key=lambda face: -face.score * np.sqrt(np.prod(face.box[2:])))
+    # Distinct once more: a close look can bring two boxes of one face to the same place.
+    return distinct(sorted(faces, key=lambda face: -face.score * np.sqrt(np.prod(face.box[2:]))), SAME)
 
 
 def brought(landmarks: np.ndarray) -> float:

@@ -21,7 +21,7 @@ def alpha_of(mask: Mask) -> Picture:
 
 
 def part(mask: Mask, share: float, angle: float) -> Mask:
-    """What is left of a mask when a straight cut takes the rest: `share` of its area, on the side of `angle`."""
+    """What a straight cut leaves of a mask: `share` of its area; what lies towards `angle`, radians, is gone."""
     rows, columns = np.mgrid[: len(mask), : len(mask)]
     along = columns * np.cos(angle) + rows * np.sin(angle)
     covered = mask[..., 3] > 127

@@ -35,17 +35,21 @@ class Rendered(NamedTuple):
 Render = Callable[[Photos], Rendered]
 
 
-def translator(generator: nn.Module, device: str = "cpu") -> Translate:
+def translator(generator: nn.Module, device: str = "cpu", faces: bool = False) -> Translate:
     """A generator as a function of uint8 pictures. The generator is moved to the device."""
     from bmask.data.split.dataset import to_tensor
     from bmask.gan.inference import translate as run
+    from bmask.serving.compositing import settled
 
     generator = generator.to(device).eval()
 
     def translate(photos: Photos) -> tuple[NDArray[np.float32], Attention | None]:
         image, attention, *_ = run(generator, to_tensor(photos).to(device))
         pictures = image.float().permute(0, 2, 3, 1).cpu().numpy()
-        return pictures, None if attention is None else attention[:, 0].float().cpu().numpy()
+        if attention is None:
+            return pictures, None
+        found = attention[:, 0].float().cpu().numpy()
+        return pictures, np.stack([settled(own) for own in found]) if faces else found
 
     return translate
 
@@ -58,7 +62,10 @@ def require_photos(dataset: Dataset, split: str) -> None:
 
 
 def rendered(translate: Translate, photos: Photos, threshold: float, what: str = "translate") -> Rendered:
-    """What serving would give for photos (N, S, S, 3), framed already; `what` names the progress bar."""
+    """What serving would give for photos (N, S, S, 3), framed already; `what` names the progress bar.
+
+    But for systems without an attention, of which serving takes an oval about each face and this the whole square.
+    """
     from bmask.serving.compositing import composite, opacity
 
     images, weights = np.empty_like(photos), []

@@ -7,20 +7,19 @@ and takes any colour.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bmask.pasting.drawn import TAUGHT, draw_masks
 from bmask.progress import bar
 from bmask.quality import alterations as alter
 from bmask.quality.judge import COARSE, KINDS
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Photos = NDArray[np.uint8]
 Picture = NDArray[np.float32]
@@ -40,10 +39,8 @@ class Bank(NamedTuple):
     def batch(self, rng: Generator, pairs: int) -> tuple[Tensor, Tensor]:
         """Pictures (2 * pairs, 3, S, S) in [-1, 1], and each pixel's kind and opacity in [0, 1] (2 * pairs, 2, s, s).
 
-        Half of the pairs are mirrored.
+        Each pair is mirrored with a chance of one half.
         """
-        import torch
-
         few = rng.integers(len(self.pictures), size=pairs)
         mirrored = rng.random(pairs) < 0.5
         pictures, truths = (

@@ -27,6 +27,8 @@ import numpy as np
 from bmask.data.reading.framing import frame as crop
 from bmask.data.reading.framing import resample
 
+# Share of a face's square. On 60 bare faces the attention covered at most 0.02, on 63 of 64 masked ones over 0.2.
+LEAST = 0.04
 OVAL = (0.5, 0.54, 0.46, 0.44)  # of a face in its square: middle and half axes, shares of the side
 FEATHER = 0.25  # share of the half axes over which it fades
 
@@ -100,7 +102,8 @@ def composite_face(
     threshold: float,
     lay_back: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `composite`, where the generator saw a face of the photo that was turned and scaled.
+    """As `composite`, where the generator saw a face of the photo that was turned and scaled; without an attention it
+    changes an oval about the face.
 
     Args:
         lay_back: takes float32 (h, w) from the generator's square to (H, W) of the photo, 0 outside the square.
@@ -117,6 +120,16 @@ def composite_face(
         foreground = painted - low * (1 - attention[..., None])
     result = photo.copy()
     return result, _lay_over(result, foreground, attention, threshold, lay_back)
+
+
+def shows_mask(attention: np.ndarray) -> bool:
+    """Whether an attention (h, w) on a framed face is that of a mask."""
+    return bool((attention > 0.5).mean() >= LEAST)
+
+
+def settled(attention: np.ndarray) -> np.ndarray:
+    """The attention (h, w) on a framed face; 0 all over where it is none of a mask, so that the face stays as it is."""
+    return attention if shows_mask(attention) else np.zeros_like(attention)
 
 
 def feathered_face(side: int) -> np.ndarray:

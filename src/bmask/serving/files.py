@@ -13,7 +13,7 @@ from bmask.errors import DataError
 from bmask.files import write_bytes
 from bmask.progress import bar, say
 from bmask.serving import pictures
-from bmask.serving.unmasker import Unmasker
+from bmask.serving.unmasker import Result, Unmasker
 
 # A name that this disk cannot take, or that is taken by a folder: trouble of one photo. A full disk is that of all.
 UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
@@ -47,7 +47,7 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     for path, target in bar(targets.items(), len(targets), "unmasking photos"):
         writer.take(path, target)
     writer.write()
-    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}; {writer.told()}")
+    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}{writer.told()}")
     return writer.left_out
 
 
@@ -109,7 +109,7 @@ class _Writer:
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
         self.done = 0
-        self._faces: list[tuple[bool | None, ...]] = []  # of each photo, whether its faces were masked
+        self._looks, self._found, self._changed = unmasker.finds_faces, 0, 0
         self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
     def take(self, path: Path, target: Path) -> None:
@@ -128,11 +128,9 @@ class _Writer:
                 *([pictures.encode(result.attention)] * self._attention),
             ]
             files = _files(target, self._attention)
-            self.done += all(self._write(path, file, content) for file, content in zip(files, contents, strict=True))
-            self._faces.append(tuple(face.masked for face in result.faces))
-            if all(face.masked is False for face in result.faces):
-                why = "no mask was found" if result.faces else "no face was found"
-                self._same[why].append(printable(path.name))
+            if all(self._write(path, file, content) for file, content in zip(files, contents, strict=True)):
+                self.done += 1
+                self._count(path, result)
         self._waiting = []
 
     def _write(self, path: Path, file: Path, content: bytes) -> bool:
@@ -152,13 +150,19 @@ class _Writer:
         return True
 
     def told(self) -> str:
-        """What was found, in words."""
-        faces = [masked for own in self._faces for masked in own]
-        words = [f"{len(faces) - faces.count(False)} of {len(faces)} faces changed"]
+        """What was found, in words; nothing where faces were not looked for."""
+        words = [f"; {self._changed} of {self._found} faces changed"] if self._looks else []
         for why, names in self._same.items():
             if names:
                 words.append(f"{why} in {len(names)} ({', '.join(names[:4])}{', ...' * (len(names) > 4)})")
         return "; ".join(words)
+
+    def _count(self, path: Path, result: Result) -> None:
+        unmasked = [face.masked is False for face in result.faces]
+        self._found += len(unmasked)
+        self._changed += len(unmasked) - sum(unmasked)
+        if self._looks and all(unmasked):
+            self._same["no mask was found" if unmasked else "no face was found"].append(printable(str(path)))
 
     def leave_out(self, path: Path, reason: str) -> None:
         self.left_out.append(f"{printable(str(path))} {reason}")

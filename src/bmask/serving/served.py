@@ -9,7 +9,8 @@ Response: a record per photo, in order, with base64 PNGs at the photo's own size
 
     {"predictions": [{"image": "...", "attention": "...", "faces": [{"box": [40, 62, 90, 118], "masked": true}]}, ...]}
 
-A box is left, top, width and height, px. Faces without a mask, and photos without a face, come back as they were.
+A changed picture says so in its XMP metadata (IPTC's DigitalSourceType). A box is left, top, width and height, px.
+Faces without a mask, and photos without a face, come back as they were.
 
 A bad request is answered with status 400 and one sentence that names the row, counted from 0.
 """

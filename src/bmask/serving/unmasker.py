@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bmask.data.reading.framing import frame as pad
-from bmask.faces.template import CLOSE
+from bmask.faces.template import CLOSE, TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
-from bmask.serving.compositing import composite, composite_face, frame, opacity
+from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,14 +22,14 @@ THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.ev
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
 SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
-LEAST = 0.04  # share of a face's square: on 60 bare faces the attention covered at most 0.02, on 63 of 64 masked ones over 0.2
 
 
 class DoneFace(NamedTuple):
     """A face of a photo.
 
-    box: left, top, width and height, px of the photo.
+    box: left, top, width and height, px; of the part that lies in the photo.
     masked: whether the generator saw a mask, and so changed it; None where it has no attention, and changes every face.
+        It counts as seen where the attention is above one half on at least LEAST of the face's square.
     """
 
     box: tuple[int, int, int, int]
@@ -42,7 +42,7 @@ class Result(NamedTuple):
     image: uint8 (H, W, 3), the size of the photo.
     attention: uint8 (H, W), 0 exactly where the pixel is the photo's own, 255 where it is wholly the generator's. A
         generator without attention replaces the whole middle square, or an oval about each face.
-    faces: the most prominent first; the whole square where faces are not looked for.
+    faces: the most prominent first; none where faces are not looked for.
     """
 
     image: np.ndarray
@@ -88,22 +88,24 @@ class Unmasker:
         self._detector = beside if beside and beside.is_file() else None  # else the installed one
         self.threshold = THRESHOLD if threshold is None else threshold
         self.device, self.precision = device, precision
+        self.finds_faces = self.about.get("fit") == "face"
+        self.template = np.array(self.about.get("template", CLOSE))  # where it wants a face's landmarks
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
     def unmask(self, photos: Sequence[np.ndarray], framed: bool = False) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
 
-        A photo's result does not depend on the photos beside it. A generator of faces changes every masked face that it
-        finds, wherever it is, and nothing where there is none.
+        A photo's result does not depend on the photos beside it. A generator of faces changes every masked face that
+        the detector is sure of, wherever it is, and nothing where there is none.
 
         Args:
-            framed: the photos are squares that were framed for this generator already.
+            framed: the photos are squares already, framed as ingest does today.
         """
         results: list[Result] = []
-        if self.about.get("fit") == "face" and not framed:
+        if self.finds_faces and not (framed and np.array_equal(self.template, TEMPLATE)):
             for start in range(0, len(photos), self.batch):
-                results += self._unmask_faces(photos[start : start + self.batch])
+                results += self._unmask_faces(photos[start : start + self.batch], framed)
             return results
         for start in range(0, len(photos), self.batch):
             batch = [self._widen(photo) for photo in photos[start : start + self.batch]]
@@ -111,46 +113,52 @@ class Unmasker:
             images, attentions = self._translate(low)
             for index, photo in enumerate(batch):
                 attention = None if attentions is None else attentions[index]
+                if self.finds_faces and attention is not None:
+                    attention = settled(attention)
                 weight = opacity(photo.shape, attention, self.threshold)
                 image = composite(photo, low[index], images[index], attention, self.threshold)
                 height, width = photos[start + index].shape[:2]
                 top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
                 place = slice(top, top + height), slice(left, left + width)
                 # Rounded up: a value of 0 promises an untouched pixel.
-                corner = (width - min(width, height)) // 2, (height - min(width, height)) // 2
-                face = DoneFace((*corner, min(width, height), min(width, height)), _masked(attention))
-                results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8), (face,)))
+                results.append(Result(image[place], np.ceil(weight[place] * 255).astype(np.uint8)))
         return results
 
-    def _unmask_faces(self, photos: Sequence[np.ndarray]) -> list[Result]:
+    def _unmask_faces(self, photos: Sequence[np.ndarray], framed: bool) -> list[Result]:
+        """Every face of each photo, or of squares the one whose place is known."""
         from bmask.faces.alignment import align, bounds, lay_back
         from bmask.faces.alignment import to_square as similarity
         from bmask.faces.finding import find_faces
 
-        template = np.array(self.about.get("template", CLOSE))
-        to_square = partial(similarity, side=self.size, centre=1, template=template)
+        to_square = partial(similarity, side=self.size, centre=1, template=self.template)
         images = [photo.copy() for photo in photos]
         weights = [np.zeros(photo.shape[:2], np.uint8) for photo in photos]
         done: list[list[DoneFace]] = [[] for _ in photos]
-        found = [(index, face) for index, photo in enumerate(photos) for face in find_faces(photo, self._detector)]
+        found: list[tuple[int, np.ndarray, np.ndarray]] = []  # photo, landmarks, box
+        for index, photo in enumerate(photos):
+            height, width = photo.shape[:2]
+            if framed:
+                found.append((index, TEMPLATE * (width, height), np.array([0, 0, width, height])))
+            else:  # the most prominent last, so that it lies over the others
+                found += [(index, face.landmarks, face.box) for face in reversed(find_faces(photo, self._detector))]
         for some in batched(found, self.batch):
-            transforms = [to_square(face.landmarks) for _, face in some]
-            low = np.stack([align(photos[i], t, self.size) for (i, _), t in zip(some, transforms, strict=True)])
+            transforms = [to_square(landmarks) for _, landmarks, _ in some]
+            low = np.stack([align(photos[i], t, self.size) for (i, *_), t in zip(some, transforms, strict=True)])
             made, attentions = self._translate(low)
-            for row, ((index, face), transform) in enumerate(zip(some, transforms, strict=True)):
+            for row, ((index, landmarks, box), transform) in enumerate(zip(some, transforms, strict=True)):
+                height, width = photos[index].shape[:2]
                 attention = None if attentions is None else attentions[row]
-                left, top, width, height = face.box.round().astype(int).tolist()
-                done[index].append(DoneFace((left, top, width, height), _masked(attention)))
-                if done[index][-1].masked is False:
+                masked = None if attention is None else shows_mask(attention)
+                done[index].insert(0, DoneFace(_inside(box, height, width), masked))
+                if masked is False:
                     continue
-                top, bottom, left, right = bounds(transform, self.size, *photos[index].shape[:2])
-                here = to_square(face.landmarks - [left, top])
+                top, bottom, left, right = bounds(transform, self.size, height, width)
+                here = to_square(landmarks - [left, top])
                 back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
                 part = slice(top, bottom), slice(left, right)
                 images[index][part], weight = composite_face(
                     images[index][part], low[row], made[row], attention, self.threshold, back
                 )
-                # Of two faces that overlap, the later one lies over the other.
                 weights[index][part] = np.maximum(weights[index][part], np.ceil(weight * 255).astype(np.uint8))
         return [Result(*each) for each in zip(images, weights, map(tuple, done), strict=True)]
 
@@ -177,8 +185,11 @@ class Unmasker:
         return images, None if attention is None else attention[:, 0].cpu().numpy()
 
 
-def _masked(attention: np.ndarray | None) -> bool | None:
-    return None if attention is None else bool((attention > 0.5).mean() >= LEAST)
+def _inside(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+    """What of a box (left, top, width, height) lies in the photo, in whole px."""
+    left, top = np.clip(box[:2].round(), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip((box[:2] + box[2:]).round(), 0, (width, height)).astype(int).tolist()
+    return left, top, right - left, bottom - top
 
 
 def _stated_threshold(path: Path) -> float | None:

@@ -111,7 +111,7 @@ def _scored(
 
         generator, about = load_generator(train_folder / name / FILE)
         _same_photos(about, real.dataset, train_folder / name)
-        translate = translator(generator, device)
+        translate = translator(generator, device, faces=real.dataset.summary["fit"] == "face")
     render = renderer(translate, params.evaluate.attention_threshold, what=name)
     own = render(real.masked)
     scores = measure(own, render, real)

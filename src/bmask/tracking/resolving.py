@@ -41,20 +41,18 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
 
 
 def best(registered: str = REGISTERED) -> str:
-    """The name of the model that is taken where none is named: the champion if there is one, else the shipped one."""
-    from mlflow.exceptions import MlflowException
+    """The name of the model that is taken where none is named: the champion if there is one, else the shipped one.
 
-    from bmask.tracking.store import NoStore, connect
+    Raises TrackingError where the store cannot say so.
+    """
+    from bmask.tracking.store import Gone, NoStore, connect, reading
 
     try:
-        connect(create=False).get_model_version_by_alias(registered, ALIASES[0])
-    except NoStore:
+        with reading():
+            aliases = connect(create=False).get_registered_model(registered).aliases
+    except (NoStore, Gone):
         return SHIPPED
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
-            return SHIPPED
-        raise
-    return ALIASES[0]
+    return ALIASES[0] if ALIASES[0] in aliases else SHIPPED
 
 
 def _shipped(name: str) -> list[Path]:

@@ -23,8 +23,8 @@ SOME = 256  # photos whose faces are stored at a time, so that a kill costs few 
 def find_all(catalog: Catalog, readers: Readers, most_lost: float) -> None:
     """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
 
-    Raises DataError when more than the share `most_lost` of a domain's photos has no face, since a set without its hard
-    photos flatters what learns from it; and where the detector's weights are not installed.
+    Raises DataError when more than the share `most_lost` of a domain's photos, or all of them, have no face, since a
+    set without its hard photos flatters what learns from it; and where the detector's weights are not installed.
     """
     weights()
     with Cache() as cache:
@@ -46,7 +46,7 @@ def find_all(catalog: Catalog, readers: Readers, most_lost: float) -> None:
         own = f"domain = '{domain}'"
         lost = catalog.count(f"{own} AND {FACELESS}")
         total = lost + catalog.count(f"{own} AND {SOUND}")
-        if lost > most_lost * total:
+        if lost and (lost > most_lost * total or lost == total):
             few = [photo.entry.name for photo in islice(catalog.photos(f"{own} AND {FACELESS}"), 4)]
             raise DataError(
                 f"no face was found in {lost} of {total} {domain} photos, more than the share ingest.max_faceless"

@@ -41,7 +41,7 @@ class AttentionGANOptions(SystemOptions):
     w_tv: float = 0.1  # on the mean absolute difference of neighbouring attention values, so free of size and batch
     w_identity: float = 5.0
     pasted: float = 0.0  # unmasked photos with a mask pasted on, for each photo of the batch: a teacher beside the game
-    region_factor: float = 2.0  # a pixel inside the pasted region counts 1 + this, one outside 1
+    region_factor: float = 2.0  # a pixel of the pasted region, 2 px wider, counts 1 + this, another 1
     w_reconstruction: float = 1.0  # L1 with what was below the pasted mask
     w_region: float = 0.3  # cross entropy of the attention with the pasted region
     curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), r small first (AGGAN, section 3.3)
