@@ -1,7 +1,7 @@
 """What a generator makes of masks pasted on unmasked test photos, and of the same photos bare, as a table.
 
-`python benchmarks/pretrained.py [GENERATOR [RESULTS]]`, after `dvc repro masks` on photos of its size and framing:
-results/ingest has photos that it never saw where `data_digest` in its header is theirs.
+`python benchmarks/pretrained.py [GENERATOR [RESULTS]]`, after `dvc repro masks` on photos of its size: results/ingest
+has photos that it never saw where the same photos were split for its training. Everything is done as it is served.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from pathlib import Path
 import numpy as np
 
 from bmask.data.split.dataset import Dataset, resize
-from bmask.gan.generator_file import load_generator
 from bmask.pasting.cutouts import lift
 from bmask.quality import similarity
 from bmask.quality.ladder import visible_masks
 from bmask.quality.pasted import overlap
 from bmask.quality.perceptual import sharpness
-from bmask.quality.render import renderer, translator
+from bmask.quality.render import Rendered
+from bmask.serving.unmasker import Unmasker
 
 GENERATOR = "src/bmask_weights/photos-128/generator.safetensors"
 PHOTOS = 160  # with each kind of mask
 SEED = 19
-THRESHOLD = 0.1
 CLEAR = 100  # alpha from which a pixel lies inside
 
 
 def main(generator_file: str = GENERATOR, results: str = "results") -> None:
-    generator, about = load_generator(Path(generator_file))
-    dataset, size = Dataset.open(Path(results) / "ingest"), about["image_size"]
-    render = renderer(translator(generator), THRESHOLD)
+    unmasker = Unmasker(generator_file)
+    about, size = unmasker.about, unmasker.size
+    dataset = Dataset.open(Path(results) / "ingest")
+
+    def render(photos: np.ndarray) -> Rendered:
+        made = unmasker.unmask(list(photos), framed=True)
+        images, weights = (np.stack([getattr(one, name) for one in made]) for name in ("image", "attention"))
+        return Rendered(photos, images, weights / np.float32(255))
+
     unmasked, masked = (
         resize(dataset.centre(dataset.photos(domain, "test")), size) for domain in ("unmasked", "masked")
     )
