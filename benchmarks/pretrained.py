@@ -34,7 +34,7 @@ def main(generator_file: str = GENERATOR, results: str = "results") -> None:
     def render(photos: np.ndarray) -> Rendered:
         made = unmasker.unmask(list(photos), framed=True)
         images, weights = (np.stack([getattr(one, name) for one in made]) for name in ("image", "attention"))
-        return Rendered(photos, images, weights / np.float32(255))
+        return Rendered(photos, images, np.asarray(weights / 255, np.float32))
 
     unmasked, masked = (
         resize(dataset.centre(dataset.photos(domain, "test")), size) for domain in ("unmasked", "masked")
