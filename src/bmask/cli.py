@@ -160,7 +160,7 @@ def unmask(
         str | None,
         typer.Option(
             help="`champion`, `challenger`, models:/..., a training's name or folder, a generator file, or the shipped"
-            " `photos-128`. Left out: the champion if there is one, else the shipped one."
+            " `photos-64`. Left out: the champion if there is one, else the shipped one."
         ),
     ] = None,
     attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
