@@ -192,6 +192,7 @@ def test_the_first_process_alone_writes_says_and_logs(undisturbed: Place):
     assert json.loads((undisturbed.folder / "results/train/unmasker/run.json").read_text())["placed"] == [here]
 
 
+@pytest.mark.slow
 def test_torchrun_that_is_stopped_by_sigterm_saves_once_and_goes_on_to_the_bits_of_train_processes(
     undisturbed: Place, tmp_path: Path, store_template: Path
 ):

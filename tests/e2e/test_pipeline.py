@@ -120,6 +120,7 @@ def test_trainings_that_are_gone_from_the_disk_come_back_from_mlflow_to_the_byte
     assert not (workspace.folder / "checkpoints").exists()  # nothing was trained
 
 
+@pytest.mark.slow
 def test_a_clone_whose_outputs_came_from_the_cache_logs_them_again(workspace: Workspace):
     for name in ("mlflow.db", "mlruns", "mlartifacts", "checkpoints"):
         path = workspace.folder / name

@@ -36,6 +36,7 @@ def drawn(workspace: Workspace, repository: Repository) -> None:
     workspace.run("bmask", "draw", str(repository.folder / "photos"), *counts)
 
 
+@pytest.mark.slow
 def test_a_revision_in_s3_becomes_a_champion_in_s3(s3: Server, mlflow_server: str, tmp_path: Path):
     params = copy.deepcopy(TINY)
     del params["models"]["cyclegan"]

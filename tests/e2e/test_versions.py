@@ -69,6 +69,7 @@ def bucket(s3_server_of_session) -> Server:
     return s3_server_of_session
 
 
+@pytest.mark.slow
 def test_own_photos_are_added_pushed_and_found_by_a_fresh_clone(bucket, tmp_path):
     work = Versioned(tmp_path / "work", bucket, {"source": "photos"})
     draw(work, work.folder / "photos", 60, seed=3)
