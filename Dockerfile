@@ -1,7 +1,7 @@
 # One image for every component, the MLflow server and `bmask` by hand. Built by `make image`.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
-# The packages are gigabytes that rarely change, bmask is small (its weights 26 MB): a layer each, so that nodes pull what is new.
+# The packages are gigabytes that rarely change, bmask is 36 MB with its networks: a layer each, so that nodes pull what is new.
 # setuptools goes first and from the lock too, since packages that are published as source alone are built with it.
 # The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
 FROM ${BASE} AS packages
