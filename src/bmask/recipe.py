@@ -109,10 +109,16 @@ def warm_files(recipe: Model) -> dict[str, Path]:
     return {"ab": unmask, **{name: path for name, path in others.items() if path}}
 
 
-def warm_weights(recipe: Model, files: dict[str, Path], frozen: Mapping[str, Weights]) -> dict[str, dict[str, Tensor]]:
+def warm_weights(
+    recipe: Model, files: dict[str, Path], frozen: Mapping[str, Weights], framing: Mapping[str, Any]
+) -> dict[str, dict[str, Tensor]]:
     """The weights to begin from; what has no file, and discriminators of another size, start fresh.
 
-    frozen: weights of the networks that the system is handed. Raises ParamsError where a generator is another network.
+    Args:
+        frozen: weights of the networks that the system is handed.
+        framing: of the photos, as a generator's header states it; where a generator states another, a line says so.
+
+    Raises ParamsError where a generator is another network.
     """
     weights: dict[str, dict[str, Tensor]] = {}
     if not files:
@@ -132,6 +138,8 @@ def warm_weights(recipe: Model, files: dict[str, Path], frozen: Mapping[str, Wei
                 differences = checkpoint.compare(about["network"], asdict(recipe.network))
                 raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
             weights[way] = generator.state_dict()
+            if any(about.get(key) != framing.get(key) for key in ("fit", "template")):
+                say(f"{path} learned from photos that were framed otherwise, and has to learn this framing first")
         if way in weights:
             say(f"warm start {way} from {path}")
     return weights

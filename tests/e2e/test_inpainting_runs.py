@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bmask.errors import DataError
+from bmask.faces.template import TEMPLATE
 from bmask.gan.generator_file import FILE, load_generator
 from bmask.html.charts import read_losses
 from bmask.kubeflow.inside import last_losses
@@ -87,6 +89,23 @@ def test_a_warm_start_goes_on_with_generator_and_discriminators(where, store, ca
     assert f"{DISCRIMINATORS}\n" in said.partition("warm start discriminators from ")[2]
     assert_goes_on_from(Path("teacher"), begun)
     assert len(runs(store)) == 2
+
+
+def test_a_generator_of_faces_states_their_framing_and_a_warm_start_says_where_it_was_another(store, capsys):
+    def framed(fit: str) -> None:
+        path = Path("results/ingest/summary.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fit": fit}))
+
+    framed("face")
+    shutil.move(train(**STILL), "teacher")
+    about = load_generator(Path("teacher") / FILE)[1]
+    assert (about["fit"], about["template"]) == ("face", TEMPLATE.tolist())
+    train(warm_start="teacher", **STILL)
+    assert "framed otherwise" not in capsys.readouterr().err
+    framed("aligned")
+    folder = train(warm_start="teacher", train={"seed": 9}, **STILL)
+    assert "framed otherwise" in capsys.readouterr().err
+    assert "template" not in load_generator(folder / FILE)[1]
 
 
 @pytest.mark.slow

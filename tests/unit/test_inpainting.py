@@ -12,6 +12,7 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 from bmask.data.split.dataset import to_tensor
+from bmask.gan.altering import recolour
 from bmask.gan.draws import Draws
 from bmask.gan.registry import build_system
 from bmask.gan.systems.inpainting import (
@@ -20,7 +21,6 @@ from bmask.gan.systems.inpainting import (
     InpaintingOptions,
     RegionDiscriminator,
     _overlap,
-    alter,
     stretched,
 )
 from bmask.training import checkpoint
@@ -197,19 +197,19 @@ def test_masked_photos_teach_the_attention_alone(epoch):
     assert all(torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-7) for name in one)
 
 
-def test_what_the_discriminator_sees_are_pasted_photos_with_their_region_altered_alike():
-    given_batch, draws = batch(), Draws(3, "test", 7)
-    photo, region = given_batch["photo"], given_batch["region"]
-    whole = torch.cat([photo, region], 1)
-    one, two = alter(whole, whole, draws)
-    assert torch.equal(one, two)  # fake and true get the same draws
-    assert not torch.allclose(one, whole)
-    assert one[:, 3:].min() >= 0
-    assert one[:, 3:].max() <= 1  # the region is moved, not coloured
-    for moved, still in zip(one, whole, strict=True):
-        assert float(moved[3].sum()) == pytest.approx(float(still[3].sum()), rel=0.2)
-    parts = [alter(whole[i : i + 2], whole[i : i + 2], Draws(3, "test", 7, i // 2, 2))[0] for i in (0, 2)]
-    assert torch.allclose(torch.cat(parts), one, atol=1e-6)
+def test_recoloured_photos_are_what_it_paints_and_is_held_to():
+    given_batch, bold = batch(), built(recolour=0.5)
+    bold.start_epoch(0)
+    found = bold.generator_losses(given_batch, Draws(1, "test", 4)).losses
+    photo, pasted = recolour((given_batch["photo"], given_batch["pasted"]), 0.5, draws := Draws(1, "test", 4))
+    (masked,) = recolour((given_batch["masked"],), 0.5, draws)
+    plain = built()
+    plain.start_epoch(0)
+    changed = {**given_batch, "photo": photo, "pasted": pasted, "masked": masked}
+    wanted = plain.generator_losses(changed, Draws(1, "test", 4)).losses
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {name: float(value) for name, value in wanted.items()}, rel=1e-5
+    )
 
 
 def test_a_critics_scores_and_features_come_at_two_scales():

@@ -163,7 +163,7 @@ def _train_here(
             observers = [Progress(model, options), samples, tracker, *syncs]
         with _tracked(tracker):
             given = {name: load_file(path) for name, path in plan.frozen.items()}
-            start = warm_weights(recipe, plan.warm, given)
+            start = warm_weights(recipe, plan.warm, given, _framing(dataset))
             result = run_loop(
                 recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world, given
             )
@@ -183,8 +183,7 @@ def _train_here(
         header |= {
             "network": asdict(recipe.network),
             "image_size": params.train.image_size,
-            "fit": dataset.summary["fit"],
-            **({"template": TEMPLATE.tolist()} if dataset.summary["fit"] == "face" else {}),
+            **_framing(dataset),
         }
         save_generator(fresh / FILE, result.generators["ab"], {**header, "direction": "masked to unmasked"})
         if "ba" in result.generators:
@@ -199,6 +198,12 @@ def _train_here(
             shutil.copy2(sheet, fresh / "samples" / sheet.name)
         write_json(fresh / "run.json", about)
     tracker.finish(out, params.evaluate.attention_threshold)
+
+
+def _framing(dataset: Dataset) -> dict[str, Any]:
+    """How the photos were framed, as in a generator's header: what it is served must be framed alike."""
+    fit = dataset.summary["fit"]
+    return {"fit": fit} | ({"template": TEMPLATE.tolist()} if fit == "face" else {})
 
 
 @contextmanager

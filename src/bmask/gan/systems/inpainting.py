@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from bmask.gan import losses
+from bmask.gan.altering import alter, recolour
 from bmask.gan.draws import Draws
 from bmask.gan.options import SystemOptions, check_values
 from bmask.gan.perceptual import FaceFeatures, perceptual_distance
@@ -37,6 +38,7 @@ class InpaintingOptions(SystemOptions):
     filters: int = 96  # of the trunk at a quarter of the size; twice as many below
     blocks: int = 4  # residual blocks at an eighth and at a sixteenth
     discriminator_filters: int = 64
+    recolour: float = 0.0  # how boldly light and colours of the photos are varied: skin is then copied, not guessed
     features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
@@ -190,7 +192,11 @@ class Inpainting(System):
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
         o, photo, region = self.options, batch["photo"], batch["region"]
         n = len(photo)
-        given = torch.cat([batch["pasted"], batch["masked"]]) if o.cutouts else batch["pasted"]
+        pasted, masked = batch["pasted"], batch["masked"] if o.cutouts else photo[:0]
+        if o.recolour:
+            photo, pasted = recolour((photo, pasted), o.recolour, draws)
+            (masked,) = recolour((masked,), o.recolour, draws)
+        given = torch.cat([pasted, masked])
         made = self.translate(given)
         attention, logits = made.attention, made.logits
         assert attention is not None and logits is not None
@@ -252,25 +258,6 @@ class Inpainting(System):
 def stretched(logits: Tensor) -> Tensor:
     """The attention: a sigmoid whose ends are cut off, so that it reaches 0 and 1 and no mask shines through."""
     return ((1 + 2 * STRETCH) * torch.sigmoid(logits) - STRETCH).clamp(0, 1)
-
-
-def alter(painted: Tensor, true: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Alters both alike: brightness, saturation, contrast, place, flip. (N, 4, H, W), the region last, not coloured."""
-    n = len(painted)
-    brightness, saturation, contrast, flip, right, down = draws.uniform(painted, 6).T
-    both, twice = torch.cat([painted, true]), lambda v: torch.cat([v, v])[:, None, None, None]
-    x, region = both[:, :3], both[:, 3:]
-    x = x + twice(brightness - 0.5) * 0.4
-    grey = x.mean(1, keepdim=True)
-    x = (x - grey) * twice(0.4 + 1.2 * saturation) + grey
-    middle = x.mean((1, 2, 3), keepdim=True)
-    x = (x - middle) * twice(0.7 + 0.6 * contrast) + middle
-    flips, zero = torch.where(flip < 0.5, -1.0, 1.0), torch.zeros_like(flip)
-    rows = torch.stack([flips, zero, 0.2 * (right - 0.5), zero, zero + 1, 0.2 * (down - 0.5)], 1).view(n, 2, 3)
-    whole = torch.cat([x, region], 1).float()
-    grid = F.affine_grid(torch.cat([rows, rows]), list(whole.shape), align_corners=False)
-    moved = F.grid_sample(whole, grid, align_corners=False, padding_mode="zeros")
-    return moved[:n], moved[n:]
 
 
 def _finding(logits: Tensor, region: Tensor, rim: int) -> Tensor:
