@@ -43,7 +43,7 @@ def draw_set(folder: Path, faces: Drawn, masked: str = "masked", unmasked: str =
     with fresh_folder(folder) as temporary:
         for part in (masked, unmasked, "truth/twin", "truth/region"):
             (temporary / part).mkdir(parents=True)
-        plan = _Plan(temporary, masked, unmasked, faces.seed, faces.size, faces.hard)
+        plan = Plan(temporary, masked, unmasked, faces.seed, faces.size, faces.hard)
         tasks = [(0, i) for i in range(faces.masked)] + [(1, i) for i in range(faces.unmasked)]
         rows = list(bar(_drawn(plan, tasks), total=len(tasks), what="drawing faces"))
         table = io.StringIO()
@@ -52,7 +52,7 @@ def draw_set(folder: Path, faces: Drawn, masked: str = "masked", unmasked: str =
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Draws and writes picture `index` of a domain (0 masked, 1 unmasked)."""
 
     folder: Path
@@ -84,7 +84,7 @@ class _Plan:
         return draw_face(seed, self.size, KINDS[turn % len(KINDS)], case)
 
 
-def _drawn(plan: _Plan, tasks: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def _drawn(plan: Plan, tasks: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     """Two threads, as OpenCV and large arrays work without the interpreter's lock; more threads gain nothing."""
     with one_thread_each():
         yield from ahead(plan, tasks, 2)

@@ -43,6 +43,7 @@ class InpaintingOptions(SystemOptions):
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
     rim: int = 0  # px that the attention is taught to reach beyond region and cut-out: a rim that is left shows
+    unsure: int = 0  # px beyond a cut-out and its rim of which real masked photos teach nothing: cut-outs lack straps
     region_factor: float = 5.0  # a pixel inside the region counts 1 + this in L1, one outside 1
     w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
     w_reconstruction_game: float = 0.2  # and from then on
@@ -52,8 +53,8 @@ class InpaintingOptions(SystemOptions):
     w_perceptual: float = 0.5
 
     def __post_init__(self) -> None:
-        least = {"filters": GROUPS, "blocks": 0, "discriminator_filters": 1, "rim": 0, "game_epoch": 0}
-        check_values(self, least, shares=("cutouts",))
+        least = {"filters": GROUPS, "blocks": 0, "discriminator_filters": 1, "rim": 0, "unsure": 0, "game_epoch": 0}
+        check_values(self, least, shares=("cutouts", "recolour"))
         if self.filters % GROUPS:
             raise ValueError(f"filters {self.filters} is no multiple of {GROUPS}, the groups of the norms")
 
@@ -207,7 +208,7 @@ class Inpainting(System):
             "region_pasted": _finding(logits[:n], region > 0.05, o.rim),
         }
         if o.cutouts:
-            named["region_cutout"] = _finding(logits[n:], batch["cutout"] > 0.3, o.rim)
+            named["region_cutout"] = _finding(logits[n:], batch["cutout"] > 0.3, o.rim, o.unsure)
         if o.w_perceptual:
             features = self.frozen["features"]
             with torch.no_grad():
@@ -260,8 +261,11 @@ def stretched(logits: Tensor) -> Tensor:
     return ((1 + 2 * STRETCH) * torch.sigmoid(logits) - STRETCH).clamp(0, 1)
 
 
-def _finding(logits: Tensor, region: Tensor, rim: int) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, losses.wider(region.float(), 2 * rim + 1))
+def _finding(logits: Tensor, region: Tensor, rim: int, unsure: int = 0) -> Tensor:
+    """Cross entropy with the region (N, 1, H, W) and a rim, but for `unsure` px beyond it."""
+    inside = losses.wider(region.float(), 2 * rim + 1)
+    sure = 1 - losses.wider(inside, 2 * unsure + 1) + inside
+    return (F.binary_cross_entropy_with_logits(logits, inside, reduction="none") * sure).mean()
 
 
 def _overlap(attention: Tensor, region: Tensor) -> Tensor:
