@@ -52,7 +52,7 @@ def main() -> None:
     for words in (["train", "inpainting"], ["evaluate"]):
         command = [sys.executable, "-m", "bmask", *words, "--params", "params.yaml", "--results", "."]
         subprocess.run(command, cwd=folder, env={**os.environ, **store}, check=True)
-    rows = []
+    rows: list[dict[str, object]] = []
     for name, place in (("as it is", results), ("the set's own masks", folder)):
         scores = json.loads((place / "evaluate" / "scores.json").read_text())["inpainting"]
         shown = ("region_psnr", "region_ssim", *SCORES)

@@ -155,7 +155,7 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 @app.command(rich_help_panel=USE)
 def unmask(
     source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
-    target: Annotated[Path, typer.Argument(help="A PNG file, or a folder for the PNG files.")],
+    target: Annotated[Path, typer.Argument(help="A JPEG, PNG or WEBP file, or a folder for the results.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -163,7 +163,7 @@ def unmask(
             " `photos-64`. Left out: the champion if there is one, else the shipped one."
         ),
     ] = None,
-    attention: Annotated[bool, typer.Option("--attention", help="Write the masks too, as NAME.attention.png.")] = False,
+    attention: Annotated[bool, typer.Option("--attention", help="Write PHOTO.attention.png too.")] = False,
     threshold: Annotated[
         float | None,
         typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import get_sampling
+from PIL.PngImagePlugin import PngInfo
 
 from bmask.errors import DataError
 from bmask.serving import files, model
@@ -20,6 +22,8 @@ from bmask.tracking.resolving import ARTIFACT, resolve
 from tiny import full_disk, write_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+SOURCE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_what_was_found_is_said(tmp_path, capsys):
     (described,) = ElementTree.fromstring(marked["out/masked.png"]).iter(
         "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"
     )
-    source = described.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    source = described.get(SOURCE)
     assert source.endswith("/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
     said = capsys.readouterr().err
     assert "unmasked 3 of 3 photos" in said
@@ -79,7 +83,7 @@ def test_a_folder_is_mirrored_and_untouched_pixels_stay_bit_for_bit(tmp_path, un
     assert left_out == []
     for name in ("a", "deep/Ümläut 口罩"):
         before, after = pixels(tmp_path / "in" / f"{name}.png"), pixels(tmp_path / "out" / f"{name}.png")
-        kept = pixels(tmp_path / "out" / f"{name}.attention.png") == 0
+        kept = pixels(tmp_path / "out" / f"{name}.png.attention.png") == 0
         assert after.shape == before.shape
         assert kept.any()
         assert (before != after).any()
@@ -106,22 +110,108 @@ def test_transparency_is_kept_with_the_pixels_below_it(tmp_path, unmasker):
     before[:, :20, 3] = 0
     Image.fromarray(before).save(tmp_path / "a.png")
     unmask_files(tmp_path / "a.png", tmp_path / "out", unmasker, attention=True)
-    after, kept = pixels(tmp_path / "out" / "a.png"), pixels(tmp_path / "out" / "a.attention.png") == 0
+    after, kept = pixels(tmp_path / "out" / "a.png"), pixels(tmp_path / "out" / "a.png.attention.png") == 0
     np.testing.assert_array_equal(after[..., 3], before[..., 3])
     np.testing.assert_array_equal(after[kept], before[kept])
 
 
-def test_the_colour_profile_stays_and_the_place_of_the_photo_does_not(tmp_path, unmasker):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+OWN = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+ rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="{}"/></rdf:RDF></x:xmpmeta>"""
+
+
+def exif_of_a_phone() -> Image.Exif:
     exif = Image.Exif()
     exif.get_ifd(0x8825)[1] = "N"
-    exif[0x0112] = 6
-    picture().save(tmp_path / "a.jpg", icc_profile=profile, exif=exif)
-    unmask_files(tmp_path / "a.jpg", tmp_path / "b.png", unmasker)
-    after = Image.open(tmp_path / "b.png")
-    assert after.size == (30, 40)  # upright
-    assert after.info["icc_profile"] == profile
-    assert not after.getexif()
+    exif[0x0112], exif[0x010F] = 6, "a phone"
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_format_profile_and_metadata_are_kept_and_the_picture_is_upright(tmp_path, unmasker, suffix):
+    xmp = OWN.format(suffix).encode()
+    said = {"pnginfo": _text_chunk(xmp)} if suffix == "png" else {"xmp": xmp}
+    picture().save(tmp_path / f"a.{suffix}", icc_profile=PROFILE, exif=exif_of_a_phone(), **said)
+    unmask_files(tmp_path / f"a.{suffix}", tmp_path / "out", unmasker)
+    before, after = Image.open(tmp_path / f"a.{suffix}"), Image.open(tmp_path / "out" / f"a.{suffix}")
+    assert after.format == before.format
+    assert after.size == (30, 40)
+    assert after.info["icc_profile"] == PROFILE
+    exif = after.getexif()
+    assert 0x0112 not in exif
+    assert (exif[0x010F], exif.get_ifd(0x8825)[1]) == ("a phone", "N")
+    xmp = after.info["xmp"] if suffix != "png" else after.info["XML:com.adobe.xmp"]
+    (own, mark) = ElementTree.fromstring(xmp).iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    assert own.get("{http://purl.org/dc/elements/1.1/}format") == suffix
+    assert SOURCE in mark.attrib
+
+
+def _text_chunk(xmp: bytes) -> PngInfo:
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    return info
+
+
+def test_a_jpeg_is_compressed_with_the_tables_of_its_source_so_untouched_pixels_hardly_move(tmp_path, unmasker):
+    smooth = np.asarray(picture(12, 9).resize((200, 150), Image.Resampling.BICUBIC))
+    for quality, sampling in ((60, 2), (90, 0)):
+        Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=quality, subsampling=sampling)
+        unmask_files(tmp_path / "a.jpg", tmp_path / "out", unmasker, attention=True)
+        before, after = Image.open(tmp_path / "a.jpg"), Image.open(tmp_path / "out" / "a.jpg")
+        assert after.quantization == before.quantization
+        assert get_sampling(after) == sampling
+        kept = pixels(tmp_path / "out" / "a.jpg.attention.png") == 0
+        apart = np.abs(np.subtract(before, after, dtype=int))[kept]
+        assert kept.any()
+        assert apart.mean() < 1
+
+
+@pytest.mark.parametrize(("target", "kind"), [("b.png", "PNG"), ("b.jpg", "JPEG"), ("b.webp", "WEBP")])
+def test_a_name_with_another_ending_asks_for_another_format(tmp_path, unmasker, target, kind):
+    half_clear = picture(mode="RGBA")
+    half_clear.putalpha(Image.linear_gradient("L").resize(half_clear.size))
+    half_clear.save(tmp_path / "a.png", icc_profile=PROFILE)
+    unmask_files(tmp_path / "a.png", tmp_path / target, unmasker)
+    made = Image.open(tmp_path / target)
+    assert made.format == kind
+    assert made.info["icc_profile"] == PROFILE
+    assert made.has_transparency_data == (kind != "JPEG")
+
+
+def test_a_webp_stays_lossless_or_lossy(tmp_path, unmasker):
+    picture().save(tmp_path / "exact.webp", lossless=True)
+    picture().save(tmp_path / "lossy.webp")
+    unmask_files(tmp_path, tmp_path / "out", unmasker, attention=True)
+    kept = pixels(tmp_path / "out/exact.webp.attention.png") == 0
+    np.testing.assert_array_equal(pixels(tmp_path / "out/exact.webp")[kept], pixels(tmp_path / "exact.webp")[kept])
+    assert b"VP8L" not in (tmp_path / "out/lossy.webp").read_bytes()
+
+
+def test_a_photo_without_a_mask_is_copied_byte_for_byte(tmp_path):
+    from test_unmask_faces import Masked
+
+    unmasker = Unmasker((Masked(), {"image_size": 32, "fit": "face"}), device="cpu")
+    for suffix in ("jpg", "png", "webp"):
+        picture(200, 200).save(tmp_path / f"a.{suffix}", exif=exif_of_a_phone())
+    unmask_files(tmp_path, tmp_path / "out", unmasker)
+    for suffix in ("jpg", "png", "webp"):
+        assert (tmp_path / "out" / f"a.{suffix}").read_bytes() == (tmp_path / f"a.{suffix}").read_bytes()
+
+
+def test_what_is_painted_into_a_black_and_white_photo_is_grey(tmp_path, unmasker):
+    picture(mode="L").save(tmp_path / "a.png")
+    picture(mode="L").convert("RGB").save(tmp_path / "b.jpg")
+    unmask_files(tmp_path, tmp_path / "out", unmasker)
+    assert Image.open(tmp_path / "out/a.png").mode == "L"
+    assert (pixels(tmp_path / "out/a.png") != pixels(tmp_path / "a.png")).any()
+    assert np.ptp(pixels(tmp_path / "out/b.jpg"), axis=2).max() <= 1
+
+
+def test_damaged_metadata_are_dropped_and_too_long_ones_too(tmp_path, unmasker):
+    picture().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    picture().save(tmp_path / "b.png", pnginfo=_text_chunk(OWN.format("x" * 70_000).encode()))
+    assert unmask_files(tmp_path, tmp_path / "out", unmasker) == []
+    assert unmask_files(tmp_path / "b.png", tmp_path / "b.jpg", unmasker) == []
 
 
 def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmasker, capsys):
@@ -134,7 +224,7 @@ def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmas
     (source / ".hidden.jpg").write_text("not even looked at")
     left_out = unmask_files(source, tmp_path / "out", unmasker)
     assert len(left_out) == 2
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"0.png", "1.png", "2.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"0.jpg", "1.jpg", "2.jpg"}
     said = capsys.readouterr().err
     assert "unmasked 3 of 5 photos" in said
     assert "broken.jpg" in said
@@ -144,29 +234,29 @@ def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmas
 def test_photos_of_one_stem_do_not_overwrite_each_other(tmp_path, unmasker):
     source = tmp_path / "in"
     source.mkdir()
-    picture(seed=1).save(source / "face.jpg")
-    picture(seed=2).save(source / "face.webp")
-    picture(seed=3).save(source / "other.jpg")
+    for seed, name in enumerate(
+        ("face.jpg", "face.webp", "face.gif", "face.bmp", "other.gif", "third.gif", "third.png")
+    ):
+        picture(seed=seed).save(source / name)
     unmask_files(source, tmp_path / "out", unmasker)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"face.jpg.png", "face.webp.png", "other.png"}
+    kept = {"face.jpg", "face.webp", "third.png"}
+    assert names == kept | {"face.gif.png", "face.bmp.png", "other.png", "third.gif.png"}
 
 
 def test_a_name_that_is_kept_long_takes_no_other_photos_place(tmp_path, unmasker, capsys):
     source = tmp_path / "in"
     source.mkdir()
-    for seed, name in enumerate(("a.jpg", "a.png", "a.jpg.png", "b.png", "b.attention.webp")):
+    for seed, name in enumerate(("a.gif", "a.png", "a.gif.png", "b.gif", "b.png.attention.png")):
         picture(seed=seed).save(source / name)
     assert unmask_files(source, tmp_path / "out", unmasker, attention=True) == []
-    results = {"a.jpg.png", "a.png.png", "a.jpg.png.png", "b.png.png", "b.attention.webp.png"}
-    masks = {f"{name.removesuffix('.png')}.attention.png" for name in results}
+    results = {"a.gif.png.png", "a.png", "a.gif.png", "b.gif.png", "b.png.attention.png"}
+    masks = {f"{name}.attention.png" for name in results}
     assert {path.name for path in (tmp_path / "out").iterdir()} == results | masks
     assert "unmasked 5 of 5 photos" in capsys.readouterr().err
-    for photo in source.iterdir():
-        result = tmp_path / "out" / f"{photo.name}.png"
-        kept = pixels(result.with_name(f"{result.stem}.attention.png")) == 0
-        if photo.suffix == ".png":
-            np.testing.assert_array_equal(pixels(result)[kept], pixels(photo)[kept])
+    for name in ("a.png", "a.gif.png", "b.png.attention.png"):
+        kept = pixels(tmp_path / "out" / f"{name}.attention.png") == 0
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / name)[kept], pixels(source / name)[kept])
 
 
 def test_what_phones_leave_beside_photos_is_no_photo_that_failed(tmp_path, unmasker, capsys):
@@ -176,22 +266,18 @@ def test_what_phones_leave_beside_photos_is_no_photo_that_failed(tmp_path, unmas
     for name in ("a.mov", "a.AAE", "a.jpg.json", "@eaDir/a.jpg"):
         (source / name).write_text("no photo")
     assert unmask_files(source, tmp_path / "out", unmasker) == []
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.jpg"]
     assert "videos left aside: 1 (a.mov)" in capsys.readouterr().err
 
 
-def test_where_no_name_is_left_the_photo_is_named_and_left_out(tmp_path, unmasker, capsys):
+def test_where_a_photo_has_the_name_of_anothers_attention_it_is_named_and_left_out(tmp_path, unmasker, capsys):
     source = tmp_path / "in"
     source.mkdir()
-    picture(seed=1).save(source / "a.jpg")
-    for name in (
-        "a.webp",
-        "a.jpg.attention",
-    ):  # the mask of the first would be a.jpg.attention.png, as the last's result
-        shutil.copy(source / "a.jpg", source / name)
+    for seed, name in enumerate(("a.jpg", "a.jpg.attention.png")):
+        picture(seed=seed).save(source / name)
     (line,) = unmask_files(source, tmp_path / "out", unmasker, attention=True)
-    assert "a.jpg.attention would be written over the result of another photo" in line
-    assert "unmasked 2 of 3 photos" in capsys.readouterr().err
+    assert "a.jpg.attention.png would be written over the result of another photo" in line
+    assert "unmasked 1 of 2 photos" in capsys.readouterr().err
 
 
 def test_results_that_are_taken_away_at_once_keep_no_photo_from_its_place(tmp_path, unmasker, monkeypatch):
@@ -205,15 +291,15 @@ def test_results_that_are_taken_away_at_once_keep_no_photo_from_its_place(tmp_pa
 def test_a_name_that_the_disk_cannot_take_is_named_and_the_others_are_done(tmp_path, unmasker, capsys):
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    long = "x" * 245  # NAME.png fits into 255 bytes, NAME.attention.png does not
+    long = "x" * 245  # NAME.jpg fits into 255 bytes, NAME.jpg.attention.png does not
     for name in (f"{long}.jpg", "a.jpg", "b.jpg"):
         picture().save(source / name)
-    (out / "b.png").mkdir(parents=True)
+    (out / "b.jpg").mkdir(parents=True)
     left_out = unmask_files(source, out, unmasker, attention=True)
     assert len(left_out) == 2
-    assert f"{long}.attention.png (File name too long); rename it" in "".join(left_out)
+    assert f"{long}.jpg.attention.png (File name too long); rename it" in "".join(left_out)
     assert "b.jpg cannot be written to" in "".join(left_out)
-    assert {path.name for path in out.iterdir()} == {"a.png", "a.attention.png", f"{long}.png", "b.png"}
+    assert {path.name for path in out.iterdir()} == {"a.jpg", "a.jpg.attention.png", f"{long}.jpg", "b.jpg"}
     assert "unmasked 1 of 3 photos" in capsys.readouterr().err
 
 
@@ -233,7 +319,7 @@ def test_links_are_followed_and_what_is_no_file_is_named(tmp_path, unmasker):
     os.mkfifo(source / "pipe.jpg")
     left_out = unmask_files(source, tmp_path / "out", unmasker)
     assert [line.partition(" ")[2] for line in left_out] == ["is no file, or a link that leads nowhere"] * 2
-    assert (tmp_path / "out/linked/a.png").is_file()
+    assert (tmp_path / "out/linked/a.jpg").is_file()
 
 
 def test_photos_are_never_overwritten_by_results(tmp_path, unmasker):
@@ -249,7 +335,7 @@ def test_results_inside_the_source_are_not_taken_for_photos_the_second_time(tmp_
     picture().save(tmp_path / "a.jpg")
     for _ in range(2):
         assert unmask_files(tmp_path, tmp_path / "done", unmasker) == []
-        assert [path.name for path in (tmp_path / "done").iterdir()] == ["a.png"]
+        assert [path.name for path in (tmp_path / "done").iterdir()] == ["a.jpg"]
 
 
 def test_nothing_to_do_is_said(tmp_path, unmasker):
@@ -260,8 +346,9 @@ def test_nothing_to_do_is_said(tmp_path, unmasker):
 
 
 def test_names_with_dots_keep_them(tmp_path):
-    photo = tmp_path / "a.2020.jpg"
-    assert plan([photo], photo, tmp_path / "out") == {photo: tmp_path / "out" / "a.2020.png"}
+    for name, result in (("a.2020.jpg", "a.2020.jpg"), ("a.2020.gif", "a.2020.png")):
+        photo = tmp_path / name
+        assert plan([photo], photo, tmp_path / "out") == {photo: tmp_path / "out" / result}
 
 
 # resolve: which model a name means

@@ -22,14 +22,14 @@ UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENO
 def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False, mark: bool = True) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
-    Results are PNG files, since only a lossless format keeps untouched pixels bit for bit. `face.jpg` becomes
-    `face.png`, below `dst` in the same sub folder; where `face.jpg` and `face.webp` lie side by side they become
-    `face.jpg.png` and `face.webp.png`. A single photo goes to `dst` itself if that ends in .png, else into the folder
-    `dst`. With `attention`, `face.attention.png` lies beside each result: 0 where the pixels are the photo's own.
+    Results of a folder lie below `dst` under the photos' own names. JPEG, PNG and WEBP keep their format; what comes in
+    another one becomes a PNG: `face.gif` becomes `face.png`, or `face.gif.png` where another result has that name. A
+    single photo goes to `dst` itself if that ends like one of the three, else into the folder `dst`. A photo on which
+    nothing was changed is copied; see `pictures.write` for what is kept of the others. With `attention`,
+    `face.jpg.attention.png` lies beside `face.jpg`: 0 where the pixels are the photo's own.
 
     Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
-    Transparency and colour profiles are kept, other metadata is dropped, orientation is applied. With `mark`, what was
-    changed says so in its metadata.
+    With `mark`, what was changed says so in its metadata.
 
     Raises:
         DataError: there is nothing to do, or a result would take the place of a photo.
@@ -54,22 +54,18 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
 def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> dict[Path, Path]:
     """Which file becomes which: {photo: result}, in the same order.
 
-    Where two results, or a result and another's attention mask, would have one name, both keep their photos' endings.
-
     Raises:
         DataError: a result would take the place of a photo.
     """
     if src.is_dir():
-        results = [(dst / path.relative_to(src)).with_suffix(".png") for path in photos]
+        results = [_ended(dst / path.relative_to(src)) for path in photos]
     else:
-        results = [dst if dst.suffix.lower() == ".png" and not dst.is_dir() else dst / f"{src.stem}.png"]
+        results = [dst if dst.suffix.lower() in pictures.WRITTEN and not dst.is_dir() else dst / _ended(src).name]
     before: list[Path] = []
     while results != before:  # a longer name may be another photo's too
         before, count = results, Counter(file for result in results for file in _files(result, attention))
         results = [
-            result.with_name(f"{photo.name}.png")
-            if any(count[file] > 1 for file in _files(result, attention))
-            else result
+            _longer(result, photo) if any(count[file] > 1 for file in _files(result, attention)) else result
             for photo, result in zip(photos, results, strict=True)
         ]
     own = {path.resolve() for path in photos}
@@ -77,6 +73,17 @@ def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> d
         if result.resolve() in own:
             raise DataError(f"{result} is one of the photos and would be overwritten; name another folder")
     return dict(zip(photos, results, strict=True))
+
+
+def _ended(path: Path) -> Path:
+    return path if path.suffix.lower() in pictures.WRITTEN else path.with_suffix(".png")
+
+
+def _longer(result: Path, photo: Path) -> Path:
+    """For a result in another format than its photo's, the next name to try; the others keep theirs."""
+    if result.name == photo.name:
+        return result
+    return result.with_name(f"{photo.name if result.stem == photo.stem else result.name}.png")
 
 
 def _photos(src: Path, dst: Path) -> Listing:
@@ -97,7 +104,7 @@ def _photos(src: Path, dst: Path) -> Listing:
 
 
 def _files(result: Path, attention: bool) -> list[Path]:
-    return [result, result.with_name(f"{result.stem}.attention.png")][: 1 + attention]
+    return [result, result.with_name(f"{result.name}.attention.png")][: 1 + attention]
 
 
 class _Writer:
@@ -123,8 +130,10 @@ class _Writer:
     def write(self) -> None:
         results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting])
         for (path, target, picture), result in zip(self._waiting, results, strict=True):
+            kind = pictures.WRITTEN[target.suffix.lower()]
+            same = kind == picture.format and not result.attention.any()
             contents = [
-                pictures.png(picture, result, self._mark),
+                picture.content if same else pictures.write(picture, result, kind, self._mark),
                 *([pictures.encode(result.attention)] * self._attention),
             ]
             files = _files(target, self._attention)

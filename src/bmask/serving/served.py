@@ -61,7 +61,7 @@ class UnmaskModel(PythonModel):
             group = [_picture(row, start + index) for index, row in enumerate(rows[start : start + size])]
             results = self.unmasker.unmask([picture.photo for picture in group])
             for picture, result in zip(group, results, strict=True):
-                record: dict[str, Any] = {"image": _text(pictures.png(picture, result))}
+                record: dict[str, Any] = {"image": _text(pictures.write(picture, result))}
                 record["faces"] = [{"box": list(face.box), "masked": face.masked} for face in result.faces]
                 if params and params.get("attention"):
                     record["attention"] = _text(pictures.encode(result.attention))

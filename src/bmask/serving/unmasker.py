@@ -22,6 +22,7 @@ THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.ev
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
 SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
+COLOURLESS = 2  # grey levels by which channels of a black and white photo differ; what is painted is then grey too
 
 
 class DoneFace(NamedTuple):
@@ -181,6 +182,9 @@ class Unmasker:
         x = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
         translation = translate(self.generator, x, self.precision)
         images = translation.image.permute(0, 2, 3, 1).cpu().numpy()
+        for index, square in enumerate(low):
+            if np.ptp(square, axis=2).max() <= COLOURLESS:
+                images[index] = images[index].mean(axis=2, keepdims=True)
         attention = translation.attention
         return images, None if attention is None else attention[:, 0].cpu().numpy()
 
