@@ -84,3 +84,16 @@ def test_boxes_and_landmarks_at_the_edge_are_not_cut_there():
         cv2.copyMakeBorder(cv2.resize(face, (128, 128)), 64, 64, 0, 128, cv2.BORDER_CONSTANT, value=(127,) * 3)
     )
     assert np.abs(whole[0].landmarks - [64, 0] - cut[0].landmarks).max() < 6
+
+
+def test_the_small_faces_of_a_group_are_found_part_by_part_each_once():
+    photo = np.full((480, 720, 3), 120, np.uint8)
+    for number in range(24):
+        row, column = divmod(number, 6)
+        photo[row * 120 + 24 : row * 120 + 96, column * 120 + 24 : column * 120 + 96] = draw_face(
+            number, 72, None
+        ).masked
+    few, many = find_faces(photo), find_faces(photo, small=True)
+    assert len(many) >= 18 > len(few)
+    cells = [tuple((face.box[:2] + face.box[2:] / 2) // 120) for face in many]
+    assert len(set(cells)) == len(cells)

@@ -141,7 +141,8 @@ class Unmasker:
             if framed:
                 found.append((index, TEMPLATE * (width, height), np.array([0, 0, width, height])))
             else:  # the most prominent last, so that it lies over the others
-                found += [(index, face.landmarks, face.box) for face in reversed(find_faces(photo, self._detector))]
+                faces = find_faces(photo, self._detector, small=True)
+                found += [(index, face.landmarks, face.box) for face in reversed(faces)]
         for some in batched(found, self.batch):
             transforms = [to_square(landmarks) for _, landmarks, _ in some]
             low = np.stack([align(photos[i], t, self.size) for (i, *_), t in zip(some, transforms, strict=True)])
