@@ -34,7 +34,7 @@ demo: setup repro ## the whole pipeline on the embedded faces, some minutes; the
 	@$(RUN) bmask champion show
 	@echo "report:  results/report/evaluate/report.html"
 	@echo "runs:    make ui      (http://127.0.0.1:$(PORT))"
-	@echo "serving: make serve   (http://127.0.0.1:5001)"
+	@echo "a page:  make serve   (http://127.0.0.1:5001)"
 
 repro: setup ## dvc repro: run what has changed
 	@test -e .git || grep -qs no_scm .dvc/config.local || { \
@@ -60,8 +60,8 @@ ui: setup ## the MLflow UI with losses, samples and models
 	$(RUN) mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
 serve: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
-serve: setup ## serve the champion
-	@champion=$$($(RUN) bmask champion address) && $(RUN) mlflow models serve -m $$champion --env-manager local --port 5001
+serve: setup ## a page and an HTTP server: the champion, or the network that ships while there is none
+	$(RUN) bmask serve
 
 pipeline: setup ## the Kubeflow pipeline: compile it, run it here, and its way through a real S3 server
 	$(RUN) bmask pipeline compile

@@ -187,6 +187,25 @@ def unmask(
 
 
 @app.command(rich_help_panel=USE)
+def serve(
+    model: Annotated[str | None, typer.Option(help="As of `bmask unmask`.")] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 answers other machines too.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 5001,
+    at_once: Annotated[int, typer.Option(min=1, help="Requests that are worked on at the same time.")] = 1,
+    megabytes: Annotated[float, typer.Option(min=1, help="Largest request.")] = 64,
+) -> None:
+    """Answer requests over HTTP, as `mlflow models serve` does, and show a page for people."""
+    from bmask.progress import say
+    from bmask.serving.app import Limits, run
+    from bmask.serving.unmasker import Unmasker
+    from bmask.tracking.resolving import best, resolve
+
+    name = best() if model is None else model
+    say(f"serving {name}")
+    run(Unmasker(resolve(name)), name, Limits(megabytes=megabytes, at_once=at_once), host, port)
+
+
+@app.command(rich_help_panel=USE)
 def log(
     model: Annotated[str | None, typer.Argument(help="A training's name; all of them when left out.")] = None,
     results: Results = RESULTS,

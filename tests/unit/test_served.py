@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import bmask.serving
+from bmask.serving.answering import BadRequest
+from bmask.serving.answering import picture as picture_of
 
 SERVED = runpy.run_path(str(Path(bmask.serving.__file__).with_name("served.py")))  # as MLflow executes it
-picture_of, BadRequest = SERVED["_picture"], SERVED["BadRequest"]
 
 
 def bmp(height: int = 20, width: int = 20, seed: int = 0) -> bytes:
@@ -38,10 +41,19 @@ def test_both_alphabets_padded_or_not_give_the_same_picture(encode, start, seed)
         np.testing.assert_array_equal(picture_of(start + form, 0).photo, expected)
 
 
-@pytest.mark.parametrize("null", [None, float("nan"), pandas.NA, "None", "nan"])
+@pytest.mark.parametrize("null", [None, float("nan"), "None", "nan"])
 def test_a_null_is_called_null(null):
     with pytest.raises(BadRequest, match="Row 3 of image is null"):
         picture_of(null, 3)
+
+
+@pytest.mark.parametrize("frame", [pandas.DataFrame({"image": [pandas.NA]}), pandas.DataFrame({"photo": ["x"]})])
+def test_mlflow_gets_an_error_of_its_own_with_our_sentence_alone(frame):
+    model = SERVED["UnmaskModel"]()
+    model.unmasker = SimpleNamespace(batch=1)
+    with pytest.raises(SERVED["BadRequest"], match=r"Row 0 of image is null|holds no photos") as error:
+        model.predict(None, frame)
+    assert json.loads(error.value.serialize_as_json())["message"] == str(error.value)
 
 
 @pytest.mark.parametrize("garbage", ["###", "a", "aGVsbG8=x", "aGVsbG8==", "größe", "aGVs*bG8"])

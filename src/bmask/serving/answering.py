@@ -1,0 +1,71 @@
+"""What is asked about photos and what is answered, in `mlflow models serve` and in `bmask serve` alike."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from bmask.errors import DataError
+from bmask.serving import pictures
+from bmask.serving.unmasker import Result, Unmasker
+
+NULLS = ("None", "nan")  # what MLflow makes of a JSON null and of NaN on their way through `inputs`
+URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648, section 5
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered, in one sentence that shows nothing of the photos."""
+
+
+def answer(
+    unmasker: Unmasker, rows: Sequence[Any], attention: bool = False
+) -> tuple[list[dict[str, Any]], list[Result]]:
+    """A record for each photo, fit for JSON, and the results behind them.
+
+    Args:
+        rows: base64 strings, of either alphabet, padded or not; `data:` URLs are accepted.
+        attention: whether records hold the attention masks too.
+
+    Raises:
+        BadRequest: names the row, counted from 0.
+    """
+    if not len(rows):
+        raise BadRequest("The request holds no photos; send base64 strings in the column image.")
+    records, done = [], []
+    for start in range(0, len(rows), unmasker.batch):
+        group = [picture(row, start + i) for i, row in enumerate(rows[start : start + unmasker.batch])]
+        results = unmasker.unmask([own.photo for own in group])
+        for own, result in zip(group, results, strict=True):
+            record: dict[str, Any] = {"image": _text(pictures.write(own, result))}
+            record["faces"] = [{"box": list(face.box), "masked": face.masked} for face in result.faces]
+            if attention:
+                record["attention"] = _text(pictures.encode(result.attention))
+            records.append(record)
+        done += results
+    return records, done
+
+
+def picture(text: Any, row: int) -> pictures.Picture:
+    """The picture in row number `row`. Raises BadRequest."""
+    if text is None or text in NULLS or (isinstance(text, float) and math.isnan(text)):
+        raise BadRequest(f"Row {row} of image is null; send the photo's file as a base64 string.")
+    if not isinstance(text, str):
+        raise BadRequest(f"Row {row} of image holds no text; send the photo's file as a base64 string.")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    text = "".join(text.split()).translate(URL_SAFE)
+    try:
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadRequest(f"Row {row} of image is not base64; send the photo's file as a base64 string.") from None
+    try:
+        return pictures.read(content)
+    except DataError as error:
+        raise BadRequest(f"Row {row} of image {error}.") from None
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

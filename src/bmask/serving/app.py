@@ -1,0 +1,233 @@
+"""Our own server: MLflow's scoring protocol behind limits, a page for people, metrics and health.
+
+    POST /invocations   as `mlflow models serve` has it (see served.py)
+    GET  /              a page that asks /invocations
+    GET  /model         which model answers
+    GET  /metrics       for Prometheus
+    GET  /ping, /health whether it answers
+
+A request is refused before any work is done where it is too large, too slow or no JSON, and when too many wait. Every
+error is one sentence, and none repeats what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from bmask.progress import say
+from bmask.serving import answering
+from bmask.serving.unmasker import Result, Unmasker
+
+# The page loads nothing from elsewhere, and nobody may put it into a frame.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: blob:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes on."""
+
+    megabytes: float = 64.0  # of a request's body
+    photos: int = 64  # in a request
+    at_once: int = 1  # requests that are worked on; a photo takes up to 200 MB while it is
+    waiting: int = 32  # requests that wait for that
+    seconds: float = 30.0  # without a byte of a body that has begun
+
+
+class Server:
+    """The routes of one model."""
+
+    def __init__(self, unmasker: Unmasker, name: str, limits: Limits = Limits()):
+        self._unmasker, self._name, self._limits = unmasker, name, limits
+        self._slots = asyncio.Semaphore(limits.at_once)
+        self._threads = anyio.CapacityLimiter(limits.at_once)
+        self._inside = 0  # requests whose body is here
+        self._watched = _Watched()
+
+    def app(self) -> Starlette:
+        routes = [
+            Route("/", self.page),
+            Route("/invocations", self.invocations, methods=["POST"]),
+            Route("/model", self.model),
+            Route("/metrics", self.metrics),
+            *(Route(path, self.health) for path in ("/ping", "/health")),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _broken})
+
+    async def page(self, request: Request) -> Response:
+        text = files("bmask.serving").joinpath("page.html").read_text(encoding="utf-8")
+        return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": POLICY})
+
+    async def health(self, request: Request) -> Response:
+        return PlainTextResponse("\n")
+
+    async def model(self, request: Request) -> Response:
+        about = {"name": self._name, "image_size": self._unmasker.size, "finds_faces": self._unmasker.finds_faces}
+        return JSONResponse(about, headers=HEADERS)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self._watched.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def invocations(self, request: Request) -> Response:
+        began = time.monotonic()
+        try:
+            answered = await self._answered(request)
+        except HTTPException as error:
+            self._watched.requests.labels(str(error.status_code)).inc()
+            raise
+        except Exception:
+            self._watched.requests.labels("500").inc()
+            raise
+        self._watched.requests.labels("200").inc()
+        self._watched.seconds.observe(time.monotonic() - began)
+        return answered
+
+    async def _answered(self, request: Request) -> Response:
+        kind, _, rest = request.headers.get("content-type", "").partition(";")
+        charset = rest.strip().lower().removeprefix("charset=").strip('"')
+        if kind.strip().lower() != "application/json" or charset not in ("", "utf-8"):
+            raise HTTPException(415, "Send JSON: the header Content-Type must be application/json, in UTF-8.")
+        if self._inside >= self._limits.at_once + self._limits.waiting:
+            raise HTTPException(503, "Too many requests wait already; try again later.", {"Retry-After": "5"})
+        self._inside += 1
+        try:
+            rows, attention = asked(await self._body(request), self._limits.photos)
+            async with self._slots:
+                if await request.is_disconnected():
+                    raise HTTPException(499, "The client has gone.")
+                records, results = await anyio.to_thread.run_sync(
+                    answering.answer, self._unmasker, rows, attention, limiter=self._threads
+                )
+        except answering.BadRequest as error:
+            raise HTTPException(400, str(error)) from None
+        finally:
+            self._inside -= 1
+        self._watched.results(results)
+        return JSONResponse({"predictions": records}, headers={**HEADERS, "X-Bmask-Model": self._name})
+
+    async def _body(self, request: Request) -> bytes:
+        most = round(self._limits.megabytes * 1e6)
+        large = HTTPException(413, f"The request is larger than {self._limits.megabytes:g} MB; send fewer photos.")
+        stated = request.headers.get("content-length", "")
+        if stated.isdecimal() and int(stated) > most:
+            raise large
+        parts, size, stream = [], 0, request.stream()
+        try:
+            while True:
+                part = await asyncio.wait_for(anext(stream), self._limits.seconds)
+                parts.append(part)
+                if (size := size + len(part)) > most:
+                    raise large
+        except StopAsyncIteration:
+            return b"".join(parts)
+        except TimeoutError:
+            raise HTTPException(408, f"No byte of the request came for {self._limits.seconds:g} s.") from None
+        except ClientDisconnect:
+            raise HTTPException(499, "The client has gone.") from None
+
+
+def run(unmasker: Unmasker, name: str, limits: Limits, host: str, port: int) -> None:
+    """Answers until it is stopped; SIGTERM lets requests finish. Raises OSError where the port is taken."""
+    import socket
+
+    import uvicorn
+
+    with socket.create_server((host, port)) as listening:  # before the line that says so
+        say(f"the page: http://{host}:{listening.getsockname()[1]}")
+        config = uvicorn.Config(Server(unmasker, name, limits).app(), log_level="warning", limit_concurrency=1000)
+        uvicorn.Server(config).run([listening])
+
+
+def asked(body: bytes, most: int) -> tuple[list[Any], bool]:
+    """The rows and whether attention is wanted, of a request's JSON in any of the shapes that MLflow takes.
+
+    Raises answering.BadRequest.
+    """
+    try:
+        tree = json.loads(body.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise answering.BadRequest("The request is no JSON in UTF-8.") from None
+    if not isinstance(tree, dict):
+        raise answering.BadRequest("The request is no JSON object.")
+    rows = _rows(tree)
+    if len(rows) > most:
+        raise answering.BadRequest(f"The request holds {len(rows)} photos; send at most {most} at a time.")
+    params = tree.get("params") or {}
+    attention = params.get("attention", False) if isinstance(params, dict) else None
+    if not isinstance(attention, bool):
+        raise answering.BadRequest('params must be an object such as {"attention": true}.')
+    return rows, attention
+
+
+def _rows(tree: dict[str, Any]) -> list[Any]:
+    shapes = 'send {"inputs": {"image": ["..."]}}, with photos as base64 strings'
+    keys = [key for key in ("inputs", "dataframe_records", "dataframe_split", "instances") if key in tree]
+    if len(keys) != 1 or keys == ["instances"]:
+        raise answering.BadRequest(f"The request must hold inputs, dataframe_records or dataframe_split; {shapes}.")
+    match tree[keys[0]]:
+        case {"columns": [*columns], "data": [*data]} if keys == ["dataframe_split"] and "image" in columns:
+            place = columns.index("image")
+            return [row[place] if isinstance(row, list) and len(row) > place else None for row in data]
+        case {"image": image} if keys == ["inputs"]:
+            return image if isinstance(image, list) else [image]
+        case [*records] if keys != ["dataframe_split"] and all(isinstance(row, dict) for row in records):
+            return [row.get("image") for row in records] if any("image" in row for row in records) else []
+    raise answering.BadRequest(f"The request holds no photos in a column image; {shapes}.")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and Infinity are no JSON
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "BAD_REQUEST" if error.status_code < 500 else "TEMPORARILY_UNAVAILABLE"
+    tree = {"error_code": code, "message": error.detail}
+    return JSONResponse(tree, error.status_code, headers={**HEADERS, **(error.headers or {})})
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    tree = {"error_code": "INTERNAL_ERROR", "message": "The server failed at this request; its log says why."}
+    return JSONResponse(tree, 500, headers=HEADERS)
+
+
+class _Watched:
+    """What Prometheus sees of a server."""
+
+    def __init__(self) -> None:
+        self.registry = own = CollectorRegistry()
+        self.requests = Counter("bmask_requests", "Requests by their status.", ["status"], registry=own)
+        self.seconds = Histogram("bmask_request_seconds", "Time of requests that were answered.", registry=own)
+        self._photos = Counter("bmask_photos", "Photos.", registry=own)
+        self._faces = Histogram("bmask_faces_per_photo", "Faces.", buckets=(0, 1, 2, 3, 5, 10, 20, 50), registry=own)
+        self._masked = Counter("bmask_faces", "Faces by what was done.", ["masked"], registry=own)
+        shares = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
+        self._changed = Histogram(
+            "bmask_changed_share", "Share of a photo that was changed.", buckets=shares, registry=own
+        )
+        self.latest = Gauge("bmask_last_answer_seconds", "When a request was answered last, Unix time.", registry=own)
+
+    def results(self, results: list[Result]) -> None:
+        for result in results:
+            self._photos.inc()
+            self._faces.observe(len(result.faces))
+            self._changed.observe(float((result.attention > 0).mean()))
+            for face in result.faces:
+                self._masked.labels({True: "yes", False: "no", None: "unknown"}[face.masked]).inc()
+        self.latest.set_to_current_time()

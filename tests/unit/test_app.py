@@ -1,0 +1,229 @@
+"""Our own server over real connections: MLflow's protocol behind limits, metrics, headers, hostile requests."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bmask.serving.app import Limits, Server
+from bmask.serving.unmasker import Result, Unmasker
+from tiny import write_generator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def unmasker(tmp_path_factory):
+    return Unmasker(write_generator(tmp_path_factory.mktemp("generator")), threshold=0.3)
+
+
+@contextmanager
+def running(unmasker, **limits):
+    """The port of a server in a thread of this process."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        app = Server(unmasker, "a model", Limits(**limits)).app()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def port(unmasker):
+    with running(unmasker, megabytes=2.0, photos=3, seconds=1.0) as port:
+        yield port
+
+
+def ask(port, body, path="/invocations", method="POST", kind="application/json", **headers):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, content, {"Content-Type": kind, **headers} if kind else headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+def photo(height=20, width=24, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def told(port, body, **kind):
+    """Status and sentence of what is refused."""
+    status, content, _ = ask(port, body, **kind)
+    tree = json.loads(content)
+    assert set(tree) == {"error_code", "message"}
+    assert "\n" not in tree["message"]
+    assert len(tree["message"]) < 200
+    return status, tree["message"]
+
+
+def test_photos_come_back_as_the_unmasker_gives_them_in_every_shape_of_a_request(port, unmasker):
+    text, (expected,) = encoded(photo()), unmasker.unmask([photo()])
+    bodies = [
+        {"inputs": {"image": [text]}},
+        {"inputs": {"image": text}},
+        {"inputs": [{"image": text}]},
+        {"dataframe_records": [{"image": text}]},
+        {"dataframe_split": {"columns": ["other", "image"], "data": [[1, text]]}},
+    ]
+    for body in bodies:
+        status, content, headers = ask(port, body | {"params": {"attention": True}})
+        (record,) = json.loads(content)["predictions"]
+        assert (status, headers["x-bmask-model"]) == (200, "a model")
+        for key, pixels in (("image", expected.image), ("attention", expected.attention)):
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(record[key])))), pixels)
+        assert record["faces"] == []
+    assert set(json.loads(ask(port, bodies[0])[1])["predictions"][0]) == {"image", "faces"}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{nonsense", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b'{"inputs": {"image": [NaN]}}', "no JSON"),
+        ([1], "no JSON object"),
+        ({}, "must hold inputs"),
+        ({"instances": ["x"]}, "must hold inputs"),
+        ({"inputs": {"image": []}, "dataframe_records": []}, "must hold inputs"),
+        ({"inputs": {"image": []}}, "holds no photos"),
+        ({"inputs": {"photo": ["x"]}}, "holds no photos"),
+        ({"inputs": "x"}, "holds no photos"),
+        ({"dataframe_split": {"columns": 3, "data": 4}}, "holds no photos"),
+        ({"dataframe_split": {"columns": ["image"], "data": [[], 7]}}, "Row 0 of image is null"),
+        ({"inputs": {"image": ["x"] * 4}}, "holds 4 photos; send at most 3"),
+        ({"inputs": {"image": ["###"]}}, "Row 0 of image is not base64"),
+        ({"inputs": {"image": [7]}}, "Row 0 of image holds no text"),
+        ({"inputs": {"image": ["aGVsbG8="]}, "params": {"attention": "yes"}}, "params must be"),
+        ({"inputs": {"image": ["aGVsbG8="]}, "params": [1]}, "params must be"),
+        ({"inputs": {"image": ["aGVsbG8="]}}, "Row 0 of image is no picture"),
+    ],
+)
+def test_what_cannot_be_answered_gets_400_and_one_sentence(port, body, sentence):
+    status, message = told(port, body)
+    assert status == 400
+    assert sentence in message
+
+
+def test_other_content_types_and_methods_and_paths_are_refused(port):
+    assert told(port, b"{}", kind="text/plain")[0] == 415
+    assert told(port, b"{}", kind="application/json; charset=latin-1")[0] == 415
+    assert told(port, b"{}", kind=None)[0] == 415
+    assert ask(port, b"{}", kind="application/json; charset=utf-8")[0] == 400
+    assert ask(port, b"", "/invocations", "GET")[0] == 405
+    assert ask(port, b"", "/nothing", "GET")[0] == 404
+
+
+def test_a_request_that_is_too_large_is_refused_before_all_of_it_came(port):
+    status, message = told(port, b"x" * 2_000_001)
+    assert (status, "larger than 2 MB" in message) == (413, True)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:  # in chunks, and its size is not stated
+        line.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        line.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(21):
+            line.sendall(b"186a0\r\n" + b" " * 100_000 + b"\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_stops_coming_is_given_up_and_one_that_is_cut_harms_nobody(port):
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(head + b'{"inputs"')
+        assert line.recv(100).startswith(b"HTTP/1.1 408")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(head + b'{"inputs"')
+    assert ask(port, {"inputs": {"image": [encoded(photo())]}})[0] == 200
+
+
+class Slow:
+    """Stands for a model on which a photo takes half a second."""
+
+    size, finds_faces, batch = 32, False, 1
+
+    def unmask(self, photos):
+        time.sleep(0.5)
+        return [Result(photo, np.zeros(photo.shape[:2], np.uint8)) for photo in photos]
+
+
+def test_when_too_many_wait_the_next_is_told_to_come_later_and_the_others_are_answered():
+    body = {"inputs": {"image": [encoded(photo())]}}
+    with running(Slow(), waiting=2) as port, ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask(port, body), range(6)))
+    assert sorted(status for status, *_ in answers) == [200] * 3 + [503] * 3
+    assert all(headers["retry-after"] == "5" for status, _, headers in answers if status == 503)
+
+
+class Broken(Slow):
+    def unmask(self, photos):
+        raise RuntimeError(f"secret {photos[0][0, 0]}")
+
+
+def test_a_failure_of_ours_is_called_ours_and_shows_nothing():
+    with running(Broken()) as port:
+        for _ in range(2):  # and the server goes on
+            status, message = told(port, {"inputs": {"image": [encoded(photo())]}})
+            assert (status, message) == (500, "The server failed at this request; its log says why.")
+
+
+def test_health_model_metrics_and_page(port):
+    ask(port, {"inputs": {"image": [encoded(photo()), encoded(photo(seed=1))]}})
+    assert ask(port, b"", "/ping", "GET")[0] == ask(port, b"", "/health", "GET")[0] == 200
+    assert json.loads(ask(port, b"", "/model", "GET")[1])["name"] == "a model"
+    lines = ask(port, b"", "/metrics", "GET")[1].decode().splitlines()
+    counted = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+    assert counted['bmask_requests_total{status="200"}'] >= 1
+    assert counted["bmask_photos_total"] >= 2
+    assert (
+        counted["bmask_changed_share_count"] == counted["bmask_faces_per_photo_count"] == counted["bmask_photos_total"]
+    )
+    _, content, headers = ask(port, b"", "/", "GET")
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert b"http://" not in content.replace(b"http://www.w3.org", b"")  # nothing is loaded from elsewhere
+    assert b"https://" not in content
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=20) | st.just("aGVsbG8="),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(
+        ["inputs", "image", "params", "attention", "dataframe_split", "columns", "data", "dataframe_records"]
+    ), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+KINDS = st.sampled_from(["application/json", "application/json;charset=utf-8", "text/csv", "", "a" * 2000])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=JSON.map(lambda tree: json.dumps(tree).encode()) | st.binary(max_size=200), kind=KINDS, data=st.data())
+def test_no_request_makes_the_server_fail_or_say_what_was_sent(port, body, kind, data):
+    name = data.draw(st.sampled_from(["X-Forwarded-For", "Accept", "Cookie", "Expect", "Range"]))
+    value = data.draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=50))
+    status, content, _ = ask(port, body, kind=kind, **({} if name == "Expect" else {name: value}))
+    assert 400 <= status < 500
+    assert len(content) < 300
