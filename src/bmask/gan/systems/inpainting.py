@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from bmask.gan import losses
-from bmask.gan.altering import alter, recolour
+from bmask.gan.altering import alter
 from bmask.gan.draws import Draws
 from bmask.gan.options import SystemOptions, check_values
 from bmask.gan.perceptual import FaceFeatures, perceptual_distance
@@ -38,7 +38,6 @@ class InpaintingOptions(SystemOptions):
     filters: int = 96  # of the trunk at a quarter of the size; twice as many below
     blocks: int = 4  # residual blocks at an eighth and at a sixteenth
     discriminator_filters: int = 64
-    recolour: float = 0.0  # how boldly light and colours of the photos are varied: skin is then copied, not guessed
     features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
@@ -63,7 +62,7 @@ class InpaintingOptions(SystemOptions):
             "erase": 0,
             "game_epoch": 0,
         }
-        check_values(self, least, shares=("cutouts", "recolour"))
+        check_values(self, least, shares=("cutouts",))
         factor = GROUPS * (2 if self.erase else 1)
         if self.filters % factor:
             raise ValueError(f"filters {self.filters} is no multiple of {factor}, for the groups of the norms")
@@ -149,6 +148,10 @@ class InpaintingGenerator(Trunk):
         self.finder = Trunk(3, finds, 1) if erase else None
         self.attention = nn.Sequential(nn.Conv2d(finds, FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
 
+    def find(self, x: Tensor) -> Tensor:
+        """The attention's logits (N, 1, H, W), without painting where another trunk does that."""
+        return self.attention((self.finder or self).features(x)).float()
+
     def forward(self, x: Tensor) -> Translation:
         f = self.features(x) if self.finder is None else self.finder.features(x)
         logits = self.attention(f).float()
@@ -225,13 +228,14 @@ class Inpainting(System):
         o, photo, region = self.options, batch["photo"], batch["region"]
         n = len(photo)
         pasted, masked = batch["pasted"], batch["masked"] if o.cutouts else photo[:0]
-        if o.recolour:
-            photo, pasted = recolour((photo, pasted), o.recolour, draws)
-            (masked,) = recolour((masked,), o.recolour, draws)
-        given = torch.cat([pasted, masked])
-        made = self.translate(given)
-        attention, logits = made.attention, made.logits
-        assert attention is not None and logits is not None
+        if o.erase and len(masked):
+            made = self.translate(pasted)
+            found = cast(InpaintingGenerator, self.generators["ab"]).find(masked)
+            logits = torch.cat([cast(Tensor, made.logits), found])
+        else:  # one pass is quicker where both share a trunk
+            made = self.translate(torch.cat([pasted, masked]))
+            logits = cast(Tensor, made.logits)
+        attention = stretched(logits)
         image = made.image[:n]  # masked photos teach the attention alone
         named = {
             "reconstruction_l1": losses.region_l1(image, photo, region, o.region_factor),
