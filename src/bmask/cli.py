@@ -172,6 +172,8 @@ def unmask(
         bool,
         typer.Option("--mark/--no-mark", help="Note in what was changed (XMP) that a model painted into it."),
     ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over photos whose result is there already.")] = False,
+    report: Annotated[Path | None, typer.Option(help="A CSV file that gets a line for each photo.")] = None,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.progress import say
@@ -182,7 +184,7 @@ def unmask(
     if model is None:
         model = best()
         say(f"unmasking with {model}")
-    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention, mark)
+    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention, mark, resume, report)
     raise typer.Exit(3 if left_out else 0)
 
 

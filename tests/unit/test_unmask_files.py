@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -57,7 +59,7 @@ def test_what_was_found_is_said(tmp_path, capsys):
         wide[40 : 40 + len(pixel), 40 : 40 + len(pixel)] = pixel
         Image.fromarray(wide).save(tmp_path / f"{name}.png")
     unmasker = Unmasker((Masked(), {"image_size": 32, "fit": "face"}), device="cpu")
-    unmask_files(tmp_path, tmp_path / "out", unmasker)
+    unmask_files(tmp_path, tmp_path / "out", unmasker, report=tmp_path / "report.csv")
     unmask_files(tmp_path / "masked.png", tmp_path / "plain", unmasker, mark=False)
     marked = {
         str(path.relative_to(tmp_path)): Image.open(path).info.get("XML:com.adobe.xmp", "")
@@ -71,8 +73,39 @@ def test_what_was_found_is_said(tmp_path, capsys):
     assert source.endswith("/digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
     said = capsys.readouterr().err
     assert "unmasked 3 of 3 photos" in said
+    with open(tmp_path / "report.csv", newline="") as file:
+        rows = {Path(row["photo"]).name: row for row in csv.DictReader(file)}
+    outcomes = {name: (row["outcome"], row["faces"], row["masked"]) for name, row in rows.items()}
+    expected = {
+        "bare.png": ("no mask", "1", "0"),
+        "masked.png": ("changed", "1", "1"),
+        "wall.png": ("no face", "0", "0"),
+    }
+    assert outcomes == expected
+    assert rows["masked.png"]["result"].endswith("out/masked.png")
     named = r"1 of 2 faces changed; no face was found in 1 \(\S+/wall\.png\); no mask was found in 1 \(\S+/bare\.png\)"
     assert re.search(named, said)
+
+
+def test_what_was_stopped_goes_on_and_the_report_grows(tmp_path, unmasker, capsys):
+    source, out, report = tmp_path / "in", tmp_path / "out", tmp_path / "report.csv"
+    source.mkdir()
+    for seed in range(3):
+        picture(seed=seed).save(source / f"{seed}.png")
+    (source / "notes.png").write_text("no photo")
+    unmask_files(source / "1.png", out, unmasker, report=report)
+    before = (out / "1.png").stat().st_mtime_ns
+    assert len(unmask_files(source, out, unmasker, resume=True, report=report)) == 1
+    assert (out / "1.png").stat().st_mtime_ns == before
+    assert "unmasked 2 of 4 photos" in (said := capsys.readouterr().err)
+    assert "1 were there already" in said
+    with open(report, newline="") as file:
+        rows = [(Path(row["photo"]).name, row["outcome"]) for row in csv.DictReader(file)]
+    assert rows[0] == ("1.png", "translated")
+    again = {"0.png": "translated", "1.png": "there already", "2.png": "translated", "notes.png": "left out"}
+    assert dict(rows[1:]) == again
+    unmask_files(source, out, unmasker, attention=True, resume=True)
+    assert (out / "1.png.attention.png").is_file()  # a result without its attention is not there yet
 
 
 def test_a_folder_is_mirrored_and_untouched_pixels_stay_bit_for_bit(tmp_path, unmasker):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import errno
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bmask.data.records import Entry
 from bmask.data.sources.listing import Listing, left_aside, printable, search
@@ -18,8 +22,18 @@ from bmask.serving.unmasker import Result, Unmasker
 # A name that this disk cannot take, or that is taken by a folder: trouble of one photo. A full disk is that of all.
 UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
+COLUMNS = ("photo", "result", "outcome", "faces", "masked", "reason")  # of the report
 
-def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = False, mark: bool = True) -> list[str]:
+
+def unmask_files(
+    src: Path,
+    dst: Path,
+    unmasker: Unmasker,
+    attention: bool = False,
+    mark: bool = True,
+    resume: bool = False,
+    report: Path | None = None,
+) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
     Results of a folder lie below `dst` under the photos' own names. JPEG, PNG and WEBP keep their format; what comes in
@@ -29,7 +43,14 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     `face.jpg.attention.png` lies beside `face.jpg`: 0 where the pixels are the photo's own.
 
     Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
-    With `mark`, what was changed says so in its metadata.
+    Memory holds a batch of photos.
+
+    Args:
+        mark: what was changed says so in its metadata.
+        resume: photos whose result is there already are passed over.
+        report: a CSV file that gets a line for each photo as it is done, those of an earlier time before them: photo,
+            result, outcome (changed, no mask, no face, translated where faces are not looked for, there already, left
+            out), faces, masked faces and, of what was left out, the reason.
 
     Raises:
         DataError: there is nothing to do, or a result would take the place of a photo.
@@ -39,16 +60,33 @@ def unmask_files(src: Path, dst: Path, unmasker: Unmasker, attention: bool = Fal
     targets = plan(sorted(listing.files.values()), Path(src), Path(dst), attention)
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
-    writer = _Writer(unmasker, attention, mark)
-    if listing.videos:
-        say(left_aside(listing.videos))
-    for name, reason in listing.refused:
-        writer.leave_out(Path(src, name), reason)
-    for path, target in bar(targets.items(), len(targets), "unmasking photos"):
-        writer.take(path, target)
-    writer.write()
+    with _opened(report) as table:
+        writer = _Writer(unmasker, attention, mark, table)
+        if listing.videos:
+            say(left_aside(listing.videos))
+        for name, reason in listing.refused:
+            writer.leave_out(Path(src, name), reason)
+        for path, target in bar(targets.items(), len(targets), "unmasking photos"):
+            if resume and all(file.is_file() for file in _files(target, attention)):
+                writer.pass_over(path, target)
+            else:
+                writer.take(path, target)
+        writer.write()
     say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}{writer.told()}")
     return writer.left_out
+
+
+@contextlib.contextmanager
+def _opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yields what adds a row to the report, if there is to be one; each is on the disk before the next photo."""
+    if report is None:
+        yield lambda row: None
+        return
+    with open(report, "a", newline="", encoding="utf-8", buffering=1) as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if not file.tell():
+            table.writeheader()
+        yield table.writerow
 
 
 def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> dict[Path, Path]:
@@ -110,12 +148,12 @@ def _files(result: Path, attention: bool) -> list[Path]:
 class _Writer:
     """Unmasks photos in batches and writes them, or says why not."""
 
-    def __init__(self, unmasker: Unmasker, attention: bool, mark: bool):
-        self._unmasker, self._attention, self._mark = unmasker, attention, mark
+    def __init__(self, unmasker: Unmasker, attention: bool, mark: bool, report: Callable[[dict[str, Any]], None]):
+        self._unmasker, self._attention, self._mark, self._report = unmasker, attention, mark, report
         self._waiting: list[tuple[Path, Path, pictures.Picture]] = []
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
-        self.done = 0
+        self.done = self._there = 0
         self._looks, self._found, self._changed = unmasker.finds_faces, 0, 0
         self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
@@ -139,7 +177,7 @@ class _Writer:
             files = _files(target, self._attention)
             if all(self._write(path, file, content) for file, content in zip(files, contents, strict=True)):
                 self.done += 1
-                self._count(path, result)
+                self._count(path, target, result)
         self._waiting = []
 
     def _write(self, path: Path, file: Path, content: bytes) -> bool:
@@ -160,22 +198,37 @@ class _Writer:
 
     def told(self) -> str:
         """What was found, in words; nothing where faces were not looked for."""
-        words = [f"; {self._changed} of {self._found} faces changed"] if self._looks else []
+        words = [f", {self._there} were there already"] if self._there else [""]
+        words += [f"{self._changed} of {self._found} faces changed"] if self._looks else []
         for why, names in self._same.items():
             if names:
                 words.append(f"{why} in {len(names)} ({', '.join(names[:4])}{', ...' * (len(names) > 4)})")
         return "; ".join(words)
 
-    def _count(self, path: Path, result: Result) -> None:
+    def _count(self, path: Path, target: Path, result: Result) -> None:
         unmasked = [face.masked is False for face in result.faces]
         self._found += len(unmasked)
         self._changed += len(unmasked) - sum(unmasked)
-        if self._looks and all(unmasked):
-            self._same["no mask was found" if unmasked else "no face was found"].append(printable(str(path)))
+        outcome = "translated"
+        if self._looks:
+            outcome = ("no mask" if unmasked else "no face") if all(unmasked) else "changed"
+            if outcome != "changed":
+                self._same[f"{outcome} was found"].append(printable(str(path)))
+        faces = {"faces": len(unmasked), "masked": len(unmasked) - sum(unmasked)} if self._looks else {}
+        self._row(path, target, outcome, **faces)
+
+    def pass_over(self, path: Path, target: Path) -> None:
+        self._there += 1
+        self._row(path, target, "there already")
 
     def leave_out(self, path: Path, reason: str) -> None:
         self.left_out.append(f"{printable(str(path))} {reason}")
+        self._row(path, None, "left out", reason=reason)
         say(f"left out: {self.left_out[-1]}")
+
+    def _row(self, path: Path, target: Path | None, outcome: str, **others: Any) -> None:
+        result = printable(str(target)) if target else ""
+        self._report({"photo": printable(str(path)), "result": result, "outcome": outcome, **others})
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
