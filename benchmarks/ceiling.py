@@ -4,7 +4,8 @@
 
 The recipe of params.yaml learns from drawn masks and from what a finder cuts out, since real photos have no truth. Here
 the masks of the training photos are cut out by the regions that drew them, and all masks that are pasted are lifted off
-so: the best a finder could do. Takes photos, judge and all else from `results`; prints both rows.
+so (from the photos as they are, not from augmented copies): the best a finder could do. Takes photos, judge and all
+else from `results`; prints both rows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pairing import table
 from seeds import SCORES
 
 from bmask.data.split.dataset import Dataset, resize
-from bmask.files import read_json, write_json
+from bmask.files import fresh_folder, read_json, write_json
 from bmask.params import load_params
 from bmask.pasting.cutouts import lift
 from bmask.synthetic.folder import Plan
@@ -63,6 +64,8 @@ def main() -> None:
 def _masks(params_file: Path, results: Path, out: Path) -> None:
     """As the stage masks leaves them, but cut out by the truth of the training photos."""
     params, dataset = load_params(params_file), Dataset.open(results / "ingest")
+    if (params.ingest.source, params.ingest.fit) != ("embedded", "aligned"):
+        sys.exit("the truth about training photos is known of the embedded set alone, with ingest.fit aligned")
     drawn, settings = params.ingest.drawn, params.masks
     plan = Plan(Path(), params.ingest.masked, params.ingest.unmasked, drawn.seed, drawn.size, drawn.hard)
     photos, side = np.array(dataset.photos("masked", "train")), dataset.load_size
@@ -71,11 +74,12 @@ def _masks(params_file: Path, results: Path, out: Path) -> None:
     bank = lift(photos, alpha, settings.count, SEED)
     bare = np.random.default_rng(SEED).choice(len(bank), round(settings.bare * len(bank)), replace=False)
     bank[bare, ..., 3] = 0
-    shutil.copytree(results / "masks", out)
-    np.save(out / "masks_train.npy", bank[None])
-    np.save(out / "cutouts_train.npy", np.concatenate([photos, alpha[..., None]], -1)[None])
-    about = read_json(out / "summary.json")
-    write_json(out / "summary.json", about | {"digest": f"the set's own masks of {about['digest']}", "enough": True})
+    with fresh_folder(out) as folder:
+        shutil.copytree(results / "masks", folder, dirs_exist_ok=True)
+        np.save(folder / "masks_train.npy", bank[None])
+        np.save(folder / "cutouts_train.npy", np.concatenate([photos, alpha[..., None]], -1)[None])
+        about = read_json(folder / "summary.json")
+        write_json(folder / "summary.json", about | {"digest": f"the set's own of {about['digest']}", "enough": True})
 
 
 if __name__ == "__main__":

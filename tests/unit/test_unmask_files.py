@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from PIL.JpegImagePlugin import get_sampling
 from PIL.PngImagePlugin import PngInfo
 
@@ -240,11 +241,72 @@ def test_what_is_painted_into_a_black_and_white_photo_is_grey(tmp_path, unmasker
     assert np.ptp(pixels(tmp_path / "out/b.jpg"), axis=2).max() <= 1
 
 
-def test_damaged_metadata_are_dropped_and_too_long_ones_too(tmp_path, unmasker):
-    picture().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+def test_damaged_and_overlong_metadata_cost_neither_the_photo_nor_the_mark(tmp_path, unmasker):
+    picture(mode="RGBA").save(tmp_path / "a.png", exif=b"Exif\0\0SECRET! not a TIFF")
     picture().save(tmp_path / "b.png", pnginfo=_text_chunk(OWN.format("x" * 70_000).encode()))
     assert unmask_files(tmp_path, tmp_path / "out", unmasker) == []
     assert unmask_files(tmp_path / "b.png", tmp_path / "b.jpg", unmasker) == []
+    assert not Image.open(tmp_path / "out" / "a.png").getexif()
+    assert SOURCE.rpartition("}")[2] in Image.open(tmp_path / "b.jpg").info["xmp"].decode()
+
+
+def test_a_mark_takes_the_place_of_what_was_said_before(tmp_path, unmasker):
+    """In XMP's three forms, whatever the prefix of RDF; Adobe's readers refuse a property that is there twice."""
+    rdf, iptc = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    own = (
+        '<rdf:Description rdf:about="" Iptc4xmpExt:DigitalSourceType="camera"/>',
+        '<rdf:Description rdf:about=""><Iptc4xmpExt:DigitalSourceType>camera</Iptc4xmpExt:DigitalSourceType>'
+        "</rdf:Description>",
+        '<rdf:Description rdf:about=""><Iptc4xmpExt:DigitalSourceType rdf:resource="camera"/></rdf:Description>',
+    )
+    for number, description in enumerate(own):
+        text = f'<rdf:RDF xmlns:rdf="{rdf}" xmlns:Iptc4xmpExt="{iptc}">{description}</rdf:RDF>'
+        text = text.replace("rdf:", "r:").replace("xmlns:rdf", "xmlns:r") if number == 2 else text
+        picture().save(tmp_path / "a.jpg", xmp=text.encode())
+        for source, target in (("a.jpg", "b.jpg"), ("b.jpg", "c.jpg")):
+            unmask_files(tmp_path / source, tmp_path / target, unmasker)
+            xmp = Image.open(tmp_path / target).info["xmp"].decode()
+            ElementTree.fromstring(xmp)
+            assert xmp.count("DigitalSourceType=") == 1
+            assert "camera" not in xmp
+
+
+@pytest.mark.parametrize("form", [' tiff:Orientation="6">', "><tiff:Orientation>6</tiff:Orientation>"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_what_is_upright_is_not_turned_again(tmp_path, unmasker, suffix, form):
+    rdf = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {rdf}><rdf:Description rdf:about=""{form}'
+    xmp = f"{xmp}</rdf:Description></rdf:RDF></x:xmpmeta>".encode()
+    said = {"pnginfo": _text_chunk(xmp)} if suffix == "png" else {"xmp": xmp}
+    picture().save(tmp_path / f"a.{suffix}", exif=exif_of_a_phone(), **said)
+    unmask_files(tmp_path / f"a.{suffix}", tmp_path / "out", unmasker)
+    made = Image.open(tmp_path / "out" / f"a.{suffix}")
+    assert ImageOps.exif_transpose(made).size == made.size == (30, 40)
+
+
+def test_a_jpeg_that_pillow_cannot_write_alike_is_written_otherwise(tmp_path, unmasker):
+    noise = picture(64, 48)
+    noise.save(tmp_path / "scans.jpg", quality=100, subsampling=0, progressive=True)
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG", quality=80)
+    content = bytearray(buffer.getvalue())
+    table = content.index(b"\xff\xdb", content.index(b"\xff\xdb") + 2)  # the second table, for colours
+    content[table + 4] = 3
+    frame = content.index(b"\xff\xc0")
+    for component in (1, 2):
+        content[frame + 10 + 3 * component + 2] = 3
+    (tmp_path / "tables.jpg").write_bytes(content)
+    assert sorted(Image.open(tmp_path / "tables.jpg").quantization) == [0, 3]
+    assert unmask_files(tmp_path, tmp_path / "out", unmasker) == []
+
+
+def test_of_exif_what_describes_the_file_or_holds_another_picture_is_dropped(tmp_path, unmasker):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x8649] = "a camera", b"8BIM thumbnails and layers"
+    picture().save(tmp_path / "a.tif", exif=exif)
+    unmask_files(tmp_path / "a.tif", tmp_path / "out", unmasker)
+    kept = Image.open(tmp_path / "out" / "a.tif.png").getexif()
+    assert dict(kept) == {0x010F: "a camera"}
 
 
 def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmasker, capsys):
@@ -267,29 +329,45 @@ def test_bad_files_are_named_and_counted_and_the_others_are_done(tmp_path, unmas
 def test_photos_of_one_stem_do_not_overwrite_each_other(tmp_path, unmasker):
     source = tmp_path / "in"
     source.mkdir()
-    for seed, name in enumerate(
-        ("face.jpg", "face.webp", "face.gif", "face.bmp", "other.gif", "third.gif", "third.png")
-    ):
+    stems = {"face": ("jpg", "webp", "gif", "bmp"), "other": ("gif", "png"), "third": ("jpe",)}
+    for seed, name in enumerate(f"{stem}.{ending}" for stem, endings in stems.items() for ending in endings):
         picture(seed=seed).save(source / name)
-    unmask_files(source, tmp_path / "out", unmasker)
+    for _ in range(2):  # and going on finds each result under its photo's name alone
+        assert unmask_files(source, tmp_path / "out", unmasker, resume=True) == []
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    kept = {"face.jpg", "face.webp", "third.png"}
-    assert names == kept | {"face.gif.png", "face.bmp.png", "other.png", "third.gif.png"}
+    assert names == {"face.jpg", "face.webp", "face.gif.png", "face.bmp.png", "other.gif.png", "other.png", "third.jpe"}
 
 
-def test_a_name_that_is_kept_long_takes_no_other_photos_place(tmp_path, unmasker, capsys):
+def test_a_result_under_the_name_of_another_is_left_out_the_second_time_too(tmp_path, unmasker):
     source = tmp_path / "in"
     source.mkdir()
-    for seed, name in enumerate(("a.gif", "a.png", "a.gif.png", "b.gif", "b.png.attention.png")):
+    for seed, name in enumerate(("a.jpg", "a.jpg.attention.png")):
         picture(seed=seed).save(source / name)
-    assert unmask_files(source, tmp_path / "out", unmasker, attention=True) == []
-    results = {"a.gif.png.png", "a.png", "a.gif.png", "b.gif.png", "b.png.attention.png"}
-    masks = {f"{name}.attention.png" for name in results}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == results | masks
-    assert "unmasked 5 of 5 photos" in capsys.readouterr().err
-    for name in ("a.png", "a.gif.png", "b.png.attention.png"):
-        kept = pixels(tmp_path / "out" / f"{name}.attention.png") == 0
-        np.testing.assert_array_equal(pixels(tmp_path / "out" / name)[kept], pixels(source / name)[kept])
+    for _ in range(2):
+        (line,) = unmask_files(source, tmp_path / "out", unmasker, attention=True, resume=True)
+        assert "a.jpg.attention.png " in line
+    mask = pixels(tmp_path / "out" / "a.jpg.attention.png")
+    assert mask.ndim == 2  # still that of a.jpg
+
+
+@pytest.mark.parametrize("real", ["PNG", "WEBP"])
+def test_a_misnamed_photo_keeps_the_format_that_it_has(tmp_path, unmasker, real):
+    half_clear = picture(mode="RGBA")
+    half_clear.putalpha(Image.linear_gradient("L").resize(half_clear.size))
+    half_clear.save(tmp_path / "a.jpg", real, **({"lossless": True} if real == "WEBP" else {}))
+    unmask_files(tmp_path / "a.jpg", tmp_path / "out", unmasker, attention=True)
+    before, after = Image.open(tmp_path / "a.jpg"), Image.open(tmp_path / "out" / "a.jpg")
+    assert after.format == real
+    kept = pixels(tmp_path / "out" / "a.jpg.attention.png") == 0
+    np.testing.assert_array_equal(np.asarray(after)[kept], np.asarray(before)[kept])
+
+
+def test_a_report_takes_no_photos_place_and_is_none_the_next_time(tmp_path, unmasker):
+    picture().save(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"ends in \.csv"):
+        unmask_files(tmp_path, tmp_path / "out", unmasker, report=tmp_path / "a.jpg")
+    for _ in range(2):
+        assert unmask_files(tmp_path, tmp_path / "out", unmasker, report=tmp_path / "done.csv") == []
 
 
 def test_what_phones_leave_beside_photos_is_no_photo_that_failed(tmp_path, unmasker, capsys):
@@ -379,7 +457,7 @@ def test_nothing_to_do_is_said(tmp_path, unmasker):
 
 
 def test_names_with_dots_keep_them(tmp_path):
-    for name, result in (("a.2020.jpg", "a.2020.jpg"), ("a.2020.gif", "a.2020.png")):
+    for name, result in (("a.2020.jpg", "a.2020.jpg"), ("a.2020.gif", "a.2020.gif.png")):
         photo = tmp_path / name
         assert plan([photo], photo, tmp_path / "out") == {photo: tmp_path / "out" / result}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bmask.errors import DataError
 from bmask.serving import pictures
-from bmask.serving.unmasker import Result, Unmasker
+from bmask.serving.unmasker import DoneFace, Unmasker
 
 NULLS = ("None", "nan")  # what MLflow makes of a JSON null and of NaN on their way through `inputs`
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648, section 5
@@ -20,31 +21,44 @@ class BadRequest(Exception):
     """A request that cannot be answered, in one sentence that shows nothing of the photos."""
 
 
+class Done(NamedTuple):
+    """What was done to a photo: its faces, and the share of its pixels that changed."""
+
+    faces: tuple[DoneFace, ...]
+    changed: float
+
+
 def answer(
-    unmasker: Unmasker, rows: Sequence[Any], attention: bool = False
-) -> tuple[list[dict[str, Any]], list[Result]]:
-    """A record for each photo, fit for JSON, and the results behind them.
+    unmasker: Unmasker, rows: Sequence[Any], attention: bool = False, megapixels: float = math.inf
+) -> tuple[list[dict[str, Any]], list[Done]]:
+    """A record for each photo, fit for JSON, and what was done. Pictures are held for a batch of photos alone.
 
     Args:
         rows: base64 strings, of either alphabet, padded or not; `data:` URLs are accepted.
         attention: whether records hold the attention masks too.
+        megapixels: of all photos together.
 
     Raises:
         BadRequest: names the row, counted from 0.
     """
     if not len(rows):
         raise BadRequest("The request holds no photos; send base64 strings in the column image.")
-    records, done = [], []
+    records: list[dict[str, Any]] = []
+    done: list[Done] = []
+    left = megapixels * 1e6
     for start in range(0, len(rows), unmasker.batch):
-        group = [picture(row, start + i) for i, row in enumerate(rows[start : start + unmasker.batch])]
-        results = unmasker.unmask([own.photo for own in group])
-        for own, result in zip(group, results, strict=True):
+        group = []
+        for number, row in enumerate(rows[start : start + unmasker.batch], start):
+            group.append(picture(row, number))
+            if (left := left - group[-1].photo[..., 0].size) < 0:
+                raise BadRequest(f"The photos up to row {number} have more than {megapixels:g} megapixels; send fewer.")
+        for own, result in zip(group, unmasker.unmask([own.photo for own in group]), strict=True):
             record: dict[str, Any] = {"image": _text(pictures.write(own, result))}
             record["faces"] = [{"box": list(face.box), "masked": face.masked} for face in result.faces]
             if attention:
                 record["attention"] = _text(pictures.encode(result.attention))
             records.append(record)
-        done += results
+            done.append(Done(result.faces, float((result.attention > 0).mean())))
     return records, done
 
 
@@ -64,7 +78,9 @@ def picture(text: Any, row: int) -> pictures.Picture:
     try:
         return pictures.read(content)
     except DataError as error:
-        raise BadRequest(f"Row {row} of image {error}.") from None
+        # Pillow's own words can hold bytes of the file.
+        reason = re.sub(r"^(cannot be decoded \(\w+):.*\)$", r"\1)", str(error), flags=re.DOTALL)
+        raise BadRequest(f"Row {row} of image {reason}.") from None
 
 
 def _text(content: bytes) -> str:

@@ -17,7 +17,9 @@ import json
 import time
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,9 +29,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from bmask.errors import DataError
 from bmask.progress import say
 from bmask.serving import answering
-from bmask.serving.unmasker import Result, Unmasker
+from bmask.serving.unmasker import Unmasker
 
 # The page loads nothing from elsewhere, and nobody may put it into a frame.
 POLICY = (
@@ -45,19 +48,21 @@ class Limits:
 
     megabytes: float = 64.0  # of a request's body
     photos: int = 64  # in a request
-    at_once: int = 1  # requests that are worked on; a photo takes up to 200 MB while it is
-    waiting: int = 32  # requests that wait for that
+    megapixels: float = 200.0  # of all of them
+    at_once: int = 1  # requests that are worked on; a photo takes some 20 bytes a pixel while it is
+    waiting: int = 32  # requests that come in or wait for that
     seconds: float = 30.0  # without a byte of a body that has begun
+    minutes: float = 3.0  # for a whole body
 
 
 class Server:
     """The routes of one model."""
 
     def __init__(self, unmasker: Unmasker, name: str, limits: Limits = Limits()):
-        self._unmasker, self._name, self._limits = unmasker, name, limits
+        self._unmasker, self._name, self._limits = unmasker, _shown(name), limits
         self._slots = asyncio.Semaphore(limits.at_once)
         self._threads = anyio.CapacityLimiter(limits.at_once)
-        self._inside = 0  # requests whose body is here
+        self._inside = 0  # requests that are neither refused nor answered yet
         self._watched = _Watched()
 
     def app(self) -> Starlette:
@@ -107,51 +112,62 @@ class Server:
             raise HTTPException(503, "Too many requests wait already; try again later.", {"Retry-After": "5"})
         self._inside += 1
         try:
-            rows, attention = asked(await self._body(request), self._limits.photos)
+            body = await self._body(request)
             async with self._slots:
                 if await request.is_disconnected():
                     raise HTTPException(499, "The client has gone.")
-                records, results = await anyio.to_thread.run_sync(
-                    answering.answer, self._unmasker, rows, attention, limiter=self._threads
-                )
+                content, done = await anyio.to_thread.run_sync(self._work, body, limiter=self._threads)
         except answering.BadRequest as error:
             raise HTTPException(400, str(error)) from None
         finally:
             self._inside -= 1
-        self._watched.results(results)
-        return JSONResponse({"predictions": records}, headers={**HEADERS, "X-Bmask-Model": self._name})
+        self._watched.photos(done)
+        headers = {**HEADERS, "X-Bmask-Model": quote(self._name, safe=":/@ ")}
+        return Response(content, media_type="application/json", headers=headers)
+
+    def _work(self, body: bytes) -> tuple[bytes, list[answering.Done]]:
+        """All that takes long, in a thread: meanwhile others are told that the server lives."""
+        rows, attention = asked(body, self._limits.photos)
+        records, done = answering.answer(self._unmasker, rows, attention, self._limits.megapixels)
+        return json.dumps({"predictions": records}).encode(), done
 
     async def _body(self, request: Request) -> bytes:
         most = round(self._limits.megabytes * 1e6)
-        large = HTTPException(413, f"The request is larger than {self._limits.megabytes:g} MB; send fewer photos.")
+        large = HTTPException(413, f"The request is larger than {self._limits.megabytes:g} MB; send less at a time.")
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > most:
             raise large
         parts, size, stream = [], 0, request.stream()
         try:
-            while True:
-                part = await asyncio.wait_for(anext(stream), self._limits.seconds)
-                parts.append(part)
-                if (size := size + len(part)) > most:
-                    raise large
+            async with asyncio.timeout(60 * self._limits.minutes):
+                while True:
+                    part = await asyncio.wait_for(anext(stream), self._limits.seconds)
+                    parts.append(part)
+                    if (size := size + len(part)) > most:
+                        raise large
         except StopAsyncIteration:
             return b"".join(parts)
         except TimeoutError:
-            raise HTTPException(408, f"No byte of the request came for {self._limits.seconds:g} s.") from None
+            raise HTTPException(408, "The request came too slowly; send less at a time.") from None
         except ClientDisconnect:
             raise HTTPException(499, "The client has gone.") from None
 
 
 def run(unmasker: Unmasker, name: str, limits: Limits, host: str, port: int) -> None:
-    """Answers until it is stopped; SIGTERM lets requests finish. Raises OSError where the port is taken."""
+    """Answers until it is stopped; SIGTERM gives requests half a minute. Raises DataError where the port is taken."""
     import socket
 
     import uvicorn
 
-    with socket.create_server((host, port)) as listening:  # before the line that says so
-        say(f"the page: http://{host}:{listening.getsockname()[1]}")
-        config = uvicorn.Config(Server(unmasker, name, limits).app(), log_level="warning", limit_concurrency=1000)
-        uvicorn.Server(config).run([listening])
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)  # before the line that says so
+    except (OSError, OverflowError) as error:
+        raise DataError(f"{host}, port {port}, cannot be used ({error}); choose another --port or --host") from None
+    with listening:
+        say(f"the page: http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
+        app = Server(unmasker, name, limits).app()
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)).run([listening])
 
 
 def asked(body: bytes, most: int) -> tuple[list[Any], bool]:
@@ -191,6 +207,12 @@ def _rows(tree: dict[str, Any]) -> list[Any]:
     raise answering.BadRequest(f"The request holds no photos in a column image; {shapes}.")
 
 
+def _shown(name: str) -> str:
+    """A model's name without the folders that it lies in, which are nobody's business."""
+    path = Path(name)
+    return name if ":/" in name else path.parent.name or path.name if path.suffix else path.name
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(constant)  # NaN and Infinity are no JSON
 
@@ -223,11 +245,11 @@ class _Watched:
         )
         self.latest = Gauge("bmask_last_answer_seconds", "When a request was answered last, Unix time.", registry=own)
 
-    def results(self, results: list[Result]) -> None:
-        for result in results:
+    def photos(self, done: list[answering.Done]) -> None:
+        for photo in done:
             self._photos.inc()
-            self._faces.observe(len(result.faces))
-            self._changed.observe(float((result.attention > 0).mean()))
-            for face in result.faces:
+            self._faces.observe(len(photo.faces))
+            self._changed.observe(photo.changed)
+            for face in photo.faces:
                 self._masked.labels({True: "yes", False: "no", None: "unknown"}[face.masked]).inc()
         self.latest.set_to_current_time()

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import errno
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,28 +35,28 @@ def unmask_files(
 ) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
-    Results of a folder lie below `dst` under the photos' own names. JPEG, PNG and WEBP keep their format; what comes in
-    another one becomes a PNG: `face.gif` becomes `face.png`, or `face.gif.png` where another result has that name. A
-    single photo goes to `dst` itself if that ends like one of the three, else into the folder `dst`. A photo on which
-    nothing was changed is copied; see `pictures.write` for what is kept of the others. With `attention`,
-    `face.jpg.attention.png` lies beside `face.jpg`: 0 where the pixels are the photo's own.
+    Results of a folder lie below `dst` under the photos' own names, and replace what has them there. JPEG, PNG and WEBP
+    keep their format; what comes in another one becomes a PNG: `face.gif` becomes `face.gif.png`. A single photo goes
+    to `dst` itself if that ends like one of the three, else into the folder `dst`. A photo on which nothing was changed
+    is copied; see `pictures.write` for what is kept of the others. With `attention`, `face.jpg.attention.png` lies
+    beside `face.jpg`: 0 where the pixels are the photo's own.
 
     Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
     Memory holds a batch of photos.
 
     Args:
         mark: what was changed says so in its metadata.
-        resume: photos whose result is there already are passed over.
+        resume: photos whose result is there already are passed over, whatever model made it.
         report: a CSV file that gets a line for each photo as it is done, those of an earlier time before them: photo,
             result, outcome (changed, no mask, no face, translated where faces are not looked for, there already, left
             out), faces, masked faces and, of what was left out, the reason.
 
     Raises:
-        DataError: there is nothing to do, or a result would take the place of a photo.
+        DataError: there is nothing to do, or a result or the report would take the place of a photo.
         OSError: the disk is full, or `dst` cannot be written.
     """
-    listing = _photos(Path(src), Path(dst))
-    targets = plan(sorted(listing.files.values()), Path(src), Path(dst), attention)
+    listing = _photos(Path(src), Path(dst), report)
+    targets = plan(sorted(listing.files.values()), Path(src), Path(dst))
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
     with _opened(report) as table:
@@ -82,6 +81,7 @@ def _opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     if report is None:
         yield lambda row: None
         return
+    report.parent.mkdir(parents=True, exist_ok=True)
     with open(report, "a", newline="", encoding="utf-8", buffering=1) as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if not file.tell():
@@ -89,7 +89,7 @@ def _opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield table.writerow
 
 
-def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> dict[Path, Path]:
+def plan(photos: list[Path], src: Path, dst: Path) -> dict[Path, Path]:
     """Which file becomes which: {photo: result}, in the same order.
 
     Raises:
@@ -99,13 +99,6 @@ def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> d
         results = [_ended(dst / path.relative_to(src)) for path in photos]
     else:
         results = [dst if dst.suffix.lower() in pictures.WRITTEN and not dst.is_dir() else dst / _ended(src).name]
-    before: list[Path] = []
-    while results != before:  # a longer name may be another photo's too
-        before, count = results, Counter(file for result in results for file in _files(result, attention))
-        results = [
-            _longer(result, photo) if any(count[file] > 1 for file in _files(result, attention)) else result
-            for photo, result in zip(photos, results, strict=True)
-        ]
     own = {path.resolve() for path in photos}
     for result in results:
         if result.resolve() in own:
@@ -114,24 +107,22 @@ def plan(photos: list[Path], src: Path, dst: Path, attention: bool = False) -> d
 
 
 def _ended(path: Path) -> Path:
-    return path if path.suffix.lower() in pictures.WRITTEN else path.with_suffix(".png")
+    return path if path.suffix.lower() in pictures.WRITTEN else path.with_name(f"{path.name}.png")
 
 
-def _longer(result: Path, photo: Path) -> Path:
-    """For a result in another format than its photo's, the next name to try; the others keep theirs."""
-    if result.name == photo.name:
-        return result
-    return result.with_name(f"{photo.name if result.stem == photo.stem else result.name}.png")
-
-
-def _photos(src: Path, dst: Path) -> Listing:
-    """The files to unmask, without results of another time that lie inside the source."""
+def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
+    """The files to unmask, without results and reports of another time that lie inside the source."""
     listing = Listing()
+    if report and report.suffix.lower() != ".csv":
+        raise DataError(f"{report} would hold the report; name a file that ends in .csv")
     if src.is_dir():
         search(src, listing)
         there, here = dst.resolve(), src.resolve()
         if there != here and there.is_relative_to(here):
             listing.files = {n: path for n, path in listing.files.items() if not path.resolve().is_relative_to(there)}
+        listing.files = {
+            n: path for n, path in listing.files.items() if not report or path.resolve() != report.resolve()
+        }
     elif src.is_file():
         listing.files[src.name] = src
     else:
@@ -168,17 +159,25 @@ class _Writer:
     def write(self) -> None:
         results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting])
         for (path, target, picture), result in zip(self._waiting, results, strict=True):
-            kind = pictures.WRITTEN[target.suffix.lower()]
-            same = kind == picture.format and not result.attention.any()
-            contents = [
-                picture.content if same else pictures.write(picture, result, kind, self._mark),
-                *([pictures.encode(result.attention)] * self._attention),
-            ]
+            try:
+                content = self._content(path, target, picture, result)
+            except DataError as error:
+                self.leave_out(path, str(error))
+                continue
+            contents = [content, *([pictures.encode(result.attention)] * self._attention)]
             files = _files(target, self._attention)
             if all(self._write(path, file, content) for file, content in zip(files, contents, strict=True)):
                 self.done += 1
                 self._count(path, target, result)
         self._waiting = []
+
+    def _content(self, path: Path, target: Path, picture: pictures.Picture, result: Result) -> bytes:
+        kind = pictures.WRITTEN[target.suffix.lower()]
+        if path.suffix == target.suffix and picture.format in pictures.WRITTEN.values():
+            kind = picture.format  # whatever its name says: browsers save WEBP as .jpg
+        if kind == picture.format and not result.attention.any():
+            return picture.content
+        return pictures.write(picture, result, kind, self._mark)
 
     def _write(self, path: Path, file: Path, content: bytes) -> bool:
         """Whether there is a file now that holds this and nothing of another photo's."""
@@ -218,6 +217,11 @@ class _Writer:
         self._row(path, target, outcome, **faces)
 
     def pass_over(self, path: Path, target: Path) -> None:
+        made = {_identity(file) for file in _files(target, self._attention)}
+        if made & self._written:
+            self.leave_out(path, f"has the result of another photo in its place, {printable(str(target))}")
+            return
+        self._written |= {one for one in made if one}
         self._there += 1
         self._row(path, target, "there already")
 

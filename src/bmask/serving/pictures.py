@@ -11,27 +11,34 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 from PIL.PngImagePlugin import PngInfo
 
-from bmask.data.reading.decoding import FORMATS, ORIENTATION, decode
+from bmask.data.reading.decoding import FORMATS, UPRIGHT, decode, orientation
 from bmask.errors import DataError
 from bmask.serving.unmasker import Result
 
-WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # formats of results, by a file's ending
+JPEG = dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG")
+WRITTEN = {".png": "PNG", **JPEG, ".webp": "WEBP"}  # formats of results, by a file's ending
 MODES_IN_RGB = ("RGB", "RGBA", "P", "PA")  # their colour profile fits an RGB picture too
 MODES_IN_GREY = ("1", "L", "LA", "I", "I;16")
 FINE = MappingProxyType({"quality": 95, "subsampling": 0})  # of a JPEG whose source was none
 LONGEST = 65_000  # bytes of EXIF and of XMP that a JPEG can hold
+# Of EXIF's first directory: what was photographed, by whom, when, with what, and the ways to the camera's settings and
+# to the place. The rest describes the file that it was in, or holds another picture of the same.
+KEPT = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 
 # What a changed picture says of itself, in IPTC's word for a photo into which a trained model has painted.
-MARK = """<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+RDF = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+MARK = f"""<rdf:Description {RDF} rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
  Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"/>
 """
 PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {RDF}>
 {MARK}</rdf:RDF></x:xmpmeta><?xpacket end="w"?>"""
+SOURCE = "Iptc4xmpExt:DigitalSourceType"
+STATED = re.compile(rf"""\s{SOURCE}=("[^"]*"|'[^']*')|<{SOURCE}\b[^>]*/>|<{SOURCE}\b.*?</{SOURCE}>""", re.DOTALL)
 
 
 class Picture(NamedTuple):
@@ -67,9 +74,10 @@ def read(source: Path | bytes) -> Picture:
     pixels = None
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            profile = image.info.get("icc_profile") if image.mode in MODES_IN_RGB else None
+            profile = image.info.get("icc_profile") if image.mode in (*MODES_IN_RGB, *MODES_IN_GREY) else None
             if image.has_transparency_data:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+                own, turned = image.convert("RGBA"), orientation(image)
+                pixels = np.asarray(own.transpose(UPRIGHT[turned]) if turned in UPRIGHT else own)
             kind = "JPEG" if image.format == "MPO" else str(image.format)
             grey, jpeg = image.mode in MODES_IN_GREY, _jpeg(image) if kind == "JPEG" else FINE
             exif, xmp = _exif(image), _xmp(image)
@@ -87,6 +95,9 @@ def write(picture: Picture, result: Result, kind: str = "PNG", mark: bool = True
     Args:
         kind: PNG, JPEG or WEBP.
         mark: a picture that was changed says so in its XMP metadata (IPTC's DigitalSourceType).
+
+    Raises:
+        DataError: the format cannot hold the picture.
     """
     pixels = result.image
     if picture.pixels is not None and kind != "JPEG":
@@ -96,18 +107,31 @@ def write(picture: Picture, result: Result, kind: str = "PNG", mark: bool = True
     if picture.grey and image.mode == "RGB":
         image = image.convert("L")
     xmp = _marked(picture.xmp) if mark and result.attention.any() else picture.xmp
-    options: dict[str, Any] = {"icc_profile": picture.profile if image.mode != "L" else None, "exif": picture.exif}
+    fits = (image.mode == "L") == picture.grey
+    options: dict[str, Any] = {"icc_profile": picture.profile if fits else None, "exif": picture.exif}
     if kind == "PNG":
         options |= {"compress_level": 1, "pnginfo": _said(xmp)}
     elif kind == "JPEG":
-        options |= {**picture.jpeg, "exif": picture.exif[: LONGEST * (len(picture.exif) <= LONGEST)]}
-        options |= {"xmp": xmp.encode()} if xmp and len(xmp.encode()) <= LONGEST else {}
+        xmp = xmp if len(xmp.encode()) <= LONGEST else PACKET if SOURCE in xmp else ""
+        options |= {"exif": picture.exif if len(picture.exif) <= LONGEST else b""}
+        options |= {"xmp": xmp.encode()} if xmp else {}
     else:
         lossless = picture.format != "WEBP" or b"VP8L" in picture.content
         options |= {"xmp": xmp.encode(), "lossless": lossless, "exact": True, "quality": 75 if lossless else 95}
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return _saved(image, kind, [{**options, **how} for how in (picture.jpeg, FINE)] if kind == "JPEG" else [options])
+
+
+def _saved(image: Image.Image, kind: str, attempts: list[dict[str, Any]]) -> bytes:
+    """With the first options that the encoder takes: it cannot write all tables and scans that Pillow reads."""
+    reason = ""
+    for options in attempts:
+        buffer = io.BytesIO()
+        try:
+            image.save(buffer, kind, **options)
+            return buffer.getvalue()
+        except (ValueError, OSError) as error:
+            reason = str(error)
+    raise DataError(f"cannot be saved as {kind} ({reason}); convert it first")
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -119,17 +143,18 @@ def encode(pixels: np.ndarray) -> bytes:
 
 def _jpeg(image: Image.Image) -> Mapping[str, Any]:
     tables = getattr(image, "quantization", {})
-    if image.mode not in ("RGB", "L") or not tables:
-        return FINE
+    if image.mode not in ("RGB", "L") or sorted(tables) != list(range(len(tables))) or not tables:
+        return FINE  # Pillow would leave tables out whose numbers have gaps
     sampling = get_sampling(image) if image.mode == "RGB" else 0
     progressive = {"progressive": True} if image.info.get("progressive") else {}
-    return {"qtables": tables, "subsampling": sampling if sampling >= 0 else 0, **progressive}
+    return {"qtables": [tables[i] for i in range(len(tables))], "subsampling": max(sampling, 0), **progressive}
 
 
 def _exif(image: Image.Image) -> bytes:
     with contextlib.suppress(Exception):  # damaged metadata are no reason to refuse a photo
         exif = image.getexif()
-        exif.pop(ORIENTATION, None)
+        for tag in set(exif) - set(KEPT):
+            del exif[tag]
         return exif.tobytes() if exif else b""
     return b""
 
@@ -137,13 +162,13 @@ def _exif(image: Image.Image) -> bytes:
 def _xmp(image: Image.Image) -> str:
     found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or ""
     text = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
-    return re.sub(r"""(tiff:Orientation=["'])\d""", r"\g<1>1", text)  # the picture is upright now
+    return re.sub(r"""(tiff:Orientation(?:=["']|>)\s*)\d""", r"\g<1>1", text)  # the picture is upright now
 
 
 def _marked(xmp: str) -> str:
-    """With the mark in it, in a description of its own."""
-    before, end, after = xmp.rpartition("</rdf:RDF>")
-    return f"{before}{MARK}{end}{after}" if end else PACKET
+    """With the mark in it, in a description of its own, in place of what it says of its source so far."""
+    parts = re.split(r"(?=</\w+:RDF>)", STATED.sub("", xmp))
+    return f"{''.join(parts[:-1])}{MARK}{parts[-1]}" if len(parts) > 1 else PACKET
 
 
 def _said(xmp: str) -> PngInfo:

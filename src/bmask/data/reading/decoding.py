@@ -124,19 +124,20 @@ def _decode(image: Image.Image, enough: int) -> tuple[Image.Image, tuple[int, in
         image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
     with muted(image):
         image.load()
-    orientation = _orientation(image)
+    turned = orientation(image)
     image = _to_rgb(image)
-    if orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[orientation])
-    return image, (height, width) if orientation >= 5 else (width, height)
+    if turned in UPRIGHT:
+        image = image.transpose(UPRIGHT[turned])
+    return image, (height, width) if turned >= 5 else (width, height)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 where it has none; UPRIGHT undoes the others."""
     try:
-        orientation = int(image.getexif().get(ORIENTATION, 1))
+        found = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged metadata; the pixels are sound
         return 1
-    return orientation if orientation in UPRIGHT else 1
+    return found if found in UPRIGHT else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
