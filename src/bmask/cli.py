@@ -174,6 +174,7 @@ def unmask(
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over photos whose result is there already.")] = False,
     report: Annotated[Path | None, typer.Option(help="A CSV file that gets a line for each photo.")] = None,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are squares of faces, as ingest's.")] = False,
 ) -> None:
     """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
     from bmask.progress import say
@@ -184,7 +185,8 @@ def unmask(
     if model is None:
         model = best()
         say(f"unmasking with {model}")
-    left_out = unmask_files(source, target, Unmasker(resolve(model), threshold), attention, mark, resume, report)
+    unmasker = Unmasker(resolve(model), threshold)
+    left_out = unmask_files(source, target, unmasker, attention, mark, resume, report, aligned)
     raise typer.Exit(3 if left_out else 0)
 
 

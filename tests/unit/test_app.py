@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bmask.errors import DataError
+from bmask.faces.template import TEMPLATE
 from bmask.serving.app import Limits, Server, run
 from bmask.serving.unmasker import Result, Unmasker
 from tiny import write_generator
@@ -125,6 +126,7 @@ def test_photos_come_back_as_the_unmasker_gives_them_in_every_shape_of_a_request
         ({"inputs": {"image": [7]}}, "Row 0 of image holds no text"),
         ({"inputs": {"image": ["aGVsbG8="]}, "params": {"attention": "yes"}}, "params must be"),
         ({"inputs": {"image": ["aGVsbG8="]}, "params": [1]}, "params must be"),
+        ({"inputs": {"image": ["aGVsbG8="]}, "params": {"faces": "all"}}, "params must be"),
         ({"inputs": {"image": ["aGVsbG8="]}}, "Row 0 of image is no picture"),
     ],
 )
@@ -132,6 +134,18 @@ def test_what_cannot_be_answered_gets_400_and_one_sentence(port, body, sentence)
     status, message = told(port, body)
     assert status == 400
     assert sentence in message
+
+
+def test_faces_are_found_or_taken_as_they_are():
+    from test_unmask_faces import Masked
+
+    own = Unmasker((Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}), device="cpu")
+    body = {"inputs": {"image": [encoded(photo(64, 64))]}}
+    with running(own) as port:
+        for faces in ("find", "aligned"):
+            (record,) = json.loads(ask(port, body | {"params": {"faces": faces, "attention": True}})[1])["predictions"]
+            attention = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["attention"]))))
+            assert attention.any() == (faces == "aligned")  # noise shows no face
 
 
 def test_no_error_holds_bytes_of_a_photo(port):
@@ -215,7 +229,7 @@ class Slow:
 
     size, finds_faces, batch = 32, False, 1
 
-    def unmask(self, photos):
+    def unmask(self, photos, framed):
         time.sleep(0.5)
         return [Result(photo, np.zeros(photo.shape[:2], np.uint8)) for photo in photos]
 
@@ -229,7 +243,7 @@ def test_when_too_many_wait_the_next_is_told_to_come_later_and_the_others_are_an
 
 
 class Broken(Slow):
-    def unmask(self, photos):
+    def unmask(self, photos, framed):
         raise RuntimeError(f"secret {photos[0][0, 0]}")
 
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bmask.errors import DataError
@@ -14,11 +14,33 @@ from bmask.serving import pictures
 from bmask.serving.unmasker import DoneFace, Unmasker
 
 NULLS = ("None", "nan")  # what MLflow makes of a JSON null and of NaN on their way through `inputs`
+FIND, ALIGNED = "find", "aligned"  # what `faces` in a request's params can be
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648, section 5
 
 
 class BadRequest(Exception):
     """A request that cannot be answered, in one sentence that shows nothing of the photos."""
+
+
+class Wanted(NamedTuple):
+    """What a request asks for besides, its `params`.
+
+    attention: whether records hold the attention masks too.
+    aligned: the photos are squares of faces already, framed as ingest frames them; else faces are found.
+    """
+
+    attention: bool = False
+    aligned: bool = False
+
+
+def wanted(params: Any) -> Wanted:
+    """A request's params; each may be left out, and unknown ones are ignored, as MLflow does. Raises BadRequest."""
+    params = {} if params is None else params
+    if isinstance(params, Mapping):
+        attention, faces = params.get("attention", False), params.get("faces", FIND)
+        if isinstance(attention, bool) and faces in (FIND, ALIGNED):
+            return Wanted(attention, faces == ALIGNED)
+    raise BadRequest('params must be an object such as {"attention": true, "faces": "find"}, or "aligned".')
 
 
 class Done(NamedTuple):
@@ -29,13 +51,12 @@ class Done(NamedTuple):
 
 
 def answer(
-    unmasker: Unmasker, rows: Sequence[Any], attention: bool = False, megapixels: float = math.inf
+    unmasker: Unmasker, rows: Sequence[Any], asked: Wanted = Wanted(), megapixels: float = math.inf
 ) -> tuple[list[dict[str, Any]], list[Done]]:
     """A record for each photo, fit for JSON, and what was done. Pictures are held for a batch of photos alone.
 
     Args:
         rows: base64 strings, of either alphabet, padded or not; `data:` URLs are accepted.
-        attention: whether records hold the attention masks too.
         megapixels: of all photos together.
 
     Raises:
@@ -52,10 +73,11 @@ def answer(
             group.append(picture(row, number))
             if (left := left - group[-1].photo[..., 0].size) < 0:
                 raise BadRequest(f"The photos up to row {number} have more than {megapixels:g} megapixels; send fewer.")
-        for own, result in zip(group, unmasker.unmask([own.photo for own in group]), strict=True):
+        results = unmasker.unmask([own.photo for own in group], asked.aligned)
+        for own, result in zip(group, results, strict=True):
             record: dict[str, Any] = {"image": _text(pictures.write(own, result))}
             record["faces"] = [{"box": list(face.box), "masked": face.masked} for face in result.faces]
-            if attention:
+            if asked.attention:
                 record["attention"] = _text(pictures.encode(result.attention))
             records.append(record)
             done.append(Done(result.faces, float((result.attention > 0).mean())))

@@ -127,8 +127,8 @@ class Server:
 
     def _work(self, body: bytes) -> tuple[bytes, list[answering.Done]]:
         """All that takes long, in a thread: meanwhile others are told that the server lives."""
-        rows, attention = asked(body, self._limits.photos)
-        records, done = answering.answer(self._unmasker, rows, attention, self._limits.megapixels)
+        rows, wanted = asked(body, self._limits.photos)
+        records, done = answering.answer(self._unmasker, rows, wanted, self._limits.megapixels)
         return json.dumps({"predictions": records}).encode(), done
 
     async def _body(self, request: Request) -> bytes:
@@ -170,8 +170,8 @@ def run(unmasker: Unmasker, name: str, limits: Limits, host: str, port: int) -> 
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)).run([listening])
 
 
-def asked(body: bytes, most: int) -> tuple[list[Any], bool]:
-    """The rows and whether attention is wanted, of a request's JSON in any of the shapes that MLflow takes.
+def asked(body: bytes, most: int) -> tuple[list[Any], answering.Wanted]:
+    """The rows and what is wanted of them, of a request's JSON in any of the shapes that MLflow takes.
 
     Raises answering.BadRequest.
     """
@@ -184,11 +184,7 @@ def asked(body: bytes, most: int) -> tuple[list[Any], bool]:
     rows = _rows(tree)
     if len(rows) > most:
         raise answering.BadRequest(f"The request holds {len(rows)} photos; send at most {most} at a time.")
-    params = tree.get("params") or {}
-    attention = params.get("attention", False) if isinstance(params, dict) else None
-    if not isinstance(attention, bool):
-        raise answering.BadRequest('params must be an object such as {"attention": true}.')
-    return rows, attention
+    return rows, answering.wanted(tree.get("params"))
 
 
 def _rows(tree: dict[str, Any]) -> list[Any]:

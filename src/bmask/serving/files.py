@@ -32,6 +32,7 @@ def unmask_files(
     mark: bool = True,
     resume: bool = False,
     report: Path | None = None,
+    aligned: bool = False,
 ) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
@@ -50,6 +51,7 @@ def unmask_files(
         report: a CSV file that gets a line for each photo as it is done, those of an earlier time before them: photo,
             result, outcome (changed, no mask, no face, translated where faces are not looked for, there already, left
             out), faces, masked faces and, of what was left out, the reason.
+        aligned: the photos are squares of faces already, framed as ingest frames them.
 
     Raises:
         DataError: there is nothing to do, or a result or the report would take the place of a photo.
@@ -60,7 +62,7 @@ def unmask_files(
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
     with _opened(report) as table:
-        writer = _Writer(unmasker, attention, mark, table)
+        writer = _Writer(unmasker, attention, mark, aligned, table)
         if listing.videos:
             say(left_aside(listing.videos))
         for name, reason in listing.refused:
@@ -139,13 +141,16 @@ def _files(result: Path, attention: bool) -> list[Path]:
 class _Writer:
     """Unmasks photos in batches and writes them, or says why not."""
 
-    def __init__(self, unmasker: Unmasker, attention: bool, mark: bool, report: Callable[[dict[str, Any]], None]):
+    def __init__(
+        self, unmasker: Unmasker, attention: bool, mark: bool, aligned: bool, report: Callable[[dict[str, Any]], None]
+    ):
         self._unmasker, self._attention, self._mark, self._report = unmasker, attention, mark, report
+        self._aligned = aligned
         self._waiting: list[tuple[Path, Path, pictures.Picture]] = []
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
         self.done = self._there = 0
-        self._looks, self._found, self._changed = unmasker.finds_faces, 0, 0
+        self._looks, self._found, self._changed = unmasker.finds_faces and not aligned, 0, 0
         self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
     def take(self, path: Path, target: Path) -> None:
@@ -157,7 +162,7 @@ class _Writer:
             self.write()
 
     def write(self) -> None:
-        results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting])
+        results = self._unmasker.unmask([picture.photo for _, _, picture in self._waiting], self._aligned)
         for (path, target, picture), result in zip(self._waiting, results, strict=True):
             try:
                 content = self._content(path, target, picture, result)

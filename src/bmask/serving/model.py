@@ -21,6 +21,7 @@ from bmask.errors import DataError
 from bmask.faces.network import weights
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE, read_about
+from bmask.serving.answering import FIND
 from bmask.serving.pictures import encode
 from bmask.serving.unmasker import SETTINGS, THRESHOLD
 
@@ -83,7 +84,7 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
         # Needed all the same: where it is missing, served.py answers with a sentence, MLflow with the whole request.
         inputs=Schema([ColSpec("string", "image", required=False)]),
         outputs=Schema([ColSpec("string", "image"), ColSpec("string", "attention", required=False), faces]),
-        params=ParamSchema([ParamSpec("attention", "boolean", False)]),
+        params=ParamSchema([ParamSpec("attention", "boolean", False), ParamSpec("faces", "string", FIND)]),
     )
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / SETTINGS

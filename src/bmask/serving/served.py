@@ -3,7 +3,9 @@
 Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (of either alphabet, padded
 or not; a data: URL is accepted):
 
-    {"inputs": {"image": ["...", "..."]}, "params": {"attention": true}}
+    {"inputs": {"image": ["...", "..."]}, "params": {"attention": true, "faces": "find"}}
+
+Where `faces` is "aligned", the photos are taken for squares of faces, framed as ingest frames them.
 
 Response: a record per photo, in order, with base64 PNGs at the photo's own size:
 
@@ -50,7 +52,7 @@ class UnmaskModel(PythonModel):
         rows = list(model_input["image"].explode()) if "image" in model_input else []
         rows = [None if pandas.api.types.is_scalar(row) and pandas.isna(row) else row for row in rows]
         try:
-            return answering.answer(self.unmasker, rows, bool(params and params.get("attention")))[0]
+            return answering.answer(self.unmasker, rows, answering.wanted(params))[0]
         except answering.BadRequest as error:
             raise BadRequest(str(error)) from None
 
