@@ -48,7 +48,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 def test_there_is_a_command_for_every_stage_and_for_what_people_do_with_the_result():
     names = {" ".join(name) for name in COMMANDS}
-    people = {"unmask", "log", "draw", "champion", "champion show", "champion set", "champion rollback"}
+    people = {"unmask", "serve", "log", "draw", "champion", "champion show", "champion set", "champion rollback"}
     assert {*STAGES, "report", *people} <= names
 
 

@@ -38,16 +38,6 @@ def make(folder: Path, *arguments: str, code: int = 0, before: tuple[str, ...] =
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_serving_before_there_is_a_champion_ends_with_a_sentence_and_starts_no_server(checkout, store_template):
-    shutil.copy(store_template, checkout / "mlflow.db")
-    said = make(checkout, "serve", code=2)
-    told = [line for line in said.splitlines() if not line.startswith("make: ")]
-    assert len(told) == 1, said
-    assert told[0].startswith("bmask: there is no model models:/bmask-unmasker@champion")
-    assert "Error 3" in said
-
-
 @pytest.fixture
 def pipeline(checkout) -> Path:
     """A pipeline of one stage in DVC."""

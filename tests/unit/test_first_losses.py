@@ -23,4 +23,5 @@ def test_the_first_losses_are_those_of_before(name, one_thread, tmp_path):
     history = train(SYSTEMS[name], photos, torch.zeros(1, 3, SIZE, SIZE), OPTIONS, tmp_path, {}).history
     for step, recorded in enumerate(RECORDED[name]):
         for loss, value in recorded.items():
-            assert history[step][loss] == pytest.approx(value, rel=1e-4, abs=1e-6), (step, loss)
+            # Processors sum in another order: 3e-4 was seen at the fourth step on one without avx512.
+            assert history[step][loss] == pytest.approx(value, rel=1e-3, abs=1e-6), (step, loss)
