@@ -71,6 +71,7 @@ def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together
         for key, value in expected.items():
             loose = 0.05 if key.startswith("gradient") else 1e-4  # those biases are part of the norm
             loose = 0.01 if key == "gan" else loose  # inpainting's critic has such biases too, and they move its scores
+            loose = 1e-3 if key.startswith("overlap") else loose  # a count of pixels above one half
             assert row[key] == pytest.approx(value, rel=loose), key
     assert (first["output"] - alone["output"]).abs().max() < 1e-2
     for domain, kept in alone["pools"].items():
