@@ -15,6 +15,8 @@ from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
 RECORDED = json.loads(Path(__file__).with_name("first_losses.json").read_text())
 OPTIONS = dataclasses.replace(LOOP, epochs=3, sample_every=9, checkpoint_every=9, epoch_photos=8)
+# Recorded with AVX-512; others sum in another order, and 3e-3 was seen at the fifth step.
+LOOSE = 1e-4 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2e-2
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -23,5 +25,4 @@ def test_the_first_losses_are_those_of_before(name, one_thread, tmp_path):
     history = train(SYSTEMS[name], photos, torch.zeros(1, 3, SIZE, SIZE), OPTIONS, tmp_path, {}).history
     for step, recorded in enumerate(RECORDED[name]):
         for loss, value in recorded.items():
-            # Processors sum in another order: 3e-4 was seen at the fourth step on one without avx512.
-            assert history[step][loss] == pytest.approx(value, rel=1e-3, abs=1e-6), (step, loss)
+            assert history[step][loss] == pytest.approx(value, rel=LOOSE, abs=1e-6), (step, loss)

@@ -45,9 +45,9 @@ def engine(options, precision: str = "fp32", **changes) -> Engine:
     return Engine(build_system(options), chosen, torch.device("cpu"), precision, World())
 
 
-# Without AVX-512 convolutions of the two arrangements are summed by other algorithms, and ReLUs at 0 flip: 3 % of the
-# largest gradient and of a later loss were seen.
-NOISE = 1 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 40
+# Without AVX-512 convolutions of the two arrangements are summed by other algorithms, and ReLUs at 0 flip: 9 % of the
+# largest gradient and 4 % of a later loss were seen.
+NOISE = 1 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 200
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -67,7 +67,9 @@ def test_our_step_gives_the_losses_and_the_weights_of_the_plain_step(name):
         assert difference.max() <= 2.05 * STEPS * LR, (
             key
         )  # as far apart as Adam can move what has no gradient but noise
-        assert difference.mean() < 0.1 * LR or ".bias" in key, key  # a bias before a norm has no gradient but noise
+        assert difference.mean() < 0.1 * LR * min(NOISE, 8) or ".bias" in key, (
+            key
+        )  # a bias before a norm has no gradient but noise
 
 
 @pytest.mark.parametrize("name", OPTIONS)
