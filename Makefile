@@ -12,7 +12,7 @@ COMMA := ,
 PIP_CONF ?= $(wildcard /etc/pip.conf)
 GIT_SHA = $(shell git describe --always --abbrev=40 --dirty --exclude='*')
 UV := $(BIN)/python tools/uv.py# with the index that pip knows
-LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml --extra serve --extra train
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo repro test test-slow lint bench ui serve pipeline pipeline-containers image lock clean

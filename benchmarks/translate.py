@@ -15,6 +15,7 @@ from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.registry import build_generator
+from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Unmasker
 
 
@@ -25,8 +26,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = pick_device(args.device)
     torch.manual_seed(1)
-    generator = build_generator(system(args)).eval(), {"image_size": args.size}
-    plain, ours = (Unmasker(generator, device=str(device), precision=each) for each in ("fp32", args.precision))
+    generator, about = build_generator(system(args)).eval(), {"image_size": args.size}
+    plain, ours = (Unmasker(PyTorch(generator, about, str(device), each)) for each in ("fp32", args.precision))
     draws = np.random.default_rng(1)
     photos = [draws.integers(0, 256, (args.size, args.size, 3), np.uint8) for _ in range(args.batch)]
 

@@ -7,7 +7,7 @@ import sys
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -197,16 +197,22 @@ def serve(
     port: Annotated[int, typer.Option(help="0 takes any free one.")] = 5001,
     at_once: Annotated[int, typer.Option(min=1, help="Requests that are worked on at the same time.")] = 1,
     megabytes: Annotated[float, typer.Option(min=1, help="Largest request.")] = 64,
+    engine: Annotated[
+        Literal["auto", "openvino", "pytorch"],
+        typer.Option(help="`auto`: PyTorch where there is a GPU, else OpenVINO where it is installed."),
+    ] = "auto",
 ) -> None:
     """Answer requests over HTTP, as `mlflow models serve` does, and show a page for people."""
     from bmask.progress import say
     from bmask.serving.app import Limits, run
+    from bmask.serving.engines import fastest
     from bmask.serving.unmasker import Unmasker
     from bmask.tracking.resolving import best, resolve
 
     name = best() if model is None else model
-    say(f"serving {name}")
-    run(Unmasker(resolve(name)), name, Limits(megabytes=megabytes, at_once=at_once), host, port)
+    unmasker = Unmasker(resolve(name), engine=fastest() if engine == "auto" else engine)
+    say(f"serving {name} with {unmasker.engine.name} on {unmasker.device}")
+    run(unmasker, name, Limits(megabytes=megabytes, at_once=at_once), host, port)
 
 
 @app.command(rich_help_panel=USE)

@@ -23,6 +23,7 @@ from PIL import Image
 from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
 from bmask.serving.app import Limits, Server, run
+from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Result, Unmasker
 from tiny import write_generator
 
@@ -139,7 +140,7 @@ def test_what_cannot_be_answered_gets_400_and_one_sentence(port, body, sentence)
 def test_faces_are_found_or_taken_as_they_are():
     from test_unmask_faces import Masked
 
-    own = Unmasker((Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}), device="cpu")
+    own = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}))
     body = {"inputs": {"image": [encoded(photo(64, 64))]}}
     with running(own) as port:
         for faces in ("find", "aligned"):

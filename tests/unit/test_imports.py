@@ -27,18 +27,19 @@ def ours(path: Path) -> set[str]:
 
 # Arrows run one way: cli -> stages -> data, quality, tracking, serving, training -> gan -> nothing of ours.
 
-BASE = {"errors", "files", "progress", "parallel", "params"}
+BASE = {"errors", "files", "progress", "parallel", "params", "compiled"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "progress": set(),
     "parallel": set(),
+    "compiled": {"errors", "parallel"},
     "params": {"params", "errors", "gan"},  # the options of the systems
     "html": {"html"},
     "gan": {"gan", "errors"},
     "training": {"training", "gan", "errors"},
     "synthetic": {"synthetic", *BASE},
-    "faces": {"faces", "gan", "errors", "progress"},  # of gan: the detector's layers as features
+    "faces": {"faces", "gan", "errors", "progress", "compiled"},  # of gan: the detector's layers as features
     "pasting": {"pasting", "gan", "training", "data", *BASE},
     "data": {"data", "synthetic", "html", "faces", *BASE},
     "serving": {"serving", "gan", "data", "faces", *BASE},

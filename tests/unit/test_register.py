@@ -155,7 +155,8 @@ def test_a_champion_of_another_size_can_be_compared(place, monkeypatch):
 def test_a_champion_that_cannot_be_loaded_stays_and_the_reason_is_told(place):
     params = settings("a")
     place.run(params, a=(REPAINTS, "f1"))
-    resolve("champion").write_bytes(b"damaged")
+    for path in resolve("champion").parent.glob("generator.*"):
+        path.write_bytes(b"damaged")
     decision = place.run(params, a=(CHANGES_LITTLE, "f2"))
     assert not decision["promoted"]
     assert "version 1, cannot be loaded" in decision["reasons"][0]
@@ -174,6 +175,14 @@ def test_another_attention_threshold_is_another_version_that_serves_with_it(plac
     assert served.unmasker.threshold == 0.2
     assert Unmasker(resolve(f"models:/{NAME}/2")).about["fingerprint"] == "f1"
     assert place.register(settings("a", threshold=0.2)) == decision
+
+
+def test_a_version_is_exported_and_served_by_openvino_and_one_that_differs_by_pytorch(place, monkeypatch):
+    place.run(settings("a"), a=(CHANGES_LITTLE, "f1"))
+    assert Unmasker(resolve(f"models:/{NAME}/1")).engine.name == "openvino"
+    monkeypatch.setattr("bmask.serving.agreement.WORST", -1.0)
+    place.run(settings("a"), a=(CHANGES_MUCH, "f2"))
+    assert Unmasker(resolve(f"models:/{NAME}/2")).engine.name == "pytorch"
 
 
 def test_the_data_digest_and_the_report_of_the_photos_are_with_the_run_and_the_digest_with_the_version(place):

@@ -20,6 +20,7 @@ from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.gan.translation import Translation
 from bmask.serving import model
 from bmask.serving.compositing import composite, composite_face, frame, opacity
+from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import DETECTOR, Unmasker
 from bmask.synthetic import draw_face
 
@@ -89,7 +90,7 @@ def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
             low[...] = blue
         photo[30 : 30 + side, left : left + side] = face
         places.append((left, side))
-    unmasker = Unmasker((Masked(), {"image_size": SIZE, "fit": "face"}), device="cpu")
+    unmasker = Unmasker(PyTorch(Masked(), {"image_size": SIZE, "fit": "face"}))
     (result,) = unmasker.unmask([photo])
     faces = sorted(result.faces, key=lambda face: face.box[0])
     assert [face.masked for face in faces] == [True, False, True]
@@ -112,7 +113,7 @@ def test_a_generator_gets_faces_in_the_template_that_its_file_states(scene):
         seen = []
         network.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
         about = {"image_size": SIZE, "fit": "face"} | ({} if stated is None else {"template": stated.tolist()})
-        Unmasker((network, about), device="cpu").unmask([scene])
+        Unmasker(PyTorch(network, about)).unmask([scene])
         expected = align(scene, to_square(face.landmarks, SIZE, centre=1, template=template), SIZE)
         np.testing.assert_array_equal(to_photos(seen[0])[0], expected)
 
@@ -121,7 +122,7 @@ def test_a_generator_gets_faces_in_the_template_that_its_file_states(scene):
 def test_a_square_that_ingest_framed_reaches_a_generator_of_any_template_and_keeps_its_size(template):
     square = draw_face(5, 2 * SIZE, "surgical").masked
     square[SIZE : 2 * SIZE, SIZE // 2 : 3 * SIZE // 2] = (90, 120, 230)
-    unmasker = Unmasker((Masked(), {"image_size": SIZE, "fit": "face", "template": template.tolist()}), device="cpu")
+    unmasker = Unmasker(PyTorch(Masked(), {"image_size": SIZE, "fit": "face", "template": template.tolist()}))
     (result,) = unmasker.unmask([square], framed=True)
     assert result.image.shape == square.shape
     np.testing.assert_array_equal(result.image[result.attention == 0], square[result.attention == 0])
@@ -142,8 +143,8 @@ def test_a_photo_without_a_face_comes_back_and_its_companions_are_done(files, sc
 
 def test_squares_that_are_framed_already_are_taken_as_they_are(files):
     made = Unmasker(files["cyclegan"])
-    unmasker = Unmasker((made.generator, made.about | {"template": TEMPLATE.tolist()}))
-    cropping = Unmasker((unmasker.generator, unmasker.about | {"fit": "crop"}))
+    unmasker = Unmasker(PyTorch(made.engine.generator, made.about | {"template": TEMPLATE.tolist()}))
+    cropping = Unmasker(PyTorch(unmasker.engine.generator, unmasker.about | {"fit": "crop"}))
     square = draw_face(1, SIZE, None).masked
     (mine,), (theirs,) = unmasker.unmask([square], framed=True), cropping.unmask([square])
     np.testing.assert_array_equal(mine.image, theirs.image)

@@ -21,6 +21,7 @@ from bmask.gan.registry import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.serving import model
+from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Unmasker
 from bmask.tracking.resolving import ARTIFACT
 
@@ -83,7 +84,7 @@ def test_at_the_generators_size_without_a_threshold_the_result_is_the_generators
     unmasker = Unmasker(generators[name], threshold=0.0, precision="fp32")
     before = photo(SIZE, SIZE)
     x = torch.tensor(before).permute(2, 0, 1)[None] / 127.5 - 1
-    expected = (unmasker.generator(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    expected = (unmasker.engine.generator(x).image[0].permute(1, 2, 0).numpy() + 1) * 127.5
     assert np.abs(unmasker.unmask([before])[0].image - expected).max() <= 0.5 + 1e-2
 
 
@@ -136,7 +137,7 @@ def test_threads_may_share_one_unmasker(generators):
 
 def test_a_generator_of_padded_photos_sees_the_whole_photo(generators):
     cropping = Unmasker(generators["cyclegan"])
-    padding = Unmasker((cropping.generator, cropping.about | {"fit": "pad"}))
+    padding = Unmasker(PyTorch(cropping.engine.generator, cropping.about | {"fit": "pad"}))
     before = photo(40, 60)
     (result,) = padding.unmask([before])
     (square,) = cropping.unmask([frame(before, "pad")])

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from bmask.compiled import Compiled
 from bmask.errors import DataError
 
-SIZE = 256  # px. One for all: OpenCV's dnn gives garbage when the size of this network's input changes between calls
+SIZE = 256  # px
 STRIDE = 4  # px of the input to a cell of the outputs
 FLOOR = 0.05  # scores below are noise
-OUTPUTS = ("537", "538", "539", "540")  # heat map, size, shift of the middle, landmarks
-_own = threading.local()  # a network holds the state of a call
+_networks: dict[Path, Compiled] = {}
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,10 @@ def weights() -> Path:
 def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
     """The faces in a picture of uint8 (SIZE, SIZE, 3), RGB, best first, in coordinates of the picture.
 
-    May be called from several threads; each has a network of its own. `file` stands for `weights()`.
+    May be called from several threads. `file` stands for `weights()`.
     """
-    key = file or weights()
-    networks = _own.__dict__.setdefault("networks", {})
-    if key not in networks:
-        networks[key] = cv2.dnn.readNetFromONNX(str(key))
-    networks[key].setInput(cv2.dnn.blobFromImage(picture))
-    heat, sizes, shifts, points = (output[0] for output in networks[key].forward(OUTPUTS))
+    x = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)[None]
+    heat, sizes, shifts, points = (output[0] for output in _network(file or weights())(x))  # shifts: of the middle
     rows, columns = np.nonzero(heat[0] > FLOOR)
     size = np.exp(sizes[:, rows, columns].astype(float)) * STRIDE  # (2, n), height before width, as all the outputs
     corner = (np.stack([rows, columns]) + shifts[:, rows, columns] + 0.5) * STRIDE - size / 2
@@ -75,10 +73,15 @@ def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
     return distinct(sorted(found, key=lambda face: -face.score))
 
 
-def distinct(faces: list[Face], overlap: float = 0.3) -> list[Face]:
+def _network(file: Path) -> Compiled:
+    with _opening:
+        if file not in _networks:
+            # bf16 would move boxes by a tenth of a px, and with them whatever was trained on these photos.
+            _networks[file] = Compiled(file, (1, 3, SIZE, SIZE), "fp32")
+        return _networks[file]
+
+
+def distinct(faces: Sequence[Face], overlap: float = 0.3) -> list[Face]:
     """Those that overlap no earlier one by more than this."""
-    kept: list[Face] = []
-    for face in faces:
-        if all(face.overlap(other) <= overlap for other in kept):
-            kept.append(face)
-    return kept
+    boxes, ranks = [face.box.tolist() for face in faces], list(range(len(faces), 0, -1))
+    return [faces[index] for index in cv2.dnn.NMSBoxes(boxes, ranks, 0.0, overlap)]

@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from bmask.errors import DataError
-from bmask.gan.registry import build_generator, read_options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FORMAT = "bmask-generator-1"
 FILE = "generator.safetensors"  # its usual name; MLflow keeps it
 
 
-def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.dtype = torch.float32) -> None:
-    """Writes the weights. `about` must hold `network` (the options as a dict); the rest is carried along."""
+def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.dtype | None = None) -> None:
+    """Writes the weights, in float32 unless told otherwise.
+
+    `about` must hold `network` (the options as a dict); the rest is carried along.
+    """
+    import torch
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().to(dtype).cpu().contiguous() for name, value in generator.state_dict().items()}
+    tensors = {
+        name: value.detach().to(dtype or torch.float32).cpu().contiguous()
+        for name, value in generator.state_dict().items()
+    }
     temporary = path.with_name(f".{path.name}.part")
     try:
         # One entry: safetensors writes several in an order of chance, and equal generators should be equal files.
@@ -41,7 +49,7 @@ def read_about(path: Path) -> dict:
     if not Path(path).is_file():
         raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise DataError(
@@ -55,7 +63,10 @@ def read_about(path: Path) -> dict:
 
 def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict]:
     """The generator in eval mode and its `about`. Raises DataError."""
+    import torch
     from safetensors.torch import load_file
+
+    from bmask.gan.registry import build_generator, read_options
 
     about = read_about(path)
     try:

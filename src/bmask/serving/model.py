@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
 THRESHOLD_TAG, SIZE = "attention_threshold", "generator_bytes"  # tags of a LoggedModel, the first of versions too
-NEEDED = ("mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "safetensors", "torch")
+NEEDED = ("mlflow", "numpy", "opencv-python-headless", "openvino", "pandas", "pillow", "safetensors", "torch")
 
 
 def log_generator(

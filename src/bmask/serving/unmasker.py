@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from bmask.faces.template import CLOSE, TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
-
-if TYPE_CHECKING:
-    from torch import nn
+from bmask.serving.engines import Engine, Name, open_engine
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
@@ -55,12 +53,11 @@ class Unmasker:
     """A generator with the compositing around it. It holds no state between calls, so threads may share one.
 
     Args:
-        generator: a generator file, or what `bmask.gan.generator_file.load_generator` made of one. `image_size` in its
-            header is the side of the squares it was trained on, `fit` how they were framed (see params.ingest).
+        generator: a generator file, an exported one, or an engine that runs one. `image_size` in its header is the side
+            of the squares it was trained on, `fit` how they were framed (see params.ingest).
         threshold: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed
             model states beside its generator, else THRESHOLD.
-        device: `auto` takes CUDA when it is there.
-        precision: `auto` takes bf16 where the device is faster in it, else fp32; either can be named.
+        device, precision, engine: as engines.open_engine takes them, for a file.
 
     Raises:
         DataError: the file is missing or none of ours.
@@ -68,31 +65,25 @@ class Unmasker:
 
     def __init__(
         self,
-        generator: Path | str | tuple[nn.Module, dict[str, Any]],
+        generator: Path | str | Engine,
         threshold: float | None = None,
         device: str = "auto",
         precision: str = "auto",
+        engine: Name = "auto",
     ):
-        import torch
-
-        from bmask.gan.generator_file import load_generator
-
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if isinstance(generator, tuple):
-            network, self.about = generator
-            self.generator = network.to(device)
-        else:
-            threshold = _stated_threshold(Path(generator)) if threshold is None else threshold
-            self.generator, self.about = load_generator(Path(generator), device)
-        beside = None if isinstance(generator, tuple) else Path(generator).with_name(DETECTOR)
-        self._detector = beside if beside and beside.is_file() else None  # else the installed one
+        self._detector = None  # the installed one
+        if isinstance(generator, Path | str):
+            file = Path(generator)
+            threshold = _stated_threshold(file) if threshold is None else threshold
+            beside = file.with_name(DETECTOR)
+            self._detector = beside if beside.is_file() else None
+            generator = open_engine(file, engine, device, precision)
+        self.engine, self.about, self.device = generator, generator.about, generator.device
         self.threshold = THRESHOLD if threshold is None else threshold
-        self.device, self.precision = device, precision
         self.finds_faces = self.about.get("fit") == "face"
         self.template = np.array(self.about.get("template", CLOSE))  # where it wants a face's landmarks
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
-        self.batch = 1 if device == "cpu" else GPU_BATCH  # squares in one call of the generator
+        self.batch = 1 if self.device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
     def unmask(self, photos: Sequence[np.ndarray], framed: bool = False) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
@@ -174,20 +165,13 @@ class Unmasker:
         Every call sees `batch` squares: convolutions sum in another order for another batch size, so a photo's last
         bits would depend on its companions. On a CPU one at a time costs little; a GPU wants many.
         """
-        import torch
-
-        from bmask.gan.inference import translate
-
         filled = np.zeros((self.batch, *low.shape[1:]), np.uint8)
         filled[: len(low)] = low
-        x = torch.from_numpy(filled).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
-        translation = translate(self.generator, x, self.precision)
-        images = translation.image.permute(0, 2, 3, 1).cpu().numpy()
+        images, attention = self.engine(filled)
         for index, square in enumerate(low):
             if np.ptp(square, axis=2).max() <= COLOURLESS:
                 images[index] = images[index].mean(axis=2, keepdims=True)
-        attention = translation.attention
-        return images, None if attention is None else attention[:, 0].cpu().numpy()
+        return images, attention
 
 
 def _inside(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:

@@ -25,6 +25,7 @@ from bmask.tracking.resolving import resolve
 from bmask.tracking.runs import dvc_experiment
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
 
     from bmask.params import Params
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SPLIT = "test"
 DECISION = "bmask.decision."  # begins the tags of a version that hold what was decided about it, as JSON
+COMPARED = 200  # photos
 LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
 
 
@@ -65,6 +67,12 @@ class Outputs:
     def values(self, model: str) -> dict[str, float]:
         """The model's scores without the ends of their intervals, which would crowd tables and charts."""
         return {key: value for key, value in self.metrics[model].items() if not key.endswith(("_low", "_high"))}
+
+    def squares(self) -> np.ndarray:
+        """Masked test photos on which an exported generator is compared with PyTorch's, uint8 (N, side, side, 3)."""
+        from bmask.data.split.dataset import Dataset
+
+        return Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:COMPARED]
 
     def scores_file(self, model: str) -> Path:
         return self.evaluate_folder / "scores" / f"{model}.npz"
@@ -107,7 +115,8 @@ def register(
     private = _read(outputs.dataset_folder / "summary.json")["private"]
     threshold = params.evaluate.attention_threshold
     logged = [_log(client, outputs, model, evaluation, threshold, data_page, private) for model in outputs.runs]
-    versions.mend(client, name, {outputs.train_folder / model: about for model, about in outputs.runs.items()})
+    folders = {outputs.train_folder / model: about for model, about in outputs.runs.items()}
+    versions.mend(client, name, folders, outputs.squares())
     decision = _decided(client, name, evaluation)
     if decision:
         say(f"register: nothing new since version {decision['version']} of {name} was decided on")
@@ -221,7 +230,8 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     present = registry.champion(client, name)
     folder, about = outputs.train_folder / best, outputs.runs[best]
     own = outputs.values(best)
-    version = versions.version_of(client, name, folder, about, params.evaluate.attention_threshold, own)
+    threshold = params.evaluate.attention_threshold
+    version = versions.version_of(client, name, folder, about, threshold, own, outputs.squares())
     if present is not None and present.number == version.number:
         promoted, reasons = True, (*check_thresholds(scores[best], *rules).reasons, "It is the champion already.")
     else:

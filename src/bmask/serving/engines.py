@@ -1,0 +1,125 @@
+"""What runs a generator: PyTorch, on any device, or OpenVINO, on a CPU, from what exporting.py wrote.
+
+Both compute the same; docs/results.md says how fast, and why these two.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from bmask.compiled import Compiled
+from bmask.errors import DataError
+from bmask.serving.exporting import ABOUT, ENDING, export
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Name = Literal["auto", "openvino", "pytorch"]
+GPUS = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
+
+
+class Engine(Protocol):
+    """A generator that is ready to run; several threads may call it.
+
+    about: the generator's header.
+    device: `cpu`, `cuda`, `cuda:1`.
+    """
+
+    name: str
+    about: dict[str, Any]
+    device: str
+
+    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """uint8 (N, h, w, 3) to float32 pictures (N, h, w, 3) in [-1, 1] and attention (N, h, w), None without one."""
+
+
+class PyTorch:
+    """A generator's network as training made it. `precision`: as bmask.gan.device.pick_precision."""
+
+    name = "pytorch"
+
+    def __init__(self, generator: nn.Module, about: dict[str, Any], device: str = "cpu", precision: str = "auto"):
+        self.generator, self.about = generator.to(device), about
+        self.device, self.precision = device, precision
+
+    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        import torch
+
+        from bmask.gan.inference import translate
+
+        x = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).contiguous().float().div(127.5).sub(1)
+        made = translate(self.generator, x, self.precision)
+        attention = None if made.attention is None else made.attention[:, 0].cpu().numpy()
+        return made.image.permute(0, 2, 3, 1).cpu().numpy(), attention
+
+
+class OpenVINO:
+    """A generator that exporting.py wrote, on the processor. PyTorch need not be installed.
+
+    precision: `fp32`, `bf16`, or `auto` for what OpenVINO takes on this processor. Raises DataError.
+    """
+
+    name, device = "openvino", "cpu"
+
+    def __init__(self, file: Path, precision: str = "auto"):
+        self._compiled = Compiled(file, precision=precision)
+        if not (noted := self._compiled.noted(ABOUT)):
+            raise DataError(f"{file} is not an exported bmask generator")
+        self.about = json.loads(noted)
+
+    def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        x = np.ascontiguousarray(squares.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
+        made = [output.copy() for output in self._compiled(x)]
+        return made[0].transpose(0, 2, 3, 1), made[1][:, 0] if len(made) > 1 else None
+
+
+def open_engine(file: Path, name: Name = "auto", device: str = "auto", precision: str = "auto") -> Engine:
+    """A generator's file, a .safetensors or one that was exported, on an engine.
+
+    `auto` takes CUDA where it is there, else OpenVINO where the generator was exported, else PyTorch. `openvino` asks
+    for it: a generator that was not exported is converted now, which takes seconds and PyTorch.
+
+    Raises:
+        DataError: the file is missing or none of ours, or the engine is not installed.
+    """
+    exported = file.with_suffix(ENDING)
+    if name == "auto":
+        on_cpu = device == "cpu" or (device == "auto" and not _cuda())
+        name = "openvino" if on_cpu and exported.is_file() and _installed("openvino") else "pytorch"
+    if name == "openvino":
+        if exported.is_file():
+            return OpenVINO(exported, precision)
+        with TemporaryDirectory() as folder:
+            return OpenVINO(export(file, Path(folder)), precision)
+    if not _installed("torch"):
+        raise DataError(f"{file} needs PyTorch, which is not installed; pip install 'bmask[train]'")
+    from bmask.gan.generator_file import load_generator
+
+    device = ("cuda" if _cuda() else "cpu") if device == "auto" else device
+    generator, about = load_generator(file, device)
+    return PyTorch(generator, about, device, precision)
+
+
+def fastest() -> Name:
+    """The engine for who asks often, so that converting a generator pays."""
+    return "openvino" if _installed("openvino") and not _cuda() else "pytorch"
+
+
+def _installed(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def _cuda() -> bool:
+    """Whether PyTorch can use a GPU. It is asked only where there may be one: importing it takes seconds."""
+    if not _installed("torch") or (sys.platform == "linux" and not any(Path(gpu).exists() for gpu in GPUS)):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
