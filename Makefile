@@ -15,7 +15,7 @@ UV := $(BIN)/python tools/uv.py# with the index that pip knows
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml --extra serve --extra train
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-slow lint bench ui serve pipeline pipeline-containers image lock clean
+.PHONY: help setup demo repro test test-slow lint bench ui serve wheel pipeline pipeline-containers image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ ui: setup ## the MLflow UI with losses, samples and models
 serve: export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 serve: setup ## a page and an HTTP server: the champion, or the network that ships while there is none
 	$(RUN) bmask serve
+
+wheel: setup ## dist/bmask-*.whl for machines that only take masks off: no PyTorch, networks and face detector inside
+	$(RUN) python tools/wheel.py
 
 pipeline: setup ## the Kubeflow pipeline: compile it, run it here, and its way through a real S3 server
 	$(RUN) bmask pipeline compile

