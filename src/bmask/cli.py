@@ -197,6 +197,9 @@ def serve(
     port: Annotated[int, typer.Option(help="0 takes any free one.")] = 5001,
     at_once: Annotated[int, typer.Option(min=1, help="Requests that are worked on at the same time.")] = 1,
     megabytes: Annotated[float, typer.Option(min=1, help="Largest request.")] = 64,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, each with the model; one that dies is replaced, the others go on.")
+    ] = 1,
     engine: Annotated[
         Literal["auto", "openvino", "pytorch"],
         typer.Option(help="`auto`: PyTorch where there is a GPU, else OpenVINO where it is installed."),
@@ -204,15 +207,25 @@ def serve(
 ) -> None:
     """Answer requests over HTTP, as `mlflow models serve` does, and show a page for people."""
     from bmask.progress import say
-    from bmask.serving.app import Limits, run
+    from bmask.serving import app as server
     from bmask.serving.engines import fastest
     from bmask.serving.unmasker import Unmasker
     from bmask.tracking.resolving import best, resolve
 
     name = best() if model is None else model
-    unmasker = Unmasker(resolve(name), engine=fastest() if engine == "auto" else engine)
+    file, chosen = resolve(name), fastest() if engine == "auto" else engine
+    limits = server.Limits(megabytes=megabytes, at_once=at_once)
+    if workers > 1:
+        from bmask.serving import workers as several
+
+        say(f"serving {name} with {chosen} in {workers} processes")
+        with server.listen(host, port) as listening:
+            several.run(file, chosen, name, limits, listening, workers)
+        return
+    unmasker = Unmasker(file, engine=chosen)
     say(f"serving {name} with {unmasker.engine.name} on {unmasker.device}")
-    run(unmasker, name, Limits(megabytes=megabytes, at_once=at_once), host, port)
+    with server.listen(host, port) as listening:
+        server.run(unmasker, name, limits, listening)
 
 
 @app.command(rich_help_panel=USE)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
-from bmask.serving.app import Limits, Server, run
+from bmask.serving.app import Limits, Server, listen
 from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Result, Unmasker
 from tiny import write_generator
@@ -177,9 +177,9 @@ def test_a_models_name_is_shown_without_its_folders_in_any_script(unmasker):
             assert unquote(headers["x-bmask-model"]) == shown
 
 
-def test_a_port_that_is_taken_is_said_to_be(unmasker):
+def test_a_port_that_is_taken_is_said_to_be():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(DataError, match="choose another --port"):
-        run(unmasker, "a model", Limits(), "127.0.0.1", taken.getsockname()[1])
+        listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_other_content_types_and_methods_and_paths_are_refused(port):

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,6 +25,7 @@ from urllib.parse import quote
 
 import anyio
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -39,6 +42,7 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+GRACE = 30  # seconds that requests get when the server is to stop
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -87,7 +91,7 @@ class Server:
         return JSONResponse(about, headers=HEADERS)
 
     async def metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._watched.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._watched.all()), media_type=CONTENT_TYPE_LATEST)
 
     async def invocations(self, request: Request) -> Response:
         began = time.monotonic()
@@ -153,21 +157,23 @@ class Server:
             raise HTTPException(499, "The client has gone.") from None
 
 
-def run(unmasker: Unmasker, name: str, limits: Limits, host: str, port: int) -> None:
-    """Answers until it is stopped; SIGTERM gives requests half a minute. Raises DataError where the port is taken."""
-    import socket
-
+def run(unmasker: Unmasker, name: str, limits: Limits, listening: socket.socket) -> None:
+    """Answers on a socket until it is stopped; SIGTERM gives requests GRACE seconds."""
     import uvicorn
 
+    app = Server(unmasker, name, limits).app()
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)).run([listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for a server, and a line that says where its page is. Raises DataError where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)  # before the line that says so
     except (OSError, OverflowError) as error:
         raise DataError(f"{host}, port {port}, cannot be used ({error}); choose another --port or --host") from None
-    with listening:
-        say(f"the page: http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
-        app = Server(unmasker, name, limits).app()
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)).run([listening])
+    say(f"the page: http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
+    return listening
 
 
 def asked(body: bytes, most: int) -> tuple[list[Any], answering.Wanted]:
@@ -239,7 +245,19 @@ class _Watched:
         self._changed = Histogram(
             "bmask_changed_share", "Share of a photo that was changed.", buckets=shares, registry=own
         )
-        self.latest = Gauge("bmask_last_answer_seconds", "When a request was answered last, Unix time.", registry=own)
+        self.latest = Gauge(
+            "bmask_last_answer_seconds",
+            "When a request was answered last, Unix time.",
+            registry=own,
+            multiprocess_mode="mostrecent",
+        )
+
+    def all(self) -> CollectorRegistry:
+        """Of all workers, where there are several (workers.py)."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return self.registry
+        MultiProcessCollector(together := CollectorRegistry())
+        return together
 
     def photos(self, done: list[answering.Done]) -> None:
         for photo in done:
