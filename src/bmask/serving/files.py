@@ -61,14 +61,14 @@ def unmask_files(
     targets = plan(sorted(listing.files.values()), Path(src), Path(dst))
     if Path(src).is_dir():
         Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
-    with _opened(report) as table:
-        writer = _Writer(unmasker, attention, mark, aligned, table)
+    with opened(report) as table:
+        writer = Writer(unmasker, attention, mark, aligned, table)
         if listing.videos:
             say(left_aside(listing.videos))
         for name, reason in listing.refused:
             writer.leave_out(Path(src, name), reason)
         for path, target in bar(targets.items(), len(targets), "unmasking photos"):
-            if resume and all(file.is_file() for file in _files(target, attention)):
+            if resume and all(file.is_file() for file in files_of(target, attention)):
                 writer.pass_over(path, target)
             else:
                 writer.take(path, target)
@@ -78,7 +78,7 @@ def unmask_files(
 
 
 @contextlib.contextmanager
-def _opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+def opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Yields what adds a row to the report, if there is to be one; each is on the disk before the next photo."""
     if report is None:
         yield lambda row: None
@@ -98,9 +98,9 @@ def plan(photos: list[Path], src: Path, dst: Path) -> dict[Path, Path]:
         DataError: a result would take the place of a photo.
     """
     if src.is_dir():
-        results = [_ended(dst / path.relative_to(src)) for path in photos]
+        results = [ended(dst / path.relative_to(src)) for path in photos]
     else:
-        results = [dst if dst.suffix.lower() in pictures.WRITTEN and not dst.is_dir() else dst / _ended(src).name]
+        results = [dst if dst.suffix.lower() in pictures.WRITTEN and not dst.is_dir() else dst / ended(src).name]
     own = {path.resolve() for path in photos}
     for result in results:
         if result.resolve() in own:
@@ -108,7 +108,7 @@ def plan(photos: list[Path], src: Path, dst: Path) -> dict[Path, Path]:
     return dict(zip(photos, results, strict=True))
 
 
-def _ended(path: Path) -> Path:
+def ended(path: Path) -> Path:
     return path if path.suffix.lower() in pictures.WRITTEN else path.with_name(f"{path.name}.png")
 
 
@@ -134,22 +134,29 @@ def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
     return listing
 
 
-def _files(result: Path, attention: bool) -> list[Path]:
+def files_of(result: Path, attention: bool) -> list[Path]:
     return [result, result.with_name(f"{result.name}.attention.png")][: 1 + attention]
 
 
-class _Writer:
-    """Unmasks photos in batches and writes them, or says why not."""
+class Writer:
+    """Unmasks photos in batches and writes them, or says why not. `shown`: what a photo or result is called."""
 
     def __init__(
-        self, unmasker: Unmasker, attention: bool, mark: bool, aligned: bool, report: Callable[[dict[str, Any]], None]
+        self,
+        unmasker: Unmasker,
+        attention: bool,
+        mark: bool,
+        aligned: bool,
+        report: Callable[[dict[str, Any]], None],
+        shown: Callable[[Path], str] = str,
     ):
         self._unmasker, self._attention, self._mark, self._report = unmasker, attention, mark, report
+        self._shown = lambda path: printable(shown(path))
         self._aligned = aligned
         self._waiting: list[tuple[Path, Path, pictures.Picture]] = []
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
-        self.done = self._there = 0
+        self.done = self._already = 0
         self._looks, self._found, self._changed = unmasker.finds_faces and not aligned, 0, 0
         self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
@@ -170,11 +177,15 @@ class _Writer:
                 self.leave_out(path, str(error))
                 continue
             contents = [content, *([pictures.encode(result.attention)] * self._attention)]
-            files = _files(target, self._attention)
+            files = files_of(target, self._attention)
             if all(self._write(path, file, content) for file, content in zip(files, contents, strict=True)):
                 self.done += 1
                 self._count(path, target, result)
         self._waiting = []
+
+    def forget(self) -> None:
+        """What was written is taken elsewhere, so that its place on this disk may be another file's."""
+        self._written.clear()
 
     def _content(self, path: Path, target: Path, picture: pictures.Picture, result: Result) -> bytes:
         kind = pictures.WRITTEN[target.suffix.lower()]
@@ -188,13 +199,13 @@ class _Writer:
         """Whether there is a file now that holds this and nothing of another photo's."""
         try:
             if _identity(file) in self._written:  # a disk that tells neither A from a nor one form of ü from the other
-                self.leave_out(path, f"would be written over the result of another photo, {printable(str(file))}")
+                self.leave_out(path, f"would be written over the result of another photo, {self._shown(file)}")
                 return False
             write_bytes(file, content)
         except OSError as error:
             if error.errno not in UNFIT:
                 raise
-            self.leave_out(path, f"cannot be written to {printable(str(file))} ({error.strerror}); rename it")
+            self.leave_out(path, f"cannot be written to {self._shown(file)} ({error.strerror}); rename it")
             return False
         if (made := _identity(file)) is not None:  # else somebody took it away already
             self._written.add(made)
@@ -202,7 +213,7 @@ class _Writer:
 
     def told(self) -> str:
         """What was found, in words; nothing where faces were not looked for."""
-        words = [f", {self._there} were there already"] if self._there else [""]
+        words = [f", {self._already} were there already"] if self._already else [""]
         words += [f"{self._changed} of {self._found} faces changed"] if self._looks else []
         for why, names in self._same.items():
             if names:
@@ -217,27 +228,31 @@ class _Writer:
         if self._looks:
             outcome = ("no mask" if unmasked else "no face") if all(unmasked) else "changed"
             if outcome != "changed":
-                self._same[f"{outcome} was found"].append(printable(str(path)))
+                self._same[f"{outcome} was found"].append(self._shown(path))
         faces = {"faces": len(unmasked), "masked": len(unmasked) - sum(unmasked)} if self._looks else {}
         self._row(path, target, outcome, **faces)
 
     def pass_over(self, path: Path, target: Path) -> None:
-        made = {_identity(file) for file in _files(target, self._attention)}
+        made = {_identity(file) for file in files_of(target, self._attention)}
         if made & self._written:
-            self.leave_out(path, f"has the result of another photo in its place, {printable(str(target))}")
+            self.leave_out(path, f"has the result of another photo in its place, {self._shown(target)}")
             return
         self._written |= {one for one in made if one}
-        self._there += 1
+        self.there(path, target)
+
+    def there(self, path: Path, target: Path) -> None:
+        """Counts a photo whose result is there already."""
+        self._already += 1
         self._row(path, target, "there already")
 
     def leave_out(self, path: Path, reason: str) -> None:
-        self.left_out.append(f"{printable(str(path))} {reason}")
+        self.left_out.append(f"{self._shown(path)} {reason}")
         self._row(path, None, "left out", reason=reason)
         say(f"left out: {self.left_out[-1]}")
 
     def _row(self, path: Path, target: Path | None, outcome: str, **others: Any) -> None:
-        result = printable(str(target)) if target else ""
-        self._report({"photo": printable(str(path)), "result": result, "outcome": outcome, **others})
+        result = self._shown(target) if target else ""
+        self._report({"photo": self._shown(path), "result": result, "outcome": outcome, **others})
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
