@@ -154,8 +154,10 @@ def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
 
 @app.command(rich_help_panel=USE)
 def unmask(
-    source: Annotated[Path, typer.Argument(help="A photo or a folder of photos.")],
-    target: Annotated[Path, typer.Argument(help="A JPEG, PNG or WEBP file, or a folder for the results.")],
+    source: Annotated[str, typer.Argument(help="A photo, a folder of photos, or s3://bucket/prefix.")],
+    target: Annotated[
+        str, typer.Argument(help="A JPEG, PNG or WEBP file, a folder for the results, or s3://bucket/prefix.")
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -186,7 +188,13 @@ def unmask(
         model = best()
         say(f"unmasking with {model}")
     unmasker = Unmasker(resolve(model), threshold)
-    left_out = unmask_files(source, target, unmasker, attention, mark, resume, report, aligned)
+    if source.startswith("s3://") or target.startswith("s3://"):
+        from bmask.serving.objects import unmask_objects
+
+        left_out = unmask_objects(source, target, unmasker, attention, mark, resume, report, aligned)
+    else:
+        there = Path(source), Path(target)
+        left_out = unmask_files(*there, unmasker, attention, mark, resume, report, aligned)
     raise typer.Exit(3 if left_out else 0)
 
 
