@@ -25,7 +25,7 @@ SIZE = 32
 SYSTEMS = {
     "cyclegan": CycleGANOptions(filters=8, blocks=1),
     "attentiongan": AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4),
-    "inpainting": InpaintingOptions(filters=16, blocks=1, erase=1),
+    "inpainting": InpaintingOptions(filters=16, blocks=1),
 }
 pytestmark = pytest.mark.usefixtures("one_thread")
 

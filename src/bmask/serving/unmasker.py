@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bmask.data.reading.framing import frame as pad
-from bmask.faces.template import CLOSE, TEMPLATE
+from bmask.faces.template import TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
@@ -81,7 +81,7 @@ class Unmasker:
         self.engine, self.about, self.device = generator, generator.about, generator.device
         self.threshold = THRESHOLD if threshold is None else threshold
         self.finds_faces = self.about.get("fit") == "face"
-        self.template = np.array(self.about.get("template", CLOSE))  # where it wants a face's landmarks
+        self.template = np.array(self.about.get("template", TEMPLATE))  # where it wants a face's landmarks
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if self.device == "cpu" else GPU_BATCH  # squares in one call of the generator
 

@@ -41,7 +41,6 @@ class InpaintingOptions(SystemOptions):
     features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
     cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
     game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
-    erase: int = 0  # px about the mask that are hidden, with it, from what paints; 0 shows all of the photo
     rim: int = 0  # px that the attention is taught to reach beyond region and cut-out: a rim that is left shows
     unsure: int = 0  # px beyond a cut-out and its rim of which real masked photos teach nothing: cut-outs lack straps
     region_factor: float = 5.0  # a pixel inside the region counts 1 + this in L1, one outside 1
@@ -59,13 +58,11 @@ class InpaintingOptions(SystemOptions):
             "discriminator_filters": 1,
             "rim": 0,
             "unsure": 0,
-            "erase": 0,
             "game_epoch": 0,
         }
         check_values(self, least, shares=("cutouts",))
-        factor = GROUPS * (2 if self.erase else 1)
-        if self.filters % factor:
-            raise ValueError(f"filters {self.filters} is no multiple of {factor}, for the groups of the norms")
+        if self.filters % GROUPS:
+            raise ValueError(f"filters {self.filters} is no multiple of {GROUPS}, for the groups of the norms")
 
     @property
     def needs(self) -> dict[str, float]:
@@ -93,16 +90,18 @@ class Block(nn.Module):
         return x + self.body(x)
 
 
-class Trunk(nn.Module):
-    """(N, channels, H, W) -> features (N, filters, H/4, W/4): a U of four levels, from a quarter of the size down.
+class InpaintingGenerator(nn.Module):
+    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.8 M parameters at 96 filters, 4 blocks).
 
-    Pixels are folded into channels by FOLD (space to depth), which suits a processor.
+    Pixels are folded into channels by FOLD (space to depth), which suits a processor; a trunk of `filters` at a quarter
+    of the size stands on a U of three levels below; sub-pixel heads (Shi et al. 2016) unfold content C and attention.
+    (N, 3, H, W) in [-1, 1], H and W multiples of 32.
     """
 
-    def __init__(self, channels: int, filters: int, blocks: int):
+    def __init__(self, filters: int = 96, blocks: int = 4, thin: int = 16):
         super().__init__()
         c = filters
-        self.stem = nn.Sequential(nn.PixelUnshuffle(FOLD), *_conv(channels * FOLD**2, c), Block(c), Block(c))
+        self.stem = nn.Sequential(nn.PixelUnshuffle(FOLD), *_conv(3 * FOLD**2, c), Block(c), Block(c))
         self.downs = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(wide, 2 * c, 4, stride=2, padding=1), _norm(2 * c), nn.ReLU(), *_blocks(2 * c, deep)
@@ -113,29 +112,6 @@ class Trunk(nn.Module):
             nn.Sequential(nn.Conv2d(2 * c, 4 * narrow, 1), nn.PixelShuffle(2)) for narrow in (2 * c, 2 * c, c)
         )
         self.joins = nn.ModuleList([Block(2 * c), Block(2 * c), nn.Sequential(Block(c), Block(c))])
-
-    def features(self, x: Tensor) -> Tensor:
-        f = self.stem(x)
-        passed = []
-        for down in self.downs:
-            passed.append(f)
-            f = down(f)
-        for up, join in zip(self.ups, self.joins, strict=True):
-            f = join(passed.pop() + up(f))
-        return f
-
-
-class InpaintingGenerator(Trunk):
-    """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.8 M parameters at 96 filters, 4 blocks).
-
-    Sub-pixel heads (Shi et al. 2016) unfold content C and attention. With `erase` px, a trunk of half the filters finds
-    the mask, and the other one paints a photo from which A and that many px about it are erased: then no look of a mask
-    can change what is painted. (N, 3, H, W) in [-1, 1], H and W multiples of 32.
-    """
-
-    def __init__(self, filters: int = 96, blocks: int = 4, erase: int = 0, thin: int = 16):
-        super().__init__(4 if erase else 3, filters, blocks)
-        c, self.erase = filters, erase
         self.content = nn.Sequential(
             nn.Conv2d(c, thin * FOLD**2, 3, padding=1),
             nn.PixelShuffle(FOLD),
@@ -144,21 +120,18 @@ class InpaintingGenerator(Trunk):
             nn.ReLU(),
             nn.Conv2d(thin, 3, 3, padding=1),
         )
-        finds = c // 2 if erase else c
-        self.finder = Trunk(3, finds, 1) if erase else None
-        self.attention = nn.Sequential(nn.Conv2d(finds, FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
-
-    def find(self, x: Tensor) -> Tensor:
-        """The attention's logits (N, 1, H, W), without painting where another trunk does that."""
-        return self.attention((self.finder or self).features(x)).float()
+        self.attention = nn.Sequential(nn.Conv2d(c, FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
 
     def forward(self, x: Tensor) -> Translation:
-        f = self.features(x) if self.finder is None else self.finder.features(x)
+        f = self.stem(x)
+        passed = []
+        for down in self.downs:
+            passed.append(f)
+            f = down(f)
+        for up, join in zip(self.ups, self.joins, strict=True):
+            f = join(passed.pop() + up(f))
         logits = self.attention(f).float()
         attention = stretched(logits)
-        if self.finder is not None:
-            hidden = losses.wider(attention.detach(), 2 * self.erase + 1)
-            f = self.features(torch.cat([x * (1 - hidden), hidden], 1))
         content = torch.tanh(self.content(f).float())
         image = content * attention + x * (1 - attention)
         return Translation(image, attention, content[:, None], logits=logits)
@@ -219,7 +192,7 @@ class Inpainting(System):
 
     @classmethod
     def build_generator(cls, options: InpaintingOptions) -> nn.Module:
-        return InpaintingGenerator(options.filters, options.blocks, options.erase)
+        return InpaintingGenerator(options.filters, options.blocks)
 
     def start_epoch(self, epoch: int) -> None:
         self.plays = self.options.w_gan > 0 and epoch >= self.options.game_epoch
@@ -228,14 +201,8 @@ class Inpainting(System):
         o, photo, region = self.options, batch["photo"], batch["region"]
         n = len(photo)
         pasted, masked = batch["pasted"], batch["masked"] if o.cutouts else photo[:0]
-        if o.erase and len(masked):
-            made = self.translate(pasted)
-            found = cast(InpaintingGenerator, self.generators["ab"]).find(masked)
-            logits = torch.cat([cast(Tensor, made.logits), found])
-        else:  # one pass is quicker where both share a trunk
-            made = self.translate(torch.cat([pasted, masked]))
-            logits = cast(Tensor, made.logits)
-        attention = stretched(logits)
+        made = self.translate(torch.cat([pasted, masked]))
+        logits, attention = cast(Tensor, made.logits), cast(Tensor, made.attention)
         image = made.image[:n]  # masked photos teach the attention alone
         named = {
             "reconstruction_l1": losses.region_l1(image, photo, region, o.region_factor),
