@@ -21,7 +21,7 @@ from bmask.data.split.dataset import Dataset, resize, to_tensor
 from bmask.gan.perceptual import FaceFeatures
 from bmask.serving.unmasker import Unmasker
 
-GENERATOR = "src/bmask_weights/photos-64/generator.safetensors"
+GENERATOR = "src/bmask_weights/photos-128/generator.safetensors"
 SHOWN, SEED, NEAREST, LOWER = 24, 14, 3, 0.5
 
 

@@ -1,7 +1,7 @@
 """Serving: bmask's engine against plain PyTorch in fp32 with OpenCV's detector, and the server under load.
 
     python benchmarks/serve.py                        # drawn faces in 640 x 480 photos, the network that ships
-    python benchmarks/serve.py --photos path/to/photos --model photos-128
+    python benchmarks/serve.py --photos path/to/photos
 
 First in turn in one process: the network alone, then bytes to bytes, a base64 photo to a base64 PNG. Then a server of
 its own: how long until it answers, one client, four clients, memory of the process at its highest.

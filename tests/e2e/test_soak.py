@@ -60,7 +60,7 @@ def bodies() -> list[bytes]:
 @pytest.fixture
 def address(tmp_path):
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    with serving(["bmask", "serve", "--model", "photos-64"], "/ping", tmp_path, environment) as address:
+    with serving(["bmask", "serve", "--model", "photos-128"], "/ping", tmp_path, environment) as address:
         yield address
 
 

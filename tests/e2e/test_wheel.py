@@ -72,7 +72,7 @@ def test_it_takes_a_mask_off(environment, photo, tmp_path):
 def test_it_serves_and_its_page_is_inside(environment, tmp_path):
     with serving(["bmask", "serve"], "/ping", tmp_path, environment) as address:
         with urllib.request.urlopen(f"{address}/model", timeout=30) as answer:
-            assert b'"photos-64"' in answer.read()
+            assert b'"photos-128"' in answer.read()
         with urllib.request.urlopen(address, timeout=30) as answer:
             assert b"<html" in answer.read()
 

@@ -51,6 +51,7 @@ ALLOWED = {
     "kubeflow": {"kubeflow", "tracking", "data", "gan", *BASE},  # of gan: how many GPUs a task sees
     "placement": {"gan", "training", *BASE},
     "recipe": {"placement", "tracking", "data", "training", "gan", *BASE},
+    "commands": {"synthetic", "serving", "tracking", *BASE},
     "stages": {
         "stages",
         "recipe",

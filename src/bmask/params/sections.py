@@ -153,7 +153,7 @@ class Schedule(Section):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epoch_photos: Count = 0  # photos in an epoch; 0: as many as the larger domain has
-    warm_start: str = ""  # a training's folder, a generator file, models:/... or the shipped photos-64, to begin from
+    warm_start: str = ""  # a training's folder, a generator file, models:/... or the shipped photos-128, to begin from
 
     @model_validator(mode="after")
     def _decay_fits(self) -> Schedule:

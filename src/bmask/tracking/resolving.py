@@ -13,7 +13,7 @@ from bmask.gan.generator_file import FILE
 REGISTERED = "bmask-unmasker"  # as params.register.name
 ARTIFACT = f"artifacts/{FILE}"  # its place inside a packed model
 ALIASES = ("champion", "challenger")
-SHIPPED = "photos-64"  # the generator that is there without a training
+SHIPPED = "photos-128"  # the generator that is there without a training
 
 
 def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path("results/train")) -> Path:
