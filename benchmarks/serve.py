@@ -25,7 +25,6 @@ from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
-import psutil
 import torch
 from pairing import Paired, pair, table
 from PIL import Image
@@ -134,7 +133,8 @@ def _served(engine: engines.Name, model: str, photos: list[str], requests: int) 
             _ask(port, photo)
         alone, single = _load(port, photos, requests, 1)
         four, throughput = _load(port, photos, requests, 4)
-        peak = psutil.Process(server.pid).memory_info().rss / 1e6
+        status = Path(f"/proc/{server.pid}/status").read_text(encoding="ascii")
+        peak = next(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM"))
     finally:
         server.terminate()
         server.wait()

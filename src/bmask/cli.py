@@ -38,6 +38,7 @@ Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", sh
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
 
+SERVING = ("boto3", "botocore", "prometheus_client", "starlette", "uvicorn")  # of the extra serve; train has it too
 AGAIN = "the same command does it from its beginning"
 LEFT = {  # of a command that was interrupted; most write whole results or none
     "train": "the same command goes on from the last checkpoint, if one was written",
@@ -170,7 +171,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("bmask"):
             raise
-        print(f"bmask: this needs {error.name}, which pip install 'bmask[train]' brings", file=sys.stderr)
+        extra = "serve" if (error.name or "").partition(".")[0] in SERVING else "train"
+        print(f"bmask: this needs {error.name}, which pip install 'bmask[{extra}]' brings", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
         if isinstance(stop, SystemExit) and stop.code != 130:

@@ -45,17 +45,18 @@ def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T]
             yield from some
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
-    """As `parallel`, one item a task: Executor.map with the `buffersize` of Python 3.14."""
-    waiting: deque[Future[R]] = deque()
+def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int | None = None) -> Generator[R]:
+    """As `parallel`, one item a task: Executor.map with the `buffersize` of Python 3.14, which `waiting` is."""
+    most = AHEAD * threads if waiting is None else waiting
+    begun: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > AHEAD * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            begun.append(pool.submit(function, item))
+            if len(begun) > most:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

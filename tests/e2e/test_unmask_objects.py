@@ -120,14 +120,84 @@ def test_it_goes_on_where_it_was_stopped(s3, local, given, unmasker, tmp_path, m
     assert sum(row["outcome"] == "there already" for row in rows(again)) == len(given) + 1 - len(fetched)
 
 
-def test_results_inside_the_source_are_no_photos_and_the_source_itself_is_refused(s3, given, unmasker):
+def test_results_inside_the_source_are_no_photos(s3, given, unmasker):
     for _ in range(2):
         objects.unmask_objects("s3://photos/in", "s3://photos/in/done", unmasker)
     assert set(results(s3, "in/done/")) == {f"{name}.png" if name.endswith("gif") else name for name in given}
-    with pytest.raises(DataError, match="overwritten"):
-        objects.unmask_objects("s3://photos/in", "s3://photos/in/", unmasker)
-    with pytest.raises(DataError, match="holds no photos"):
-        objects.unmask_objects("s3://photos/nothing", "s3://photos/out", unmasker)
+
+
+@pytest.mark.parametrize(
+    ("src", "dst", "sentence"),
+    [
+        ("s3://photos/in", "s3://photos//in/", "would be overwritten"),
+        ("s3://photos/in/b", "s3://photos/in", "would be overwritten"),  # in/b/b/a.jpg to in/b/a.jpg
+        ("s3://photos/nothing", "s3://photos/out", "holds no photos"),
+    ],
+)
+def test_photos_are_never_overwritten(s3, given, unmasker, src, dst, sentence):
+    s3.client().put_object(Bucket="photos", Key="in/b/b/a.jpg", Body=given["b/a.jpg"])
+    before = results(s3, "in/")
+    with pytest.raises(DataError, match=sentence):
+        objects.unmask_objects(src, dst, unmasker)
+    assert results(s3, "") == {f"in/{name}": content for name, content in before.items()}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_of_two_photos_with_one_result_the_second_is_left_out(s3, given, unmasker, monkeypatch, resume):
+    monkeypatch.setattr(objects, "PORTION", 1)
+    s3.client().put_object(Bucket="photos", Key="in/e.gif.png", Body=given["a.png"])
+    for again in range(1 + resume):
+        left_out = objects.unmask_objects("s3://photos/in", "s3://photos/out", unmasker, resume=bool(again))
+        assert any("in/e.gif.png would be written over the result of another photo" in line for line in left_out)
+
+
+def test_a_name_that_storage_cannot_have_is_left_out_and_an_object_may_be_called_like_a_folder(
+    s3, given, unmasker, tmp_path
+):
+    (tmp_path / "in" / "caf\udce9.png").write_bytes(given["a.png"])
+    (tmp_path / "in" / ("long" * 60 + ".png")).write_bytes(given["a.png"])
+    left_out = objects.unmask_objects(str(tmp_path / "in"), "s3://photos/out", unmasker)
+    assert any("caf\\xe9.png has a name that is no UTF-8" in line for line in left_out)
+    s3.client().put_object(Bucket="photos", Key="in/b", Body=given["a.png"])
+    left_out = objects.unmask_objects("s3://photos/in", "s3://photos/more", unmasker)
+    assert "more/b.png" in s3.names("photos")
+    assert [line for line in left_out if "no photo" not in line] == []
+
+
+def test_an_object_that_vanishes_is_left_out_and_a_server_that_refuses_ends_it(
+    s3, given, unmasker, tmp_path, monkeypatch
+):
+    save, gone = objects.Prefix.save, []
+
+    def vanishing(self, item, path):
+        if not gone:
+            gone.append(item.name)
+            self.client.delete_object(Bucket="photos", Key=f"in/{item.name}")
+        save(self, item, path)
+
+    monkeypatch.setattr(objects.Prefix, "save", vanishing)
+    left_out = objects.unmask_objects("s3://photos/in", "s3://photos/out", unmasker)
+    assert any(f"in/{gone[0]} cannot be fetched" in line for line in left_out)
+    assert len(results(s3, "out/")) == len(given) - 1
+    report = tmp_path / "done.csv"
+
+    def refused(self, item, path):
+        raise DataError("the session token has expired")
+
+    monkeypatch.setattr(objects.Prefix, "save", refused)
+    with pytest.raises(DataError, match="expired"):
+        objects.unmask_objects("s3://photos/in", "s3://photos/later", unmasker, report=report)
+    assert rows(report) == []
+
+
+def test_a_report_is_no_photo(given, unmasker, tmp_path):
+    photo = tmp_path / "in" / "a.png"
+    with pytest.raises(DataError, match=r"ends in \.csv"):
+        objects.unmask_objects(str(tmp_path / "in"), "s3://photos/out", unmasker, report=photo)
+    assert photo.read_bytes() == given["a.png"]
+    report = tmp_path / "in" / "done.csv"
+    for _ in range(2):
+        assert len(objects.unmask_objects(str(tmp_path / "in"), "s3://photos/out", unmasker, report=report)) == 1
 
 
 def test_the_command_takes_addresses(s3, given, tmp_path, monkeypatch):

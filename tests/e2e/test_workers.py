@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -68,3 +69,12 @@ def test_a_worker_that_is_killed_loses_its_own_requests_alone_and_is_replaced(tm
             time.sleep(0.5)
         # Of both processes, the dead one too; it may have counted an answer that was lost on its way.
         assert sum(answered) <= counted(address) <= sum(answered) + CLIENTS
+
+
+def test_a_model_that_cannot_be_served_ends_it_with_the_reason(tmp_path):
+    (tmp_path / "generator.safetensors").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "bmask", "serve", "--model", str(tmp_path), "--workers", "2", "--port", "0"]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 3
+    assert "generator.safetensors is no safetensors file" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ from bmask.gan.registry import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.gan.systems.inpainting import InpaintingOptions
+from bmask.gan.translation import Translation
 from bmask.serving import agreement, engines
 from bmask.serving.exporting import export
 from bmask.serving.unmasker import Unmasker
@@ -85,6 +86,37 @@ def test_what_was_exported_is_taken_and_without_it_pytorch(files, tmp_path):
     assert Unmasker(bare).engine.name == "pytorch"
     assert Unmasker(bare, engine="openvino").engine.name == "openvino"  # converted
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_who_asks_often_gets_a_conversion_but_of_no_packed_model(files, tmp_path):
+    """What register packed without an export did not agree with PyTorch."""
+    bare = tmp_path / FILE
+    bare.write_bytes(files["cyclegan"].read_bytes())
+    assert Unmasker(bare, engine="fastest").engine.name == "openvino"
+    (tmp_path / engines.SETTINGS).write_text('{"threshold": 0.1}')
+    assert Unmasker(bare, engine="fastest").engine.name == "pytorch"
+
+
+def test_a_network_that_openvino_cannot_convert_is_served_by_pytorch(files, tmp_path, monkeypatch, capsys):
+    bare = tmp_path / FILE
+    bare.write_bytes(files["cyclegan"].read_bytes())
+    forward = Translation.__new__
+
+    def odd(cls, image, *others, **named):
+        torch.linalg.eigvalsh(image[0, 0])
+        return forward(cls, image + torch.linalg.eigvalsh(image[0, 0])[0] * 0, *others, **named)
+
+    monkeypatch.setattr(Translation, "__new__", odd)
+    with pytest.raises(DataError, match="cannot be converted to OpenVINO"):
+        export(bare, tmp_path / "exported")
+    assert Unmasker(bare, engine="fastest").engine.name == "pytorch"
+    assert "cannot be converted" in capsys.readouterr().err
+
+
+def test_an_exported_file_may_be_named_itself(files):
+    exported = files["cyclegan"].with_suffix(".xml")
+    assert Unmasker(exported).engine.name == "openvino"
+    assert Unmasker(exported, engine="pytorch").engine.name == "pytorch"
 
 
 def test_threads_may_share_an_engine(files, photos):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bmask.data.split.dataset import to_photos
+from bmask.errors import DataError
 from bmask.faces.alignment import align, to_square
 from bmask.faces.finding import find_faces
 from bmask.faces.template import TEMPLATE
@@ -26,6 +27,7 @@ from bmask.synthetic import draw_face
 
 SIZE = 32
 OTHER = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])  # a closer one
+FRAMED = {"fit": "face", "template": TEMPLATE.tolist()}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -41,7 +43,13 @@ def files(tmp_path_factory):
         torch.manual_seed(1)
         generator = build_generator(options)
         found[name] = folder / name / "generator.safetensors"
-        about = {"network": asdict(options), "image_size": SIZE, "model": name, "fit": "face"}
+        about = {
+            "network": asdict(options),
+            "image_size": SIZE,
+            "model": name,
+            "fit": "face",
+            "template": TEMPLATE.tolist(),
+        }
         save_generator(found[name], generator, about)
     return found
 
@@ -91,7 +99,7 @@ def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
             low[...] = blue
         photo[30 : 30 + side, left : left + side] = face
         places.append((left, side))
-    unmasker = Unmasker(PyTorch(Masked(), {"image_size": SIZE, "fit": "face"}))
+    unmasker = Unmasker(PyTorch(Masked(), {"image_size": SIZE, "fit": "face", "template": TEMPLATE.tolist()}))
     (result,) = unmasker.unmask([photo])
     faces = sorted(result.faces, key=lambda face: face.box[0])
     assert [face.masked for face in faces] == [True, False, True]
@@ -107,16 +115,18 @@ def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
 
 
 def test_a_generator_gets_faces_in_the_template_that_its_file_states(scene):
-    """What a network sees, with today's template, another, and none, which is today's."""
+    """What a network sees; a file that states none was made for another framing than ours, and is refused."""
     (face, *_) = find_faces(scene)
-    for stated, template in ((TEMPLATE, TEMPLATE), (OTHER, OTHER), (None, TEMPLATE)):
+    for template in (TEMPLATE, OTHER):
         network = Masked()
         seen = []
         network.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
-        about = {"image_size": SIZE, "fit": "face"} | ({} if stated is None else {"template": stated.tolist()})
+        about = {"image_size": SIZE, "fit": "face", "template": template.tolist()}
         Unmasker(PyTorch(network, about)).unmask([scene])
         expected = align(scene, to_square(face.landmarks, SIZE, centre=1, template=template), SIZE)
         np.testing.assert_array_equal(to_photos(seen[0])[0], expected)
+    with pytest.raises(DataError, match="how faces are to be framed"):
+        Unmasker(PyTorch(Masked(), {"image_size": SIZE, "fit": "face"}))
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, OTHER], ids=["today's", "another"])

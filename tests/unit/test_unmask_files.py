@@ -17,6 +17,7 @@ from PIL.JpegImagePlugin import get_sampling
 from PIL.PngImagePlugin import PngInfo
 
 from bmask.errors import DataError
+from bmask.faces.template import TEMPLATE
 from bmask.serving import files, model
 from bmask.serving.engines import PyTorch
 from bmask.serving.files import plan, unmask_files
@@ -60,7 +61,7 @@ def test_what_was_found_is_said(tmp_path, capsys):
         wide = np.full((200, 200, 3), 110, np.uint8)
         wide[40 : 40 + len(pixel), 40 : 40 + len(pixel)] = pixel
         Image.fromarray(wide).save(tmp_path / f"{name}.png")
-    unmasker = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face"}))
+    unmasker = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}))
     unmask_files(tmp_path, tmp_path / "out", unmasker, report=tmp_path / "report.csv")
     unmask_files(tmp_path / "masked.png", tmp_path / "plain", unmasker, mark=False)
     marked = {
@@ -225,7 +226,7 @@ def test_a_webp_stays_lossless_or_lossy(tmp_path, unmasker):
 def test_a_photo_without_a_mask_is_copied_byte_for_byte(tmp_path):
     from test_unmask_faces import Masked
 
-    unmasker = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face"}))
+    unmasker = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}))
     for suffix in ("jpg", "png", "webp"):
         picture(200, 200).save(tmp_path / f"a.{suffix}", exif=exif_of_a_phone())
     unmask_files(tmp_path, tmp_path / "out", unmasker)

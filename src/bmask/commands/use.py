@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,8 +45,11 @@ def unmask(
         say(f"unmasking with {model}")
     unmasker = Unmasker(resolve(model), threshold)
     if source.startswith("s3://") or target.startswith("s3://"):
+        import signal
+
         from bmask.serving.objects import unmask_objects
 
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no photo is left in a temporary folder
         left_out = unmask_objects(source, target, unmasker, attention, mark, resume, report, aligned)
     else:
         there = Path(source), Path(target)
@@ -63,28 +67,27 @@ def serve(
         int, typer.Option(min=1, help="Processes, each with the model; one that dies is replaced, the others go on.")
     ] = 1,
     engine: Annotated[
-        Literal["auto", "openvino", "pytorch"],
-        typer.Option(help="`auto`: PyTorch where there is a GPU, else OpenVINO where it is installed."),
-    ] = "auto",
+        Literal["fastest", "openvino", "pytorch"],
+        typer.Option(help="`fastest`: PyTorch where there is a GPU, else OpenVINO where it is installed."),
+    ] = "fastest",
 ) -> None:
     """Answer requests over HTTP, as `mlflow models serve` does, and show a page for people."""
     from bmask.progress import say
     from bmask.serving import app as server
-    from bmask.serving.engines import fastest
     from bmask.serving.unmasker import Unmasker
     from bmask.tracking.resolving import best, resolve
 
     name = best() if model is None else model
-    file, chosen = resolve(name), fastest() if engine == "auto" else engine
+    file = resolve(name)
     limits = server.Limits(megabytes=megabytes, at_once=at_once)
     if workers > 1:
         from bmask.serving import workers as several
 
-        say(f"serving {name} with {chosen} in {workers} processes")
+        say(f"serving {name} in {workers} processes")
         with server.listen(host, port) as listening:
-            several.run(file, chosen, name, limits, listening, workers)
+            several.run(file, engine, name, limits, listening, workers)
         return
-    unmasker = Unmasker(file, engine=chosen)
+    unmasker = Unmasker(file, engine=engine)
     say(f"serving {name} with {unmasker.engine.name} on {unmasker.device}")
     with server.listen(host, port) as listening:
         server.run(unmasker, name, limits, listening)

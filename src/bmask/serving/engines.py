@@ -16,12 +16,14 @@ import numpy as np
 
 from bmask.compiled import Compiled
 from bmask.errors import DataError
+from bmask.progress import say
 from bmask.serving.exporting import ABOUT, ENDING, export
 
 if TYPE_CHECKING:
     from torch import nn
 
-Name = Literal["auto", "openvino", "pytorch"]
+Name = Literal["auto", "fastest", "openvino", "pytorch"]
+SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPUS = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
 
 
@@ -83,33 +85,38 @@ class OpenVINO:
 def open_engine(file: Path, name: Name = "auto", device: str = "auto", precision: str = "auto") -> Engine:
     """A generator's file, a .safetensors or one that was exported, on an engine.
 
-    `auto` takes CUDA where it is there, else OpenVINO where the generator was exported, else PyTorch. `openvino` asks
-    for it: a generator that was not exported is converted now, which takes seconds and PyTorch.
+    `auto` takes CUDA where it is there, else OpenVINO where the generator was exported, else PyTorch. `fastest` besides
+    converts one that was not, which takes seconds: for who asks often. It leaves packed models as they are, since
+    registering exports each one with which OpenVINO agrees. `openvino` and `pytorch` take no other.
 
     Raises:
-        DataError: the file is missing or none of ours, or the engine is not installed.
+        DataError: the file is missing or none of ours, it cannot be converted, or the engine is not installed.
     """
-    exported = file.with_suffix(ENDING)
-    if name == "auto":
-        on_cpu = device == "cpu" or (device == "auto" and not _cuda())
-        name = "openvino" if on_cpu and exported.is_file() and _installed("openvino") else "pytorch"
-    if name == "openvino":
-        if exported.is_file():
+    exported, generator = file.with_suffix(ENDING), file.with_suffix(".safetensors")
+    on_cpu = device == "cpu" or (device == "auto" and not _cuda())
+    if name in ("auto", "fastest"):
+        there = on_cpu and _installed("openvino")
+        if there and exported.is_file():
             return OpenVINO(exported, precision)
-        with TemporaryDirectory() as folder:
-            return OpenVINO(export(file, Path(folder)), precision)
+        if there and name == "fastest" and not generator.with_name(SETTINGS).is_file():
+            try:
+                return _converted(generator, precision)
+            except DataError as error:
+                say(str(error))
+    elif name == "openvino":
+        return OpenVINO(exported, precision) if exported.is_file() else _converted(generator, precision)
     if not _installed("torch"):
-        raise DataError(f"{file} needs PyTorch, which is not installed; pip install 'bmask[train]'")
+        raise DataError(f"{generator} needs PyTorch, which is not installed; pip install 'bmask[train]'")
     from bmask.gan.generator_file import load_generator
 
-    device = ("cuda" if _cuda() else "cpu") if device == "auto" else device
-    generator, about = load_generator(file, device)
-    return PyTorch(generator, about, device, precision)
+    device = ("cpu" if on_cpu else "cuda") if device == "auto" else device
+    network, about = load_generator(generator, device)
+    return PyTorch(network, about, device, precision)
 
 
-def fastest() -> Name:
-    """The engine for who asks often, so that converting a generator pays."""
-    return "openvino" if _installed("openvino") and not _cuda() else "pytorch"
+def _converted(generator: Path, precision: str) -> OpenVINO:
+    with TemporaryDirectory() as folder:
+        return OpenVINO(export(generator, Path(folder)), precision)
 
 
 def _installed(library: str) -> bool:

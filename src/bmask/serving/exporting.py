@@ -39,8 +39,8 @@ def export(generator: Path, folder: Path) -> Path:
         model.set_rt_info(json.dumps(about, sort_keys=True), ABOUT)
         folder.mkdir(parents=True, exist_ok=True)
         openvino.save_model(model, file, compress_to_fp16=_half(generator))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # OpenVINO has kinds of its own, which have no common one
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{generator} cannot be converted to OpenVINO ({reason}); PyTorch can run it") from None
     return file
 

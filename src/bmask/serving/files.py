@@ -115,8 +115,7 @@ def ended(path: Path) -> Path:
 def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
     """The files to unmask, without results and reports of another time that lie inside the source."""
     listing = Listing()
-    if report and report.suffix.lower() != ".csv":
-        raise DataError(f"{report} would hold the report; name a file that ends in .csv")
+    refuse_report(report)
     if src.is_dir():
         search(src, listing)
         there, here = dst.resolve(), src.resolve()
@@ -132,6 +131,12 @@ def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
     if not listing.files:
         raise DataError(f"{src} holds no photos; name a photo or a folder of photos")
     return listing
+
+
+def refuse_report(report: Path | None) -> None:
+    """Raises DataError where a photo's name, perhaps, was given for the report."""
+    if report and report.suffix.lower() != ".csv":
+        raise DataError(f"{report} would hold the report; name a file that ends in .csv")
 
 
 def files_of(result: Path, attention: bool) -> list[Path]:

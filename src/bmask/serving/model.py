@@ -22,8 +22,9 @@ from bmask.faces.network import weights
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE, read_about
 from bmask.serving.answering import FIND
+from bmask.serving.engines import SETTINGS
 from bmask.serving.pictures import encode
-from bmask.serving.unmasker import SETTINGS, THRESHOLD
+from bmask.serving.unmasker import THRESHOLD
 
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo

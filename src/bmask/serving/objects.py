@@ -1,31 +1,31 @@
 """Photos in object storage, unmasked into object storage or a folder, or the reverse: `bmask unmask s3://... s3://...`.
 
-A portion of them is on this disk at a time: while it is unmasked, the next one is fetched. So neither memory nor disk
-grows with their number.
+A portion of them is on this disk at a time, and the next one that is being fetched meanwhile. So neither memory nor
+disk grows with their number, but for their names.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from bmask.data.records import MAX_BYTES
-from bmask.data.sources.listing import Listing, is_clutter, is_video, left_aside, search, unusual
-from bmask.data.sources.objects import SCHEME, WORKERS, Object, Prefix
+from bmask.data.sources.listing import Listing, is_clutter, is_video, left_aside, printable, search, unusual
+from bmask.data.sources.objects import SCHEME, WORKERS, Object, Prefix, Unavailable
 from bmask.errors import DataError
 from bmask.parallel import ahead, batched
 from bmask.params.sections import S3
 from bmask.progress import bar, say
-from bmask.serving.files import Writer, ended, files_of, opened
+from bmask.serving.files import Writer, ended, files_of, opened, refuse_report
 from bmask.serving.unmasker import Unmasker
 
 PORTION = 64  # photos
+LONGEST = 1024  # bytes of a key, in UTF-8
 
 
 def unmask_objects(
@@ -47,135 +47,209 @@ def unmask_objects(
         DataError: there is nothing to do, the storage fails, or results would take the place of photos.
         OSError: a disk is full, or a folder cannot be written.
     """
+    refuse_report(report)
     source, target = (Prefix(url, S3(), "unmask") if url.startswith(SCHEME) else None for url in (src, dst))
-    if src.rstrip("/") == dst.rstrip("/"):
-        raise DataError(f"{dst} holds the photos, which would be overwritten; name another prefix")
-    wanted, refused, videos = _wanted(source, Path(src), None if dst.startswith(SCHEME) else Path(dst))
-    if target and dst.startswith(src.rstrip("/") + "/"):  # results of another time, inside the source
-        inner = dst.rstrip("/").removeprefix(src.rstrip("/") + "/") + "/"
-        wanted = [item for item in wanted if not item.name.startswith(inner)]
-    if not wanted:
+    if not target:
+        Path(dst).mkdir(parents=True, exist_ok=True)
+    found = _found(source, Path(src), report)
+    if source and target and source.bucket == target.bucket and target.start.startswith(source.start):
+        inner = target.start.removeprefix(source.start)  # results of another time, inside the source
+        found.photos = [item for item in found.photos if not (inner and item.name.startswith(inner))]
+    if not found.photos:
         raise DataError(f"{src} holds no photos; name a prefix or a folder of photos")
+    jobs = _planned(found, source, target, attention)
     there = {item.name for item in target.objects()} if target and resume else set()
-    rows: list[dict[str, Any]] = []
+    left: list[dict[str, Any]] = []
     with opened(report) as table, TemporaryDirectory() as folder:
-        places = _Places(Path(folder), source, target, src, dst)
-        writer = Writer(unmasker, attention, mark, aligned, rows.append, places.shown)
-        if videos:
-            say(left_aside(videos))
-        for name, reason in refused:
-            writer.leave_out(places.given(0, name), reason)
+        shown = _Shown(src, dst)
+        writer = Writer(unmasker, attention, mark, aligned, left.append, shown)
+        disk = _Disk(Path(folder), source, target, Path(src), Path(dst), attention, shown)
 
-        def is_done(item: Object) -> bool:
-            results = files_of(places.result(0, item.name), attention)
-            return all(places.name(file) in there if target else file.is_file() for file in results)
+        def tell() -> None:
+            for row in left:
+                table(row)
+            left.clear()
 
-        todo = [item for item in wanted if not (resume and is_done(item))]
-        for item in wanted if resume else ():
-            if is_done(item):
-                writer.there(places.given(0, item.name), places.result(0, item.name))
-        for number, portion, lost in bar(_fetched(places, todo), -(-len(todo) // PORTION), "unmasking portions"):
-            for item in portion:
-                given = places.given(number, item.name)
-                if item.name in lost:
-                    writer.leave_out(given, lost[item.name])
+        if found.videos:
+            say(left_aside(found.videos))
+        for name, reason in found.refused:
+            writer.leave_out(shown.named(name), reason)
+        todo = []
+        for job in jobs:
+            results = files_of(Path(job.result), attention)
+            done = (str(file) in there if target else Path(dst, file).is_file() for file in results)
+            if resume and all(done):
+                writer.there(shown.named(job.item.name), shown.named(job.result, result=True))
+            else:
+                todo.append(job)
+            tell()
+        portions = -(-len(todo) // PORTION)
+        for portion in bar(disk.portions(todo), portions, f"unmasking portions of {PORTION} photos"):
+            for job, given, result, lost in portion.jobs:
+                if lost:
+                    writer.leave_out(shown.named(job.item.name), lost)
                 else:
-                    writer.take(given, places.result(number, item.name))
+                    writer.take(given, result)
             writer.write()
-            places.send(number)
-            writer.forget()
-            _told(rows, table)
-        _told(rows, table)
-    say(f"unmasked {writer.done} of {len(wanted)} photos into {dst}{writer.told()}")
+            if target:
+                disk.send(portion)
+                writer.forget()
+            tell()
+            disk.clear(portion)
+    say(f"unmasked {writer.done} of {len(found.photos)} photos into {printable(dst)}{writer.told()}")
     return writer.left_out
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where a portion's photos and results lie on this disk, and what they are called where they belong."""
+@dataclass
+class _Found:
+    """What a source holds: photos, names that are refused and why, and videos, which are left aside."""
+
+    photos: list[Object]
+    refused: list[tuple[str, str]]
+    videos: list[str]
+
+
+class _Job(NamedTuple):
+    """A photo, and the name of its result below the target."""
+
+    item: Object
+    result: str
+
+
+class _Portion(NamedTuple):
+    """Photos that are on this disk. Each: its job, where it lies, where its result is to lie, why it is not there."""
+
+    folder: Path
+    jobs: list[tuple[_Job, Path, Path, str]]
+
+
+class _Shown:
+    """What photos and results on this disk are called where they belong."""
+
+    def __init__(self, src: str, dst: str):
+        self._bases, self._names = (src.rstrip("/"), dst.rstrip("/")), dict[Path, str]()
+
+    def __call__(self, path: Path) -> str:
+        return self._names.get(path, str(path))
+
+    def named(self, name: str, result: bool = False) -> Path:
+        """A path that stands for a photo's or a result's name, whatever characters that has."""
+        return self.add(Path(name), name, result)
+
+    def add(self, path: Path, name: str, result: bool = False) -> Path:
+        self._names[path] = f"{self._bases[result]}/{name}"
+        return path
+
+
+@dataclass
+class _Disk:
+    """Portions on this disk. Objects lie there under numbers, since a name may be no path, or a folder's too."""
 
     folder: Path
     source: Prefix | None
     target: Prefix | None
-    src: str
-    dst: str
+    src: Path
+    dst: Path
+    attention: bool
+    shown: _Shown
 
-    def given(self, number: int, name: str) -> Path:
-        return self.folder / f"{number}" / "in" / name if self.source else Path(self.src, name)
+    def portions(self, jobs: list[_Job]) -> Iterator[_Portion]:
+        numbered: Iterable[tuple[int, list[_Job]]] = enumerate(batched(jobs, PORTION))
+        with closing(ahead(self._fetched, numbered, threads=1, waiting=1)) as found:
+            yield from found
 
-    def result(self, number: int, name: str) -> Path:
-        return ended(self.folder / f"{number}" / "out" / name if self.target else Path(self.dst, name))
-
-    def name(self, file: Path) -> str:
-        """Of a photo or result in the folder: its name below its prefix."""
-        return PurePosixPath(*file.relative_to(self.folder).parts[2:]).as_posix()
-
-    def shown(self, file: Path) -> str:
-        if not file.is_relative_to(self.folder):
-            return str(file)
-        whose = self.src if file.relative_to(self.folder).parts[1] == "in" else self.dst
-        return f"{whose.rstrip('/')}/{self.name(file)}"
-
-    def fetch(self, number: int, portion: list[Object]) -> dict[str, str]:
-        """Fetches a portion; why, by name, for those that could not be."""
-        lost: dict[str, str] = {}
-
-        def save(item: Object) -> None:
-            assert self.source is not None
-            try:
-                self.source.save(item, self.given(number, item.name))
-            except DataError as error:
-                lost[item.name] = f"cannot be fetched: {error}"
-
-        with closing(ahead(save, portion if self.source else [], WORKERS)) as saved:
-            list(saved)
-        return lost
-
-    def send(self, number: int) -> None:
-        """Sends the results of a portion, and forgets it."""
+    def _fetched(self, numbered: tuple[int, list[_Job]]) -> _Portion:
+        number, jobs = numbered
         here = self.folder / f"{number}"
-        results = [path for path in sorted((here / "out").rglob("*")) if path.is_file()]
-        if self.target:
-            target = self.target
-            with closing(ahead(lambda path: target.send(path, self.name(path)), results, WORKERS)) as sent:
-                list(sent)
-        shutil.rmtree(here, ignore_errors=True)
+        places = [self._places(here, index, job) for index, job in enumerate(jobs)]
+        if self.source:
+            with closing(ahead(self._lost, zip(jobs, places, strict=True), WORKERS)) as found:
+                lost = list(found)
+        else:
+            lost = [""] * len(jobs)
+        return _Portion(here, [(job, *place, why) for job, place, why in zip(jobs, places, lost, strict=True)])
+
+    def _places(self, here: Path, index: int, job: _Job) -> tuple[Path, Path]:
+        name, result = job.item.name, job.result
+        given = here / f"{index}{Path(name).suffix}" if self.source else self.src / name
+        made = here / "made" / f"{index}{Path(result).suffix}" if self.target else self.dst / result
+        return self.shown.add(given, name), self.shown.add(made, result, result=True)
+
+    def _lost(self, one: tuple[_Job, tuple[Path, Path]]) -> str:
+        """Why an object cannot be fetched, where the others may be; else it is there."""
+        assert self.source is not None
+        job, (given, _) = one
+        try:
+            self.source.save(job.item, given)
+        except Unavailable as error:
+            return f"cannot be fetched: {error}"
+        return ""
+
+    def send(self, portion: _Portion) -> None:
+        assert self.target is not None
+        send = self.target.send
+        results = [
+            (file, name)
+            for job, _, made, _ in portion.jobs
+            for file, name in zip(
+                files_of(made, self.attention), files_of(Path(job.result), self.attention), strict=True
+            )
+            if file.is_file()
+        ]
+        with closing(ahead(lambda one: send(one[0], one[1].as_posix()), results, WORKERS)) as sent:
+            list(sent)
+
+    def clear(self, portion: _Portion) -> None:
+        shutil.rmtree(portion.folder, ignore_errors=True)
 
 
-def _wanted(
-    source: Prefix | None, folder: Path, inside: Path | None
-) -> tuple[list[Object], list[tuple[str, str]], list[str]]:
-    """The photos by name, what is refused and why, and videos, which are left aside."""
-    if source:
-        listed = [item for item in source.objects() if not is_clutter(item.name)]
-        videos = [item.name for item in listed if is_video(item.name)]
-        listed = [item for item in listed if not is_video(item.name)]
-        reasons = {item.name: _refusal(item) for item in listed}
-        refused = [(name.replace("/", "_"), reason) for name, reason in reasons.items() if reason]
-        return [item for item in listed if not reasons[item.name]], refused, videos
-    search(folder, found := Listing())
-    kept = {name: path for name, path in found.files.items() if not (inside and path.is_relative_to(inside))}
-    return [Object(name, None, "") for name in sorted(kept)], found.refused, found.videos
+def _found(source: Prefix | None, folder: Path, report: Path | None) -> _Found:
+    if not source:
+        search(folder, listing := Listing())
+        own = report.resolve() if report else None
+        names = sorted(name for name, path in listing.files.items() if path.resolve() != own)
+        return _Found([Object(name, None, "") for name in names], listing.refused, listing.videos)
+    found = _Found([], [], [])
+    for item in source.objects():
+        if is_clutter(item.name):
+            continue
+        if is_video(item.name):
+            found.videos.append(item.name)
+        elif reason := f"is larger than {MAX_BYTES / 1e6:g} MB" if (item.size or 0) > MAX_BYTES else unusual(item.name):
+            found.refused.append((item.name, reason))
+        else:
+            found.photos.append(item)
+    return found
 
 
-def _refusal(item: Object) -> str:
-    if item.size is not None and item.size > MAX_BYTES:
-        return f"is larger than {MAX_BYTES / 1e6:g} MB"
-    return unusual(item.name)
+def _planned(found: _Found, source: Prefix | None, target: Prefix | None, attention: bool) -> list[_Job]:
+    """Which photo becomes which result. What cannot be named there, or has another photo's result in its place, is
+    moved to what is refused.
+
+    Raises:
+        DataError: a result would take the place of a photo.
+    """
+    jobs, taken = [], set[str]()
+    for item in found.photos:
+        result = ended(Path(item.name)).as_posix()
+        names = {file.as_posix() for file in files_of(Path(result), attention)}
+        if target and (reason := _no_key(target.start + max(names, key=len))):
+            found.refused.append((item.name, reason))
+        elif names & taken:
+            found.refused.append((item.name, f"would be written over the result of another photo, {result}"))
+        else:
+            jobs.append(_Job(item, result))
+            taken |= names
+    if source and target and source.bucket == target.bucket:
+        photos = {source.start + item.name for item in found.photos}
+        if over := sorted(photos & {target.start + name for name in taken}):
+            raise DataError(f"{over[0]} is one of the photos and would be overwritten; name another prefix")
+    return jobs
 
 
-def _fetched(places: _Places, todo: list[Object]) -> Iterator[tuple[int, list[Object], dict[str, str]]]:
-    """Portions that are on this disk, the next one under way."""
-    portions: Iterable[tuple[int, list[Object]]] = zip(count(1), batched(todo, PORTION))
-
-    def fetch(one: tuple[int, list[Object]]) -> tuple[int, list[Object], dict[str, str]]:
-        return *one, places.fetch(*one)
-
-    with closing(ahead(fetch, portions, 1)) as found:
-        yield from found
-
-
-def _told(rows: list[dict[str, Any]], table: Callable[[dict[str, Any]], None]) -> None:
-    for row in rows:
-        table(row)
-    rows.clear()
+def _no_key(name: str) -> str:
+    try:
+        long = len(name.encode()) > LONGEST
+    except UnicodeEncodeError:
+        return "has a name that is no UTF-8; rename it"
+    return f"would have a key of more than {LONGEST} bytes; rename it" if long else ""

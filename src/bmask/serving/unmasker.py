@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from bmask.data.reading.framing import frame as pad
+from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
-from bmask.serving.engines import Engine, Name, open_engine
+from bmask.serving.engines import SETTINGS, Engine, Name, open_engine
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
-SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
 GPU_BATCH = 16
 COLOURLESS = 2  # grey levels by which channels of a black and white photo differ; what is painted is then grey too
 
@@ -81,6 +81,8 @@ class Unmasker:
         self.engine, self.about, self.device = generator, generator.about, generator.device
         self.threshold = THRESHOLD if threshold is None else threshold
         self.finds_faces = self.about.get("fit") == "face"
+        if self.finds_faces and "template" not in self.about:
+            raise DataError("the generator does not say how faces are to be framed, as older ones do; train it again")
         self.template = np.array(self.about.get("template", TEMPLATE))  # where it wants a face's landmarks
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if self.device == "cpu" else GPU_BATCH  # squares in one call of the generator

@@ -277,7 +277,7 @@ def _compare(
     device, unsound = _device(params), scores[best].unsound
     try:
         file = resolve(f"models:/{params.register_.name}/{present.number}", params.register_.name)
-        champion = Unmasker(file, float(present.tags.get(THRESHOLD_TAG, threshold)), device)
+        champion = Unmasker(file, float(present.tags.get(THRESHOLD_TAG, threshold)), device, engine="pytorch")
     except Exception as error:  # damaged files and networks of other versions fail in many ways
         return False, (
             f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",
@@ -286,7 +286,9 @@ def _compare(
     say(f"register: scoring the champion, version {present.number}, on today's test photos")
     rival, own = _score(champion, params, outputs, unsound), scores[best]
     if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
-        own = _score(Unmasker(outputs.train_folder / best / FILE, threshold, device), params, outputs, unsound)
+        own = _score(
+            Unmasker(outputs.train_folder / best / FILE, threshold, device, engine="pytorch"), params, outputs, unsound
+        )
     return decide(own, rival, *rules)
 
 

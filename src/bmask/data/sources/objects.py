@@ -54,10 +54,15 @@ ANSWERS = {
     "PermanentRedirect": REGION,
     "301": REGION,
 }
+OF_ONE = {"NoSuchKey", "PreconditionFailed", "412", "InvalidObjectState"}  # of these, other objects know nothing
 NO_CREDENTIALS = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 NO_SERVER = "nothing answers at {endpoint}; start the server, or correct s3.endpoint or AWS_ENDPOINT_URL"
 
 BROKEN_OFF = "{endpoint} breaks off in the middle of its answers; see to the server and the way to it, and run it again"
+
+
+class Unavailable(DataError):
+    """One object cannot be had; the others may."""
 
 
 def split_url(url: str, field: str = "the address") -> tuple[str, str]:
@@ -177,7 +182,9 @@ class Prefix:
                 cause = error.last_exception
             elif isinstance(error, Boto3Error) and error.__context__:
                 cause = error.__context__
-            raise DataError(f"{self.field} {self.url}: {self._cause(cause, action)}") from None
+            alone = isinstance(cause, ClientError) and str(cause.response.get("Error", {}).get("Code")) in OF_ONE
+            kind = Unavailable if alone else DataError
+            raise kind(f"{self.field} {self.url}: {self._cause(cause, action)}") from None
         except OSError as error:
             what = f"cannot {action}: {error.filename or 'a file'}: {error.strerror}"
             remedy = room(error) or "; see to this machine's disk"
