@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bmask.data.split.dataset import to_tensor
+from bmask.gan.framing import beyond
 from bmask.pasting.cutouts import lift
 from bmask.quality import alterations as alter
 from bmask.quality import similarity
@@ -38,12 +40,13 @@ def paste(
     judge: Judge, unmasked: Photos, seed: int, masked: Photos | None = None, cutouts: NDArray[np.uint8] | None = None
 ) -> Pasted:
     """Masks on unmasked photos (N, S, S, 3): drawn ones, and, where cut-outs (M, S, S) of masked photos are given,
-    those on every other photo."""
+    those on every other photo. None reaches beyond its photo."""
     masks = visible_masks(unmasked, seed)
     if masked is not None and cutouts is not None and cutouts.any():
         there = np.flatnonzero(cutouts.any(axis=(1, 2)))
         lifted = lift(masked[there], cutouts[there], len(unmasked[1::2]), seed)
         masks[1::2] = lifted
+    masks[..., 3] *= beyond(to_tensor(unmasked)).numpy()[:, 0] == 0
     covered = np.stack([alter.lay(p.astype(np.float32), m) for p, m in zip(unmasked, masks, strict=True)])
     return Pasted(
         unmasked,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bmask.gan.draws import generator_for
+from bmask.gan.framing import beyond
 from bmask.gan.system import NEEDS
 from bmask.training.distributed import World
 
@@ -137,6 +138,7 @@ class Feed:
             batch |= crops.at(step)
         if "mask" in batch:
             cloth, region = _layers(batch.pop("mask"))
+            region = region * (1 - beyond(batch["photo"]))
             batch |= {"pasted": batch["photo"].lerp(cloth, region), "region": region}
         if "wearing" in batch:
             batch["masked"], batch["cutout"] = _layers(batch.pop("wearing"))
