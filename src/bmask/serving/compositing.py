@@ -27,7 +27,7 @@ import numpy as np
 from bmask.data.reading.framing import frame as crop
 from bmask.data.reading.framing import resample
 
-# Share of a face's square. An earlier photos-128 covered at most 0.02 of 60 bare faces, over 0.2 of 63 of 64 masked ones.
+# Share of a face's square. That of an older photos-128 was at most 0.02 of 60 bare faces, over 0.2 of 63 of 64 masked.
 LEAST = 0.04
 OVAL = (0.5, 0.54, 0.46, 0.44)  # of a face in its square: middle and half axes, shares of the side
 FEATHER = 0.25  # share of the half axes over which it fades
