@@ -78,8 +78,7 @@ def _with_small(photo: np.ndarray, faces: list[Face], file: Path | None) -> list
     longer = max(height, width)
     shown = SIZE / (1 + 2 * FIRST.border)  # px that a look gave to the longer side so far
     for division in DIVISIONS:
-        smallest = min((max(face.box[2:]) for face in faces), default=0.0)
-        if longer <= shown or (division > DIVISIONS[0] and smallest > FINE * SIZE / shown * longer):
+        if longer <= shown or (faces and min(max(face.box[2:]) for face in faces) > FINE * SIZE / shown * longer):
             break
         side = longer / division
         corners = (np.arange(max(1, np.ceil(2 * length / side - 1))) * side / 2 for length in (height, width))

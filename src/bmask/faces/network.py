@@ -81,7 +81,7 @@ def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
 def _network(file: Path) -> Compiled:
     with _opening:
         if file not in _networks:
-            # bf16 would move boxes by a tenth of a px, and with them whatever was trained on these photos.
+            # bf16 changes a face's logarithmic size by up to 0.26, fp32 by 5e-6, and squares follow from it.
             _networks[file] = Compiled(file, (1, 3, SIZE, SIZE), "fp32")
         return _networks[file]
 

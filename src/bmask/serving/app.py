@@ -42,6 +42,7 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+COUNTED = "PROMETHEUS_MULTIPROC_DIR"  # the library's variable: the folder where several workers keep their counts
 GRACE = 30  # seconds that requests get when the server is to stop
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -254,7 +255,7 @@ class _Watched:
 
     def all(self) -> CollectorRegistry:
         """Of all workers, where there are several (workers.py)."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if COUNTED not in os.environ:
             return self.registry
         MultiProcessCollector(together := CollectorRegistry())
         return together

@@ -15,11 +15,10 @@ from uvicorn.config import STARTUP_FAILURE
 
 from bmask.errors import BmaskError, DataError
 from bmask.progress import say
-from bmask.serving.app import GRACE, Limits, Server
+from bmask.serving.app import COUNTED, GRACE, Limits, Server
 from bmask.serving.unmasker import Unmasker
 
 GIVEN = "BMASK_SERVE"  # the variable by which a worker learns what to serve, as JSON
-COUNTED = "PROMETHEUS_MULTIPROC_DIR"  # the folder where workers keep their counts; the library's own variable
 
 
 def run(file: Path, engine: str, name: str, limits: Limits, listening: socket.socket, workers: int) -> None:
