@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from bmask.gan.registry import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
+from bmask.training.health import peak_memory
 from bmask.training.options import LoopOptions
 
 LR = 1e-4
@@ -134,7 +134,7 @@ def _rate(device: str, precision: str) -> float:
 def _peak(device: str) -> float:
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_memory()
 
 
 def _peak_alone(name: str) -> float:

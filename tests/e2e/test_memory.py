@@ -80,11 +80,12 @@ def test_the_remedy_that_the_message_names_helps(crowded: Path, store):
 
 
 PEAK = """
-import resource, sys
+import sys
 from bmask.stages.ingest import ingest
 from bmask.params import parse_params
+from bmask.training.health import peak_memory
 ingest(parse_params({"ingest": {"source": sys.argv[1], "load_size": 32}, "train": {"image_size": 16}}), sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory() * 1024)
 """
 
 

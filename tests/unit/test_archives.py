@@ -345,16 +345,17 @@ def bomb_of_lies(path: Path) -> Path:
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 from bmask.data.sources.archives import unpack
 from bmask.errors import DataError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from bmask.training.health import peak_memory
+before = peak_memory()
 try:
     print(unpack(Path(sys.argv[1]), Path(sys.argv[2]), "photos").refused)
 except DataError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, "KB more")
+print(round((peak_memory() - before) * 2**20), "KB more")
 """
 
 

@@ -45,7 +45,7 @@ from bmask.recipe import (
 from bmask.tracking.outputs import take_back
 from bmask.tracking.tracker import Tracker
 from bmask.training.distributed import Lost, World, joined, launched_processes
-from bmask.training.health import Diverged, OutOfMemory
+from bmask.training.health import Diverged, OutOfMemory, peak_memory
 from bmask.training.launch import in_processes
 from bmask.training.loop import Observer
 from bmask.training.loop import train as run_loop
@@ -234,7 +234,6 @@ def _tracked(tracker: Tracker) -> Iterator[None]:
 
 def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path) -> str:
     """Trains a few steps in a throwaway folder and says what the whole would take. Nothing is logged or kept."""
-    import resource
     import tempfile
 
     recipe = recipe_of(params, model)
@@ -268,7 +267,7 @@ def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Pa
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GB on the device"
     else:
-        memory = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB"
+        memory = f"{peak_memory():.1f} GB"
     total = options.epochs * per_epoch
     shared = f" (one process was measured, alone, with its {batch})" if processes > 1 else ""
     return (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,6 +65,18 @@ def collapsed_epochs(history: list[dict], epoch: int, before: int) -> int:
     return before + 1
 
 
+def peak_memory() -> float:
+    """The most memory that this process has held, GB.
+
+    Linux keeps it by program. What getrusage says there is inherited: a small program that a large one started has the
+    peak of the large one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
+
+
 @contextmanager
 def memory_explained(options: LoopOptions, device: torch.device, processes: int) -> Iterator[None]:
     """Turns torch's out-of-memory errors into OutOfMemory."""
@@ -77,7 +91,7 @@ def memory_explained(options: LoopOptions, device: torch.device, processes: int)
             free, total = torch.cuda.mem_get_info(device)
             has = f"{(total - free) / 2**30:.1f} of its {total / 2**30:.1f} GB are taken"
         else:
-            has = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB were taken"
+            has = f"{peak_memory():.1f} GB were taken"
         smaller = "raise schedule.accumulate_steps (the same gradients), or " if part > 1 else ""
         raise OutOfMemory(
             f"{part} photos of {options.image_size} px at a time take more memory than {device} has ({has});"
