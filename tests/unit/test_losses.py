@@ -130,3 +130,17 @@ def test_region_losses_are_their_formulas_pixel_by_pixel():
     assert (dead.grad < 0).all()  # it is taught to look here
     assert number(losses.region_entropy(region, region)) < 1e-3  # an attention of 0 and 1 gives no infinity
     assert np.isfinite(number(losses.region_entropy(1 - region, region)))
+
+
+def test_the_difference_in_colour_is_its_formula_and_sees_no_grey():
+    ours, true = np.random.default_rng(4).uniform(-1, 1, (2, 2, 3, 4, 5))
+    apart = ours - true
+    down, across = np.zeros(0), np.zeros(0)
+    for photo in apart:
+        colours = [channel - photo.sum(0) / 3 for channel in photo]
+        down = np.append(down, [c[i + 1, j] - c[i, j] for c in colours for i in range(3) for j in range(5)])
+        across = np.append(across, [c[i, j + 1] - c[i, j] for c in colours for i in range(4) for j in range(4)])
+    expected = np.abs(down).mean() + np.abs(across).mean()
+    assert number(losses.chroma_difference(torch.from_numpy(ours), torch.from_numpy(true))) == pytest.approx(expected)
+    grey = torch.from_numpy(true + np.random.default_rng(5).normal(size=(2, 1, 4, 5)))
+    assert number(losses.chroma_difference(grey, torch.from_numpy(true))) == pytest.approx(0, abs=1e-12)

@@ -28,6 +28,12 @@ def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
     return apart.diff(dim=-1).abs().mean() + apart.diff(dim=-2).abs().mean()
 
 
+def chroma_difference(output: Tensor, target: Tensor) -> Tensor:
+    """`gradient_difference` of colour alone, a pixel less its grey: it sees coloured noise and leaves sharpness be."""
+    apart = output - target
+    return gradient_difference(apart - apart.mean(1, keepdim=True), torch.zeros_like(apart))
+
+
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference: cycle consistency, identity and pixel loss."""
     return F.l1_loss(output, target)

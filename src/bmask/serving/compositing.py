@@ -26,6 +26,7 @@ import numpy as np
 
 from bmask.data.reading.framing import frame as crop
 from bmask.data.reading.framing import resample
+from bmask.serving.grain import match_grain
 
 # Share of a face's square. That of an older photos-128 was at most 0.02 of 60 bare faces, over 0.2 of 63 of 64 masked.
 LEAST = 0.04
@@ -119,7 +120,9 @@ def composite_face(
         attention = attention.astype(np.float32)
         foreground = painted - low * (1 - attention[..., None])
     result = photo.copy()
-    return result, _lay_over(result, foreground, attention, threshold, lay_back)
+    weight = _lay_over(result, foreground, attention, threshold, lay_back)
+    match_grain(photo, result, weight)
+    return result, weight
 
 
 def shows_mask(attention: np.ndarray) -> bool:

@@ -46,6 +46,7 @@ class InpaintingOptions(SystemOptions):
     region_factor: float = 5.0  # a pixel inside the region counts 1 + this in L1, one outside 1
     w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
     w_reconstruction_game: float = 0.2  # and from then on
+    w_chroma: float = 0.0  # the differences of neighbours in colour alone, once more: against coloured noise
     w_region: float = 0.3  # cross entropy of the attention with region and cut-out
     w_gan: float = 0.3
     w_features: float = 2.0  # of the discriminator, matched with the truth's
@@ -171,7 +172,8 @@ class RegionDiscriminator(nn.Module):
 
 
 class Inpainting(System):
-    """L = w_reconstruction*(L1 + gradients) + w_region*BCE + w_gan*hinge + w_features*matching + w_perceptual*distance.
+    """L = w_reconstruction*(L1 + gradients) + w_chroma*gradients of colour + w_region*BCE
+    + w_gan*hinge + w_features*matching + w_perceptual*distance.
 
     L1 weighs the region more (`region_factor`), the gradients weigh all alike, and the distance looks at the region
     alone; the discriminator is shown where it is. Hinge loss as in Lim and Ye (2017), matched features as in Wang et
@@ -211,6 +213,8 @@ class Inpainting(System):
         }
         if o.cutouts:
             named["region_cutout"] = _finding(logits[n:], batch["cutout"] > 0.3, o.rim, o.unsure)
+        if o.w_chroma:
+            named["chroma"] = losses.chroma_difference(image, photo)
         if o.w_perceptual:
             features = self.frozen["features"]
             with torch.no_grad():
@@ -251,6 +255,7 @@ class Inpainting(System):
         in_game = o.w_gan > 0 and epoch >= o.game_epoch
         return {
             "reconstruction": o.w_reconstruction_game if in_game else o.w_reconstruction,
+            "chroma": o.w_chroma,
             "region": o.w_region,
             "perceptual": o.w_perceptual,
             "gan": o.w_gan,

@@ -1,0 +1,82 @@
+"""What is painted gets the grain of its photo, and nothing else does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bmask.serving.grain import match_grain
+
+HEIGHT, WIDTH = 240, 200
+
+
+def scene(deviation: float, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A shaded photo with grey grain, the same with a smooth patch painted on it, and how much of it is painted."""
+    down, across = np.mgrid[:HEIGHT, :WIDTH]
+    smooth = np.stack([90 + 0.3 * down, 120 + 0.2 * across, np.full(down.shape, 110.0)], -1)
+    noise = np.random.default_rng(seed).normal(0, 1, (HEIGHT, WIDTH, 1)) * deviation
+    photo = np.clip(np.round(smooth + noise), 0, 255).astype(np.uint8)
+    weight = np.zeros((HEIGHT, WIDTH), np.float32)
+    weight[100:200, 40:160] = 1
+    weight[100:200, 30:40] = 0.5
+    painted = np.where(weight[..., None] > 0, smooth + 12, photo)
+    return photo, np.clip(np.round(painted), 0, 255).astype(np.uint8), weight
+
+
+def rough(picture: np.ndarray) -> float:
+    """Deviation of the second differences along rows, which no shading has; computed in another way than ours."""
+    return float(np.diff(picture.mean(-1), 2, axis=1).std())
+
+
+@pytest.mark.parametrize("deviation", [2.0, 5.0, 9.0])
+def test_what_is_painted_is_as_rough_as_its_photo(deviation):
+    photo, painted, weight = scene(deviation)
+    before = painted.copy()
+    match_grain(photo, painted, weight)
+    inside, beside = painted[105:195, 45:155], photo[5:95, 45:155]
+    assert rough(before[105:195, 45:155]) < 0.3 * rough(beside)
+    assert 0.85 * rough(beside) < rough(inside) < 1.15 * rough(beside)
+    assert abs(inside.mean() - before[105:195, 45:155].mean()) < 0.3
+    assert np.array_equal(painted[weight == 0], photo[weight == 0])
+
+
+def test_a_photo_without_grain_gets_none():
+    photo, painted, weight = scene(0)
+    before = painted.copy()
+    match_grain(photo, painted, weight)
+    assert np.array_equal(painted, before)
+
+
+def test_what_has_grain_already_gets_no_more():
+    photo, painted, weight = scene(4)
+    own = scene(4, seed=8)[0]
+    painted = np.where(weight[..., None] > 0, own, painted)
+    match_grain(photo, painted, weight)
+    assert rough(painted[105:195, 45:155]) < 1.1 * rough(photo[5:95, 45:155])
+
+
+def test_detail_of_the_photo_is_no_grain():
+    """Half the photo is striped, as hair and cloth are."""
+    photo, painted, weight = scene(0)
+    photo[:60, ::3] = 20
+    before = painted.copy()
+    match_grain(photo, painted, weight)
+    assert np.array_equal(painted, before)
+
+
+def test_it_is_the_same_every_time_and_grey():
+    photo, painted, weight = scene(5)
+    photo[:] = photo.mean(-1, keepdims=True).astype(np.uint8)
+    painted[:] = painted.mean(-1, keepdims=True).astype(np.uint8)
+    again = painted.copy()
+    match_grain(photo, painted, weight)
+    match_grain(photo, again, weight)
+    assert np.array_equal(painted, again)
+    assert (np.ptp(painted, axis=-1) == 0).all()
+
+
+def test_without_a_place_to_look_at_nothing_is_done():
+    photo, painted, _ = scene(5)
+    before = painted.copy()
+    match_grain(photo, painted, np.ones((HEIGHT, WIDTH), np.float32))
+    assert np.array_equal(painted, before)
