@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from urllib.parse import unquote
 
 import numpy as np
@@ -25,6 +26,7 @@ from bmask.faces.template import TEMPLATE
 from bmask.serving.app import Limits, Server, listen
 from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Result, Unmasker
+from hostile_requests import requests, send
 from tiny import write_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -270,6 +272,22 @@ def test_health_model_metrics_and_page(port):
     assert "default-src 'none'" in headers["content-security-policy"]
     assert b"http://" not in content.replace(b"http://www.w3.org", b"")  # nothing is loaded from elsewhere
     assert b"https://" not in content
+
+
+def test_hostile_requests_get_one_sentence_without_the_photo_and_the_next_is_answered(port):
+    """The short form of tests/e2e/test_hostile_requests.py."""
+    some = requests()[::3]
+    assert len({request.kind for request in some}) == 11
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(partial(send, port), some))
+    for request, answered in zip(some, answers, strict=True):
+        told = request.kind, request.raw[:200], answered.content[:200]
+        assert answered.status < 500, told
+        assert not answered.echoes, told
+        assert answered.status == 200 or len(answered.content) < 1000, told
+    assert sum(answered.status == 200 for answered in answers) > 10
+    assert sum(answered.status == 400 for answered in answers) > 30
+    assert ask(port, {"inputs": {"image": [encoded(photo())]}})[0] == 200
 
 
 JSON = st.recursive(
