@@ -26,6 +26,7 @@ from bmask.faces.template import TEMPLATE
 from bmask.serving.app import Limits, Server, listen
 from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Result, Unmasker
+from bmask.synthetic import draw_face
 from hostile_requests import requests, send
 from tiny import write_generator
 
@@ -149,6 +150,27 @@ def test_faces_are_found_or_taken_as_they_are():
             (record,) = json.loads(ask(port, body | {"params": {"faces": faces, "attention": True}})[1])["predictions"]
             attention = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["attention"]))))
             assert attention.any() == (faces == "aligned")  # noise shows no face
+
+
+def test_what_is_left_of_masks_is_counted_by_the_judge_beside_the_generator():
+    """Of the one face that wears a mask; the other two people are let alone."""
+    from test_unmask_faces import Masked
+
+    own = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}))
+    own._residue = lambda square: 0.4 if square.shape == (32, 32, 3) and square.dtype == np.uint8 else 1.0
+    people = np.full((160, 400, 3), (120, 105, 90), np.uint8)
+    for number in range(3):
+        face = draw_face((4, number), 120, None).masked
+        if number == 1:
+            face[72:, 30:90] = (90, 120, 230)
+        people[20:140, 10 + 130 * number : 130 + 130 * number] = face
+    with running(own) as port:
+        (record,) = json.loads(ask(port, {"inputs": {"image": [encoded(people)]}})[1])["predictions"]
+        lines = ask(port, b"", "/metrics", "GET")[1].decode().splitlines()
+    assert sorted(face["masked"] for face in record["faces"]) == [False, False, True]
+    assert 'bmask_residue_bucket{le="0.25"} 0.0' in lines
+    assert 'bmask_residue_bucket{le="0.5"} 1.0' in lines
+    assert "bmask_residue_count 1.0" in lines
 
 
 def test_no_error_holds_bytes_of_a_photo(port):

@@ -175,12 +175,12 @@ def test_a_missing_engine_is_told_with_the_remedy(files, monkeypatch):
         Unmasker(files["cyclegan"], engine="openvino")
 
 
-def test_an_export_that_paints_otherwise_is_not_taken(files, photos, monkeypatch, capsys):
-    with agreement.exported(files["cyclegan"], photos) as folder:
-        assert folder is not None
-        assert {path.name for path in folder.iterdir()} == {"generator.xml", "generator.bin"}
+def test_an_export_that_paints_otherwise_is_not_taken(files, photos, monkeypatch, capsys, tmp_path):
+    assert agreement.export_checked(files["cyclegan"], photos, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"generator.xml", "generator.bin"}
     assert "OpenVINO will serve it" in capsys.readouterr().err
     monkeypatch.setattr(agreement, "export", lambda _, folder: export(files["attentiongan"], folder))
-    with agreement.exported(files["cyclegan"], photos) as folder:
-        assert folder is None
+    (other := tmp_path / "other").mkdir()
+    assert not agreement.export_checked(files["cyclegan"], photos, other)
+    assert not any(other.iterdir())
     assert "does not do the same" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,10 +13,12 @@ from drawn import write_dataset
 from bmask.errors import DataError, TrainingError
 from bmask.params import parse_params, sections
 from bmask.quality.alterations import lay, part
-from bmask.quality.judge import Judge, inside, load_judge, save_judge
+from bmask.quality.judge import FILE, Judge, inside, load_judge, save_judge
+from bmask.quality.judge_export import export_judge
 from bmask.quality.judging import check_judge, train_judge
 from bmask.quality.ladder import visible_masks
 from bmask.quality.specimens import Specimens, draw_bank
+from bmask.serving.residue import residue_beside
 from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}
@@ -42,6 +45,26 @@ def test_a_trained_judge_finds_masks_that_shine_through_and_smears_and_nothing_i
     assert checks["kinds"]["masked"]["share"] <= 0.2
     assert checks["kinds"]["half left"]["share"] <= checks["kinds"]["quarter left"]["share"]
     assert checks["kinds"]["mask at 100 %"]["share"] <= checks["kinds"]["mask at 25 %"]["share"]
+
+
+def test_an_exported_judge_says_how_much_is_left_as_the_judge_does(dataset, trained, tmp_path):
+    save_judge(tmp_path / FILE, trained, {})
+    export_judge(tmp_path / FILE, tmp_path)
+    residue = residue_beside(tmp_path / "generator.safetensors")
+    assert residue is not None
+    photos = np.concatenate([dataset.photos(domain, "validation")[:20] for domain in ("masked", "unmasked")])
+    larger = np.stack([cv2.resize(photo, (150, 150), interpolation=cv2.INTER_CUBIC) for photo in photos])
+    for squares in (photos, larger):
+        said = np.array([residue(square) for square in squares])
+        assert np.abs(said - (1 - trained.unmasked(squares))).max() < 1e-4
+        assert (said[:20] > 0.5).mean() > 0.7 > 0.3 > (said[20:] > 0.5).mean()
+
+
+def test_without_an_exported_judge_beside_it_nothing_is_said(tmp_path):
+    assert residue_beside(tmp_path / "generator.safetensors") is None
+    (tmp_path / "residue.xml").write_text("no network")
+    with pytest.raises(DataError, match=r"residue\.xml is no network that can be read"):
+        residue_beside(tmp_path / "generator.safetensors")
 
 
 def test_the_more_opaque_a_mask_the_more_of_it_is_seen_and_only_where_it_lies(dataset, trained):

@@ -87,9 +87,13 @@ class Judge(nn.Module):
 
     def see(self, photos: Photos) -> Seen:
         """What it says of uint8 (N, S, S, 3): means over each photo and its mirror image."""
-        both = self._each(photos, lambda x: (self._said(x) + self._said(x.flip(3)).flip(3)) / 2)
+        both = self._each(photos, self.said)
         features = self._each(photos, lambda x: nn.functional.normalize(self.eighth(self.quarter(x)), dim=1, eps=1e-3))
         return Seen(both[:, 0], both[:, 1], both[:, 2], features)
+
+    def said(self, x: Tensor) -> Tensor:
+        """The maps of `Seen`, (N, 3, s, s), of float (N, 3, size, size) in [-1, 1]: means with the mirror image's."""
+        return (self._said(x) + self._said(x.flip(3)).flip(3)) / 2
 
     def _said(self, x: Tensor) -> Tensor:
         kinds, root = self(x)
@@ -118,10 +122,15 @@ class Judge(nn.Module):
         return np.concatenate([function(to_tensor(batch)).numpy() for batch in batches])
 
 
+def top(pixels: int) -> int:
+    """How many of a picture's pixels `most` looks at."""
+    return max(1, round(TOP * pixels))
+
+
 def most(maps: Maps) -> NDArray[np.float64]:
     """Mean over the TOP share of pixels that have most of it: (N, S, S) -> (N,)."""
     flat = maps.reshape(len(maps), -1)
-    count = max(1, round(TOP * flat.shape[1]))
+    count = top(flat.shape[1])
     return np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,26 +16,26 @@ from bmask.serving.unmasker import Unmasker
 MEAN, WORST = 0.5, 8.0  # grey levels by which pictures may differ, on average and anywhere
 
 
-@contextlib.contextmanager
-def exported(generator: Path, photos: np.ndarray) -> Iterator[Path | None]:
-    """A folder with the exported generator, to be copied beside it while this lasts.
+def export_checked(generator: Path, photos: np.ndarray, folder: Path) -> bool:
+    """Writes the exported generator into a folder, to be copied beside it; whether it did, which a line says too.
 
-    None, and a line that says why, where it cannot be exported, or where its pictures of `photos`, uint8 (N, h, w, 3),
-    squares that are framed already, are not PyTorch's: then PyTorch serves.
+    Nothing is left where it cannot be exported, or where its pictures of `photos`, uint8 (N, h, w, 3), squares that are
+    framed already, are not PyTorch's: then PyTorch serves.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as draft:
         try:
-            fast = Unmasker(export(generator, Path(folder)), device="cpu", engine="openvino")
+            fast = Unmasker(export(generator, Path(draft)), device="cpu", engine="openvino")
         except DataError as error:
             say(f"PyTorch will serve it: {error}")
-            yield None
-            return
+            return False
         mean, worst = disagreement(fast, Unmasker(generator, device="cpu", engine="pytorch"), photos)
         found = f"{mean:.2g} grey levels on average, {worst:g} at most, on {len(photos)} photos"
         agrees = mean <= MEAN and worst <= WORST
         verdict = "OpenVINO will serve it" if agrees else "PyTorch will serve it, since OpenVINO does not do the same"
         say(f"{verdict}: differences of {found}")
-        yield Path(folder) if agrees else None
+        if agrees:
+            shutil.copytree(draft, folder, dirs_exist_ok=True)
+        return agrees
 
 
 def disagreement(one: Unmasker, other: Unmasker, photos: np.ndarray) -> tuple[float, float]:

@@ -246,6 +246,12 @@ class _Watched:
         self._changed = Histogram(
             "bmask_changed_share", "Share of a photo that was changed.", buckets=shares, registry=own
         )
+        self._residue = Histogram(
+            "bmask_residue",
+            "How sure the judge is that a mask still shows, of each that was taken off; above 0.5 it does.",
+            buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1),
+            registry=own,
+        )
         self.latest = Gauge(
             "bmask_last_answer_seconds",
             "When a request was answered last, Unix time.",
@@ -267,4 +273,6 @@ class _Watched:
             self._changed.observe(photo.changed)
             for face in photo.faces:
                 self._masked.labels({True: "yes", False: "no", None: "unknown"}[face.masked]).inc()
+                if face.residue is not None:
+                    self._residue.observe(face.residue)
         self.latest.set_to_current_time()

@@ -14,8 +14,9 @@ from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
-from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
+from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask, to_bytes
 from bmask.serving.engines import SETTINGS, Engine, Name, open_engine
+from bmask.serving.residue import residue_beside
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
@@ -29,10 +30,12 @@ class DoneFace(NamedTuple):
     box: left, top, width and height, px; of the part that lies in the photo.
     masked: whether the generator saw a mask, and so changed it; None where it has no attention, and changes every face.
         It counts as seen where the attention is above one half on at least LEAST of the face's square.
+    residue: of a mask that was taken off, how sure the judge is that it still shows, 0 to 1; None without a judge.
     """
 
     box: tuple[int, int, int, int]
     masked: bool | None
+    residue: float | None = None
 
 
 class Result(NamedTuple):
@@ -72,11 +75,13 @@ class Unmasker:
         engine: Name = "auto",
     ):
         self._detector = None  # the installed one
+        self._residue = None
         if isinstance(generator, Path | str):
             file = Path(generator)
             threshold = _stated_threshold(file) if threshold is None else threshold
             beside = file.with_name(DETECTOR)
             self._detector = beside if beside.is_file() else None
+            self._residue = residue_beside(file)
             generator = open_engine(file, engine, device, precision)
         self.engine, self.about, self.device = generator, generator.about, generator.device
         self.threshold = THRESHOLD if threshold is None else threshold
@@ -144,7 +149,8 @@ class Unmasker:
                 height, width = photos[index].shape[:2]
                 attention = None if attentions is None else attentions[row]
                 masked = None if attention is None else shows_mask(attention)
-                done[index].insert(0, DoneFace(_inside(box, height, width), masked))
+                residue = self._residue(to_bytes((made[row] + 1) * 127.5)) if self._residue and masked else None
+                done[index].insert(0, DoneFace(_inside(box, height, width), masked, residue))
                 if masked is False:
                     continue
                 top, bottom, left, right = bounds(transform, self.size, height, width)

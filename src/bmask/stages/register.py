@@ -68,11 +68,19 @@ class Outputs:
         """The model's scores without the ends of their intervals, which would crowd tables and charts."""
         return {key: value for key, value in self.metrics[model].items() if not key.endswith(("_low", "_high"))}
 
-    def squares(self) -> np.ndarray:
-        """Masked test photos on which an exported generator is compared with PyTorch's, uint8 (N, side, side, 3)."""
+    def write_more(self, generator: Path, folder: Path) -> None:
+        """What serving wants beside a generator: itself, exported and checked on test photos, and the judge."""
         from bmask.data.split.dataset import Dataset
+        from bmask.quality.judge import FILE as JUDGE
+        from bmask.quality.judge_export import export_judge
+        from bmask.serving.agreement import export_checked
 
-        return Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:COMPARED]
+        photos = Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:COMPARED]
+        export_checked(generator, photos, folder)
+        try:
+            export_judge(self.judge_folder / JUDGE, folder)
+        except DataError as error:
+            say(f"serving will not watch what is left of masks: {error}")
 
     def scores_file(self, model: str) -> Path:
         return self.evaluate_folder / "scores" / f"{model}.npz"
@@ -116,7 +124,7 @@ def register(
     threshold = params.evaluate.attention_threshold
     logged = [_log(client, outputs, model, evaluation, threshold, data_page, private) for model in outputs.runs]
     folders = {outputs.train_folder / model: about for model, about in outputs.runs.items()}
-    versions.mend(client, name, folders, outputs.squares())
+    versions.mend(client, name, folders, outputs.write_more)
     decision = _decided(client, name, evaluation)
     if decision:
         say(f"register: nothing new since version {decision['version']} of {name} was decided on")
@@ -231,7 +239,7 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     folder, about = outputs.train_folder / best, outputs.runs[best]
     own = outputs.values(best)
     threshold = params.evaluate.attention_threshold
-    version = versions.version_of(client, name, folder, about, threshold, own, outputs.squares())
+    version = versions.version_of(client, name, folder, about, threshold, own, outputs.write_more)
     if present is not None and present.number == version.number:
         promoted, reasons = True, (*check_thresholds(scores[best], *rules).reasons, "It is the champion already.")
     else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from bmask.gan.generator_file import FILE
 from bmask.progress import say
@@ -15,6 +15,7 @@ from bmask.tracking.outputs import MODEL_ID, has_model
 from bmask.tracking.registry import Version
 
 BESIDE = "artifacts"  # the folder of a packed model in which MLflow puts the generator
+WriteMore = Callable[[Path, Path], None]  # writes files into a folder that are to lie beside a generator's file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,18 +29,18 @@ def version_of(
     about: dict,
     threshold: float,
     scores: dict,
-    photos: np.ndarray,
+    write_more: WriteMore,
 ) -> Version:
     """The version of a training with this attention threshold, with these scores; created where there is none.
 
-    `folder` and `about` are the training's and its run.json; the training's run must be complete. A version that is
-    created is exported, and checked on `photos`, squares of the test part.
+    `folder` and `about` are the training's and its run.json; the training's run must be complete. `write_more`
+    is called for one that is created.
     """
     tags = {registry.SCORE + key: f"{value:g}" for key, value in scores.items()}
     version = find(client, name, about["fingerprint"], threshold)
     if version is None:
         tags |= {key: about[key] for key in ("model", "data_digest")}
-        return _create(client, name, folder, about, threshold, tags, photos)
+        return _create(client, name, folder, about, threshold, tags, write_more)
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(name, str(version.number), key, value)
@@ -52,9 +53,10 @@ def find(client: MlflowClient, name: str, fingerprint: str, threshold: float) ->
     return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
 
 
-def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], photos: np.ndarray) -> None:
+def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_more: WriteMore) -> None:
     """Gives versions whose files are gone a successor with the same tags and aliases, where their training is among
-    `trainings`, run.json by folder; else says that a version with an alias cannot be served. `photos`: as version_of's.
+    `trainings`, run.json by folder; else says that a version with an alias cannot be served. `write_more`: as
+    version_of's.
     """
     folders = {about["fingerprint"]: folder for folder, about in trainings.items()}
     for version in registry.versions(client, name):
@@ -68,7 +70,7 @@ def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], photos: n
         threshold = float(version.tags[THRESHOLD_TAG])
         other = find(client, name, version.tags["fingerprint"], threshold)
         if other is None or other.number == version.number:  # no successor that a kill left
-            other = _create(client, name, folder, trainings[folder], threshold, version.tags, photos)
+            other = _create(client, name, folder, trainings[folder], threshold, version.tags, write_more)
         registry.replace(client, name, version, other.number)
         say(f"the files of version {version.number} of {name} are gone; version {other.number} takes its place")
 
@@ -86,10 +88,8 @@ def _create(
     about: dict,
     threshold: float,
     tags: dict[str, str],
-    photos: np.ndarray,
+    write_more: WriteMore,
 ) -> Version:
-    from bmask.serving.agreement import exported
-
     run = runs.find_run(about["fingerprint"])
     assert run is not None  # `ensure_logged` came first
     model_id = _model_with_threshold(client, run, folder, about, threshold)
@@ -100,9 +100,10 @@ def _create(
         "fingerprint": about["fingerprint"],
         THRESHOLD_TAG: f"{threshold:g}",
     }
-    with exported(folder / FILE, photos) as files:
-        if files:
-            client.log_model_artifacts(model_id, str(files), BESIDE)
+    with TemporaryDirectory() as more:
+        write_more(folder / FILE, Path(more))
+        if any(Path(more).iterdir()):
+            client.log_model_artifacts(model_id, more, BESIDE)
     made = client.create_model_version(
         name, f"models:/{model_id}", run.info.run_id, tags={**origin, **tags}, model_id=model_id
     )
