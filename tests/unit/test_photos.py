@@ -17,6 +17,7 @@ from PIL import Image
 from bmask.data.reading.decoding import GREY, MIN_SIDE, decode, decode_with_size
 from bmask.data.reading.framing import frame, recompress, resample
 from bmask.errors import DataError
+from bmask.serving import pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata, damaged here on purpose
 SIDES = st.integers(MIN_SIDE, 40)
@@ -64,6 +65,31 @@ def test_transparent_pixels_lie_on_mid_grey(pixels, alpha):
     for form, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
         photo = decode(encode(Image.fromarray(pixels), form, **options))
         assert np.abs(photo - expected).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_16_bits_lies_on_mid_grey_and_the_others_are_kept(channels):
+    """As PNG's tRNS states it; written by hand, since Pillow saves no such file."""
+    values = np.full((20, 20, channels), 30_000, ">u2")
+    values[:8] = 1234
+    kind = {1: 0, 3: 2}[channels]
+    pieces = {
+        b"IHDR": struct.pack(">IIBBBBB", 20, 20, 16, kind, 0, 0, 0),
+        b"tRNS": struct.pack(">H", 1234) * channels,
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in values)),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in pieces.items()
+    )
+    photo = decode(content)
+    assert (photo[:8] == 128).all()
+    assert (abs(photo[8:].astype(int) - 30_000 / 257) < 1).all()
+    picture = pictures.read(content)
+    assert picture.pixels is not None
+    assert (picture.pixels[..., 3] == np.repeat([0, 255], [8, 12])[:, None]).all()
+    assert (picture.pixels[8:, :, :3] == photo[8:]).all()
 
 
 def test_the_transparent_colour_of_a_palette_lies_on_mid_grey():

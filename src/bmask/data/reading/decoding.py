@@ -143,12 +143,29 @@ def orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise DataError("holds floating-point pixels, whose range is not stated; save it with 8 bits")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        tones = ((np.arange(65536) + 128) // 257).astype(np.uint8)
-        return Image.fromarray(tones[np.asarray(image).clip(0, 65535)]).convert("RGB")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = with_alpha(image)
         canvas = Image.new("RGB", image.size, GREY)
         canvas.paste(image, mask=image.getchannel("A"))
         return canvas
+    if image.mode.startswith("I"):
+        return Image.fromarray(_tones(image)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    """A picture with transparency as RGBA, eight bits a channel."""
+    clear = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        alpha = np.where(np.asarray(image) == clear, 0, 255).astype(np.uint8)
+        return Image.merge("RGBA", [Image.fromarray(_tones(image))] * 3 + [Image.fromarray(alpha)])
+    if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
+        image = image.copy()  # of 16-bit colours Pillow keeps the high bytes, and states the clear one in full
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    return image.convert("RGBA")
+
+
+def _tones(image: Image.Image) -> np.ndarray:
+    """16-bit grey in 8 bits, which Pillow's own conversion would clip at 255."""
+    tones = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+    return tones[np.asarray(image).clip(0, 65535)]
