@@ -1,4 +1,4 @@
-"""Requests as the world sends them: some 500, whole bytes on a connection, each of a kind that a table can name.
+"""Requests as the world sends them: some 800, whole bytes on a connection, each of a kind that a table can name.
 
 Whatever they are, a server may answer, refuse or hang up. It may not fail, repeat the photo, or stop for others.
 """
@@ -30,7 +30,12 @@ class Hostile:
     photo: bytes = MARK  # what no answer may repeat
     slow: float = 0.0  # seconds between the first half and the second
     cut: bool = False  # hangs up instead of the second half
-    patience: float = PATIENCE  # seconds that it waits for an answer; the server may wait for more of it
+    patience: float = PATIENCE  # seconds that it waits for an answer
+
+    @property
+    def must_be_answered(self) -> bool:
+        """Whether the request is whole; of another one the server may wait for the rest."""
+        return not self.cut and self.patience == PATIENCE
 
 
 class Answered(NamedTuple):
@@ -84,7 +89,23 @@ def broken_json() -> Iterator[Hostile]:
 
 
 def wrong_types() -> Iterator[Hostile]:
-    odd = (None, True, 7, -1e308, "", {}, [], [[]], {"image": None}, [None], [7], [{"b64": 1}], 10**400)
+    mark = MARK.decode()
+    odd = (
+        None,
+        True,
+        -1e308,
+        "",
+        {},
+        [],
+        [[]],
+        {"image": None},
+        [7],
+        10**400,
+        mark,
+        [[mark]],
+        {mark: mark},
+        [{"b64": mark}],
+    )
     for value in odd:
         for tree in ({"inputs": value}, {"inputs": {"image": value}}, {"dataframe_split": value}, value):
             yield Hostile("wrong types", post(json.dumps(tree).encode()))
@@ -198,5 +219,5 @@ def send(port: int, request: Hostile) -> Answered:
 
 
 def _repeats(content: bytes, photo: bytes) -> bool:
-    pieces = [photo[start : start + SHORT] for start in range(0, max(1, min(len(photo), 2000) - SHORT), SHORT)]
+    pieces = [photo[start : start + SHORT] for start in range(max(1, min(len(photo), 2000) - SHORT))]
     return any(piece in content for piece in pieces if len(piece) >= len(MARK))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from bmask.serving.grain import match_grain
+from bmask.serving.grain import MOST, match_grain
 
 HEIGHT, WIDTH = 240, 200
 
@@ -35,7 +36,7 @@ def test_what_is_painted_is_as_rough_as_its_photo(deviation):
     match_grain(photo, painted, weight)
     inside, beside = painted[105:195, 45:155], photo[5:95, 45:155]
     assert rough(before[105:195, 45:155]) < 0.3 * rough(beside)
-    assert 0.85 * rough(beside) < rough(inside) < 1.15 * rough(beside)
+    assert 0.8 * rough(beside) < rough(inside) < 1.15 * rough(beside)
     assert abs(inside.mean() - before[105:195, 45:155].mean()) < 0.3
     assert np.array_equal(painted[weight == 0], photo[weight == 0])
 
@@ -55,13 +56,25 @@ def test_what_has_grain_already_gets_no_more():
     assert rough(painted[105:195, 45:155]) < 1.1 * rough(photo[5:95, 45:155])
 
 
-def test_detail_of_the_photo_is_no_grain():
-    """Half the photo is striped, as hair and cloth are."""
-    photo, painted, weight = scene(0)
-    photo[:60, ::3] = 20
-    before = painted.copy()
+@pytest.mark.parametrize("wide", [1.0, 2.0])
+def test_detail_of_the_photo_is_no_grain(wide):
+    """Seven tenths of what is not painted are fine texture, as hair and leaves are."""
+    photo, painted, weight = scene(1.5)
+    texture = np.random.default_rng(1).normal(0, 1, (HEIGHT, WIDTH))
+    texture = cv2.GaussianBlur(texture, (0, 0), wide)
+    rough_part = weight == 0
+    rough_part[:60] = False
+    assert 0.6 < rough_part.sum() / (weight == 0).sum() < 0.75
+    photo[rough_part] = np.clip(110 + 45 * texture[rough_part] / texture.std(), 0, 255)[:, None]
     match_grain(photo, painted, weight)
-    assert np.array_equal(painted, before)
+    assert rough(painted[105:195, 45:155]) < 1.5 * rough(scene(1.5)[0][105:195, 45:155])
+
+
+@pytest.mark.parametrize("deviation", [20.0, 40.0])
+def test_what_is_rougher_than_any_grain_adds_no_more_than_grain(deviation):
+    photo, painted, weight = scene(deviation)
+    match_grain(photo, painted, weight)
+    assert rough(painted[105:195, 45:155]) < 1.2 * rough(scene(MOST)[0][105:195, 45:155])
 
 
 def test_it_is_the_same_every_time_and_grey():
@@ -75,8 +88,10 @@ def test_it_is_the_same_every_time_and_grey():
     assert (np.ptp(painted, axis=-1) == 0).all()
 
 
-def test_without_a_place_to_look_at_nothing_is_done():
-    photo, painted, _ = scene(5)
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_without_a_place_to_look_at_nothing_is_done(share):
+    """All is painted, or nothing wholly."""
+    photo, painted, weight = scene(5)
     before = painted.copy()
-    match_grain(photo, painted, np.ones((HEIGHT, WIDTH), np.float32))
+    match_grain(photo, painted, np.ones_like(weight) if share == 1 else share * weight)
     assert np.array_equal(painted, before)

@@ -18,7 +18,7 @@ from bmask.quality.judge_export import export_judge
 from bmask.quality.judging import check_judge, train_judge
 from bmask.quality.ladder import visible_masks
 from bmask.quality.specimens import Specimens, draw_bank
-from bmask.serving.residue import residue_beside
+from bmask.serving.watch import watch_beside
 from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}
@@ -47,24 +47,33 @@ def test_a_trained_judge_finds_masks_that_shine_through_and_smears_and_nothing_i
     assert checks["kinds"]["mask at 100 %"]["share"] <= checks["kinds"]["mask at 25 %"]["share"]
 
 
-def test_an_exported_judge_says_how_much_is_left_as_the_judge_does(dataset, trained, tmp_path):
+def test_an_exported_judge_says_what_the_judge_says(dataset, trained, tmp_path):
     save_judge(tmp_path / FILE, trained, {})
-    export_judge(tmp_path / FILE, tmp_path)
-    residue = residue_beside(tmp_path / "generator.safetensors")
-    assert residue is not None
     photos = np.concatenate([dataset.photos(domain, "validation")[:20] for domain in ("masked", "unmasked")])
+    export_judge(tmp_path / FILE, tmp_path, photos)
+    watch = watch_beside(tmp_path / "generator.safetensors")
+    assert watch is not None
     larger = np.stack([cv2.resize(photo, (150, 150), interpolation=cv2.INTER_CUBIC) for photo in photos])
     for squares in (photos, larger):
-        said = np.array([residue(square) for square in squares])
-        assert np.abs(said - (1 - trained.unmasked(squares))).max() < 1e-4
+        said = np.array([watch(square) for square in squares])
+        assert np.abs(said - (1 - trained.unmasked(squares))).max() < 1e-3
         assert (said[:20] > 0.5).mean() > 0.7 > 0.3 > (said[20:] > 0.5).mean()
 
 
-def test_without_an_exported_judge_beside_it_nothing_is_said(tmp_path):
-    assert residue_beside(tmp_path / "generator.safetensors") is None
-    (tmp_path / "residue.xml").write_text("no network")
-    with pytest.raises(DataError, match=r"residue\.xml is no network that can be read"):
-        residue_beside(tmp_path / "generator.safetensors")
+def test_a_judge_that_says_something_else_once_exported_is_not_left(dataset, trained, tmp_path, monkeypatch):
+    save_judge(tmp_path / FILE, trained, {})
+    monkeypatch.setattr("bmask.quality.judge_export.AGREES", -1.0)
+    with pytest.raises(DataError, match=r"cannot be converted to OpenVINO \(exported, it differs by"):
+        export_judge(tmp_path / FILE, tmp_path, dataset.photos("masked", "validation")[:2])
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_judge_that_is_missing_or_damaged_does_not_keep_a_generator_from_serving(tmp_path, capsys):
+    assert watch_beside(tmp_path / "generator.safetensors") is None
+    assert not capsys.readouterr().err
+    (tmp_path / "judge.xml").write_text("no network")
+    assert watch_beside(tmp_path / "generator.safetensors") is None
+    assert "without watching what is left of masks" in capsys.readouterr().err
 
 
 def test_the_more_opaque_a_mask_the_more_of_it_is_seen_and_only_where_it_lies(dataset, trained):

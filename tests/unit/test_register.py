@@ -15,6 +15,7 @@ from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.serving.unmasker import Unmasker
+from bmask.serving.watch import watch_beside
 from bmask.tracking import registry as champion
 from bmask.tracking.outputs import EVALUATED
 from bmask.tracking.resolving import SHIPPED, best, resolve
@@ -179,10 +180,15 @@ def test_another_attention_threshold_is_another_version_that_serves_with_it(plac
 
 def test_a_version_is_exported_and_served_by_openvino_and_one_that_differs_by_pytorch(place, monkeypatch):
     place.run(settings("a"), a=(CHANGES_LITTLE, "f1"))
-    assert Unmasker(resolve(f"models:/{NAME}/1")).engine.name == "openvino"
+    first = resolve(f"models:/{NAME}/1")
+    assert Unmasker(first).engine.name == "openvino"
+    assert watch_beside(first) is not None  # the judge that scored it
     monkeypatch.setattr("bmask.serving.agreement.WORST", -1.0)
+    monkeypatch.setattr("bmask.quality.judge_export.AGREES", -1.0)
     place.run(settings("a"), a=(CHANGES_MUCH, "f2"))
-    assert Unmasker(resolve(f"models:/{NAME}/2")).engine.name == "pytorch"
+    second = resolve(f"models:/{NAME}/2")
+    assert Unmasker(second).engine.name == "pytorch"
+    assert watch_beside(second) is None
 
 
 def test_the_data_digest_and_the_report_of_the_photos_are_with_the_run_and_the_digest_with_the_version(place):

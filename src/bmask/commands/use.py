@@ -87,7 +87,7 @@ def serve(
         with server.listen(host, port) as listening:
             several.run(file, engine, name, limits, listening, workers)
         return
-    unmasker = Unmasker(file, engine=engine)
+    unmasker = Unmasker(file, engine=engine, watch=True)
     say(f"serving {name} with {unmasker.engine.name} on {unmasker.device}")
     with server.listen(host, port) as listening:
         server.run(unmasker, name, limits, listening)

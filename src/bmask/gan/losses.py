@@ -29,7 +29,7 @@ def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
 
 
 def chroma_difference(output: Tensor, target: Tensor) -> Tensor:
-    """`gradient_difference` of colour alone, a pixel less its grey: it sees coloured noise and leaves sharpness be."""
+    """`gradient_difference` of colour alone, a pixel less its grey: it sees coloured noise, and no sharpness."""
     apart = output - target
     return gradient_difference(apart - apart.mean(1, keepdim=True), torch.zeros_like(apart))
 

@@ -1,19 +1,23 @@
-"""From a judge to a file that a server runs, which watches what is left of masks."""
+"""From a judge to a file that a server runs, to watch what is left of masks."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bmask.compiled import import_openvino
+from bmask.errors import DataError
 from bmask.quality.judge import COARSE, Judge, load_judge, top
-from bmask.serving.residue import FILE, SIDE
+from bmask.serving.watch import FILE, SIDE, Watch
+
+AGREES = 0.01  # by which an exported judge may differ
 
 
-class Residue(nn.Module):
+class MaskShows(nn.Module):
     """float (N, 3, size, size) in [-1, 1] -> 1 - `Judge.unmasked`, (N,)."""
 
     def __init__(self, judge: Judge) -> None:
@@ -26,17 +30,32 @@ class Residue(nn.Module):
         return torch.where(found < limit, found / limit, 1 + (found - limit) / (1 - limit)) / 2
 
 
-def export_judge(file: Path, folder: Path) -> None:
-    """Writes a saved judge as serving/residue.py runs it.
+def export_judge(file: Path, folder: Path, photos: np.ndarray) -> None:
+    """Writes a saved judge as serving/watch.py runs it.
 
-    Raises DataError where it cannot be read, or OpenVINO is not installed.
+    Args:
+        photos: uint8 (N, S, S, 3), squares on which it must say what the judge says.
+
+    Raises:
+        DataError: it cannot be read or converted, says something else, or OpenVINO is not installed. Nothing is left.
     """
     openvino = import_openvino()
     judge, _ = load_judge(file)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # tracing, which OpenVINO does, is deprecated in PyTorch
-        picture = torch.zeros(1, 3, judge.size, judge.size)
-        model = openvino.convert_model(Residue(judge).eval(), example_input=picture)
-    model.reshape([1, 3, judge.size, judge.size])
-    model.set_rt_info(str(judge.size), SIDE)
-    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+    target = folder / FILE
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # tracing, which OpenVINO does, is deprecated in PyTorch
+            picture = torch.zeros(1, 3, judge.size, judge.size)
+            model = openvino.convert_model(MaskShows(judge).eval(), example_input=picture)
+        model.reshape([-1, 3, judge.size, judge.size])
+        model.set_rt_info(str(judge.size), SIDE)
+        openvino.save_model(model, target, compress_to_fp16=False)
+        watch = Watch(target)
+        apart = np.abs([watch(photo) for photo in photos] - (1 - judge.unmasked(photos))).max()
+        if apart > AGREES:
+            raise DataError(f"exported, it differs by {apart:.2g}")
+    except Exception as error:  # OpenVINO has kinds of its own, which have no common one
+        for left in (target, target.with_suffix(".bin")):
+            left.unlink(missing_ok=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"the judge cannot be converted to OpenVINO ({reason})") from None

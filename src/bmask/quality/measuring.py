@@ -1,6 +1,7 @@
 """Measures one translation of the test photos: per photo and, as features, for the set.
 
-Everything is measured on the composite that serving gives. Per masked photo (grey levels are of 255):
+Everything is measured on the composite that serving gives, before it is enlarged and gets the grain of its photo.
+Per masked photo (grey levels are of 255):
 
     residue        mean opacity of what still shows of the mask, over the mask's area
     residue_rate   1 where a mask still shows; unmask_rate is 1 where none does

@@ -17,7 +17,7 @@ MEAN, WORST = 0.5, 8.0  # grey levels by which pictures may differ, on average a
 
 
 def export_checked(generator: Path, photos: np.ndarray, folder: Path) -> bool:
-    """Writes the exported generator into a folder, to be copied beside it; whether it did, which a line says too.
+    """Writes the exported generator into a folder. Returns whether it did, and prints a line that says so.
 
     Nothing is left where it cannot be exported, or where its pictures of `photos`, uint8 (N, h, w, 3), squares that are
     framed already, are not PyTorch's: then PyTorch serves.

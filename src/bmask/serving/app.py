@@ -246,9 +246,10 @@ class _Watched:
         self._changed = Histogram(
             "bmask_changed_share", "Share of a photo that was changed.", buckets=shares, registry=own
         )
-        self._residue = Histogram(
-            "bmask_residue",
-            "How sure the judge is that a mask still shows, of each that was taken off; above 0.5 it does.",
+        self._shows = Histogram(
+            "bmask_mask_shows",
+            "How sure the judge is that a mask shows in a face as it was left, changed or not; above 0.5 one does.",
+            ["changed"],
             buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1),
             registry=own,
         )
@@ -273,6 +274,6 @@ class _Watched:
             self._changed.observe(photo.changed)
             for face in photo.faces:
                 self._masked.labels({True: "yes", False: "no", None: "unknown"}[face.masked]).inc()
-                if face.residue is not None:
-                    self._residue.observe(face.residue)
+                if face.mask_shows is not None:
+                    self._shows.labels("no" if face.masked is False else "yes").observe(face.mask_shows)
         self.latest.set_to_current_time()

@@ -86,7 +86,7 @@ def composite(
     square = result[top : top + side, left : left + side]
     painted = image.astype(np.float32) if image.dtype == np.uint8 else (image.astype(np.float32) + 1) * 127.5
     if attention is None:
-        square[:] = to_bytes(_enlarge(painted, side))
+        square[:] = _to_bytes(_enlarge(painted, side))
         return result
 
     attention = attention.astype(np.float32)
@@ -142,11 +142,6 @@ def feathered_face(side: int) -> np.ndarray:
     return np.clip((1 - distance) / FEATHER, 0, 1)
 
 
-def to_bytes(picture: np.ndarray) -> np.ndarray:
-    """Grey levels, rounded to uint8."""
-    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)
-
-
 def _lay_over(
     photo: np.ndarray,
     foreground: np.ndarray,
@@ -162,7 +157,7 @@ def _lay_over(
     for channel in range(3):  # one at a time: a photo of 12 megapixels needs 36 MB a plane in float32
         own = photo[..., channel]
         blend = share * enlarge(foreground[..., channel]) + (1 - weight) * own
-        photo[..., channel] = np.where(kept, own, to_bytes(blend))
+        photo[..., channel] = np.where(kept, own, _to_bytes(blend))
     return weight
 
 
@@ -178,3 +173,7 @@ def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:
         return picture
     shrinks = side < picture.shape[0]
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _to_bytes(picture: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
 from PIL.PngImagePlugin import PngInfo
 
-from bmask.data.reading.decoding import FORMATS, UPRIGHT, decode, orientation, with_alpha
+from bmask.data.reading.decoding import FORMATS, UPRIGHT, decode, orientation, settle_transparency, with_alpha
 from bmask.errors import DataError
 from bmask.serving.unmasker import Result
 
@@ -75,6 +75,7 @@ def read(source: Path | bytes) -> Picture:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             profile = image.info.get("icc_profile") if image.mode in (*MODES_IN_RGB, *MODES_IN_GREY) else None
+            settle_transparency(image)
             if image.has_transparency_data:
                 own, turned = with_alpha(image), orientation(image)
                 pixels = np.asarray(own.transpose(UPRIGHT[turned]) if turned in UPRIGHT else own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
 from bmask.files import read_json
 from bmask.parallel import batched
-from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask, to_bytes
+from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
 from bmask.serving.engines import SETTINGS, Engine, Name, open_engine
-from bmask.serving.residue import residue_beside
+from bmask.serving.watch import watch_beside
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
@@ -30,12 +30,12 @@ class DoneFace(NamedTuple):
     box: left, top, width and height, px; of the part that lies in the photo.
     masked: whether the generator saw a mask, and so changed it; None where it has no attention, and changes every face.
         It counts as seen where the attention is above one half on at least LEAST of the face's square.
-    residue: of a mask that was taken off, how sure the judge is that it still shows, 0 to 1; None without a judge.
+    mask_shows: how sure the judge is that a mask shows in the face as it was left, 0 to 1; None where none watches.
     """
 
     box: tuple[int, int, int, int]
     masked: bool | None
-    residue: float | None = None
+    mask_shows: float | None = None
 
 
 class Result(NamedTuple):
@@ -61,6 +61,7 @@ class Unmasker:
         threshold: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed
             model states beside its generator, else THRESHOLD.
         device, precision, engine: as engines.open_engine takes them, for a file.
+        watch: the judge beside a file, if there is one, looks at every face as it was left (DoneFace.mask_shows).
 
     Raises:
         DataError: the file is missing or none of ours.
@@ -73,16 +74,17 @@ class Unmasker:
         device: str = "auto",
         precision: str = "auto",
         engine: Name = "auto",
+        watch: bool = False,
     ):
         self._detector = None  # the installed one
-        self._residue = None
+        self._watch: Callable[[np.ndarray], float] | None = None
         if isinstance(generator, Path | str):
             file = Path(generator)
             threshold = _stated_threshold(file) if threshold is None else threshold
             beside = file.with_name(DETECTOR)
             self._detector = beside if beside.is_file() else None
-            self._residue = residue_beside(file)
             generator = open_engine(file, engine, device, precision)
+            self._watch = watch_beside(file) if watch and generator.about.get("fit") == "face" else None
         self.engine, self.about, self.device = generator, generator.about, generator.device
         self.threshold = THRESHOLD if threshold is None else threshold
         self.finds_faces = self.about.get("fit") == "face"
@@ -149,8 +151,13 @@ class Unmasker:
                 height, width = photos[index].shape[:2]
                 attention = None if attentions is None else attentions[row]
                 masked = None if attention is None else shows_mask(attention)
-                residue = self._residue(to_bytes((made[row] + 1) * 127.5)) if self._residue and masked else None
-                done[index].insert(0, DoneFace(_inside(box, height, width), masked, residue))
+                shows = None
+                if self._watch:
+                    left = low[row]
+                    if masked is not False:
+                        left = composite(left, left, made[row], attention, self.threshold)
+                    shows = self._watch(left)
+                done[index].insert(0, DoneFace(_inside(box, height, width), masked, shows))
                 if masked is False:
                     continue
                 top, bottom, left, right = bounds(transform, self.size, height, width)

@@ -50,7 +50,7 @@ def app() -> Starlette:
     """What a worker serves. Ends it where there is nothing to serve, and so the others."""
     given = json.loads(os.environ[GIVEN])
     try:
-        unmasker = Unmasker(given["file"], engine=given["engine"])
+        unmasker = Unmasker(given["file"], engine=given["engine"], watch=True)
     except (BmaskError, ImportError) as error:
         say(f"bmask: {error}")
         sys.exit(STARTUP_FAILURE)

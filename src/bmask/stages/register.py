@@ -68,8 +68,8 @@ class Outputs:
         """The model's scores without the ends of their intervals, which would crowd tables and charts."""
         return {key: value for key, value in self.metrics[model].items() if not key.endswith(("_low", "_high"))}
 
-    def write_more(self, generator: Path, folder: Path) -> None:
-        """What serving wants beside a generator: itself, exported and checked on test photos, and the judge."""
+    def write_serving_files(self, generator: Path, folder: Path) -> None:
+        """What serving wants beside a generator: the generator and the judge, exported and checked on test photos."""
         from bmask.data.split.dataset import Dataset
         from bmask.quality.judge import FILE as JUDGE
         from bmask.quality.judge_export import export_judge
@@ -78,7 +78,7 @@ class Outputs:
         photos = Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:COMPARED]
         export_checked(generator, photos, folder)
         try:
-            export_judge(self.judge_folder / JUDGE, folder)
+            export_judge(self.judge_folder / JUDGE, folder, photos)
         except DataError as error:
             say(f"serving will not watch what is left of masks: {error}")
 
@@ -124,7 +124,7 @@ def register(
     threshold = params.evaluate.attention_threshold
     logged = [_log(client, outputs, model, evaluation, threshold, data_page, private) for model in outputs.runs]
     folders = {outputs.train_folder / model: about for model, about in outputs.runs.items()}
-    versions.mend(client, name, folders, outputs.write_more)
+    versions.mend(client, name, folders, outputs.write_serving_files)
     decision = _decided(client, name, evaluation)
     if decision:
         say(f"register: nothing new since version {decision['version']} of {name} was decided on")
@@ -239,7 +239,7 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     folder, about = outputs.train_folder / best, outputs.runs[best]
     own = outputs.values(best)
     threshold = params.evaluate.attention_threshold
-    version = versions.version_of(client, name, folder, about, threshold, own, outputs.write_more)
+    version = versions.version_of(client, name, folder, about, threshold, own, outputs.write_serving_files)
     if present is not None and present.number == version.number:
         promoted, reasons = True, (*check_thresholds(scores[best], *rules).reasons, "It is the champion already.")
     else:

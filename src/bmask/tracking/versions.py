@@ -15,7 +15,7 @@ from bmask.tracking.outputs import MODEL_ID, has_model
 from bmask.tracking.registry import Version
 
 BESIDE = "artifacts"  # the folder of a packed model in which MLflow puts the generator
-WriteMore = Callable[[Path, Path], None]  # writes files into a folder that are to lie beside a generator's file
+WriteFiles = Callable[[Path, Path], None]  # given a generator's file: writes into a folder what lies beside it
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,18 +29,18 @@ def version_of(
     about: dict,
     threshold: float,
     scores: dict,
-    write_more: WriteMore,
+    write_files: WriteFiles,
 ) -> Version:
     """The version of a training with this attention threshold, with these scores; created where there is none.
 
-    `folder` and `about` are the training's and its run.json; the training's run must be complete. `write_more`
+    `folder` and `about` are the training's and its run.json; the training's run must be complete. `write_files`
     is called for one that is created.
     """
     tags = {registry.SCORE + key: f"{value:g}" for key, value in scores.items()}
     version = find(client, name, about["fingerprint"], threshold)
     if version is None:
         tags |= {key: about[key] for key in ("model", "data_digest")}
-        return _create(client, name, folder, about, threshold, tags, write_more)
+        return _create(client, name, folder, about, threshold, tags, write_files)
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(name, str(version.number), key, value)
@@ -53,9 +53,9 @@ def find(client: MlflowClient, name: str, fingerprint: str, threshold: float) ->
     return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
 
 
-def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_more: WriteMore) -> None:
+def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_files: WriteFiles) -> None:
     """Gives versions whose files are gone a successor with the same tags and aliases, where their training is among
-    `trainings`, run.json by folder; else says that a version with an alias cannot be served. `write_more`: as
+    `trainings`, run.json by folder; else says that a version with an alias cannot be served. `write_files`: as
     version_of's.
     """
     folders = {about["fingerprint"]: folder for folder, about in trainings.items()}
@@ -70,7 +70,7 @@ def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_mor
         threshold = float(version.tags[THRESHOLD_TAG])
         other = find(client, name, version.tags["fingerprint"], threshold)
         if other is None or other.number == version.number:  # no successor that a kill left
-            other = _create(client, name, folder, trainings[folder], threshold, version.tags, write_more)
+            other = _create(client, name, folder, trainings[folder], threshold, version.tags, write_files)
         registry.replace(client, name, version, other.number)
         say(f"the files of version {version.number} of {name} are gone; version {other.number} takes its place")
 
@@ -88,7 +88,7 @@ def _create(
     about: dict,
     threshold: float,
     tags: dict[str, str],
-    write_more: WriteMore,
+    write_files: WriteFiles,
 ) -> Version:
     run = runs.find_run(about["fingerprint"])
     assert run is not None  # `ensure_logged` came first
@@ -101,7 +101,7 @@ def _create(
         THRESHOLD_TAG: f"{threshold:g}",
     }
     with TemporaryDirectory() as more:
-        write_more(folder / FILE, Path(more))
+        write_files(folder / FILE, Path(more))
         if any(Path(more).iterdir()):
             client.log_model_artifacts(model_id, more, BESIDE)
     made = client.create_model_version(

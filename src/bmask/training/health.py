@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,9 +73,10 @@ def peak_memory() -> float:
     peak of the large one.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # bytes on macOS
+    if status.exists() and (own := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(own[1]) / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, kB elsewhere
 
 
 @contextmanager

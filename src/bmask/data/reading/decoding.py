@@ -122,6 +122,7 @@ def _decode(image: Image.Image, enough: int) -> tuple[Image.Image, tuple[int, in
     if enough:
         scale = enough / min(width, height)
         image.draft(None, (math.ceil(width * scale), math.ceil(height * scale)))
+    settle_transparency(image)
     with muted(image):
         image.load()
     turned = orientation(image)
@@ -155,14 +156,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def with_alpha(image: Image.Image) -> Image.Image:
     """A picture with transparency as RGBA, eight bits a channel."""
-    clear = image.info.get("transparency")
     if image.mode.startswith("I"):
-        alpha = np.where(np.asarray(image) == clear, 0, 255).astype(np.uint8)
+        alpha = (np.asarray(image) != image.info["transparency"]) * np.uint8(255)
         return Image.merge("RGBA", [Image.fromarray(_tones(image))] * 3 + [Image.fromarray(alpha)])
-    if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        image = image.copy()  # of 16-bit colours Pillow keeps the high bytes, and states the clear one in full
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
     return image.convert("RGBA")
+
+
+def settle_transparency(image: Image.Image) -> None:
+    """For a PNG of 16-bit colours, before it is loaded: Pillow keeps their high bytes, and the clear one in full."""
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and any("16" in str(tile.args) for tile in getattr(image, "tile", ())):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _tones(image: Image.Image) -> np.ndarray:
