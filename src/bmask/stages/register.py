@@ -25,7 +25,6 @@ from bmask.tracking.resolving import resolve
 from bmask.tracking.runs import dvc_experiment
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
 
     from bmask.params import Params
@@ -301,26 +300,13 @@ def _compare(
 
 
 def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[str, ...]) -> Scores:
-    """Scores a model on today's test photos as it serves, whatever the size of its own squares."""
-    import numpy as np
-
+    """Scores a model on today's test photos as it serves."""
     from bmask.data.split.dataset import Dataset
-    from bmask.quality.judge import FILE as JUDGE
-    from bmask.quality.judge import load_judge
-    from bmask.quality.measuring import read_cutouts, reference, score
-    from bmask.quality.render import Rendered
+    from bmask.quality.as_served import score_as_served
 
-    def render(photos: np.ndarray) -> Rendered:
-        results = unmasker.unmask(list(photos), framed=True)
-        images, weights = (np.stack([getattr(one, name) for one in results]) for name in ("image", "attention"))
-        whole = (weights == 255).all()  # of systems without attention
-        return Rendered(photos, images, None if whole else (weights / 255).astype(np.float32))
-
-    judge, _ = load_judge(outputs.judge_folder / JUDGE)
-    dataset, size = Dataset.open(outputs.dataset_folder), params.train.image_size
-    cutouts = read_cutouts(outputs.masks_folder, dataset, SPLIT)
-    real = reference(dataset, SPLIT, judge, size, unmasker.device, cutouts, unsound)
-    return score(render, real)
+    folders = outputs.judge_folder, outputs.masks_folder
+    dataset = Dataset.open(outputs.dataset_folder)
+    return score_as_served(unmasker, dataset, SPLIT, params.train.image_size, *folders, unsound)
 
 
 def _device(params: Params) -> str:
