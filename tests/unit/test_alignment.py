@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from bmask.faces.alignment import align, apply, bounds, invert, lay_back, scale_of, to_square, umeyama
+from bmask.faces.alignment import align, apply, bounds, extend, invert, lay_back, scale_of, to_square, umeyama
 from bmask.faces.template import CENTRE, TEMPLATE
 
 SHIFTS = st.floats(-500, 500)
@@ -102,3 +102,25 @@ def test_detail_too_fine_for_the_square_becomes_its_mean(scale):
     assert abs(square.mean() - 127.5) < 1.5
     assert square.std() < (40 if scale > 0.8 else 8)
     assert scale_of(transform) == pytest.approx(scale)
+
+
+def test_what_lies_beyond_the_photo_gets_the_colour_of_what_is_nearest_in_it():
+    """A photo of 40 x 30 px lies at (8, 5) of a square of 64 px; each pixel of the square tells its own place."""
+    down, across = np.mgrid[:64, :64].astype(np.float32)
+    square, transform = np.stack([down, across, np.zeros_like(down)], -1), np.array([[1.0, 0, 8], [0, 1.0, 5]])
+    made = extend(square, transform, 30, 40, 2.0)
+    assert np.allclose(made[..., 0], down.clip(5 + 2 - 0.5, 35 - 2 - 0.5), atol=0.05)
+    assert np.allclose(made[..., 1], across.clip(8 + 2 - 0.5, 48 - 2 - 0.5), atol=0.05)
+    inside = np.s_[7:33, 10:46]
+    assert np.array_equal(made[inside], square[inside])
+    assert np.allclose(extend(square[..., 0], transform, 30, 40, 2.0), made[..., 0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.5, 3), st.floats(-0.6, 0.6))
+def test_a_square_that_lies_within_its_photo_stays_as_it_is(seed, scale, angle):
+    square = smooth(32, 32, seed)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    middle = np.array([300.0, 250.0])
+    transform = np.hstack([turn, (16 - turn @ middle)[:, None]])
+    assert np.array_equal(extend(square, transform, 500, 600, 2.0), square)

@@ -87,6 +87,29 @@ class Masked(torch.nn.Module):
         return Translation(content * attention + x * (1 - attention), attention, content[:, None])
 
 
+class Copies(torch.nn.Module):
+    """A generator that paints over the lower half what it sees there, grey beyond the photo too."""
+
+    def forward(self, x):
+        attention = torch.zeros_like(x[:, :1])
+        attention[:, :, SIZE // 2 :] = 1
+        return Translation(x, attention, x[:, None])
+
+
+def test_no_grey_from_beyond_the_photo_is_laid_along_its_edge():
+    """A face that is cut below its mouth, in a photo that is white at that edge."""
+    photo = np.full((200, 260, 3), 250, np.uint8)
+    photo[20:140, 70:190] = draw_face((4, 0), 120, None).masked
+    photo = photo[:124]
+    photo[-12:] = 250
+    (result,) = Unmasker(PyTorch(Copies(), {"image_size": SIZE, **FRAMED})).unmask([photo])
+    (face,) = result.faces
+    assert face.masked
+    painted = result.attention[-1] > 200
+    assert painted.sum() > 60
+    assert result.image[-1][painted].min() > 235
+
+
 def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
     """Three people; the one in the middle wears no mask, the right one is larger."""
     photo = np.full((260, 620, 3), (120, 105, 90), np.uint8)

@@ -78,6 +78,28 @@ def align(photo: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:
     return warp(photo, transform, (side, side), GREY)
 
 
+def extend(square: np.ndarray, transform: np.ndarray, height: int, width: int, margin: float) -> np.ndarray:
+    """Puts in place of what lies beyond the photo in a square what lies nearest to it in the photo.
+
+    Beyond its photo a square is grey, and what is made of it is greyish at that edge too; it would be laid back there.
+
+    Args:
+        square: uint8 or float32 (S, S) or (S, S, C), C at most 4.
+        transform: of `align`.
+        height, width: of the photo, px.
+        margin: px of the square within the photo's edge that are replaced too.
+    """
+    side = square.shape[0]
+    down, across = np.mgrid[:side, :side] + 0.5
+    points = apply(invert(transform), np.stack([across.ravel(), down.ravel()], 1))
+    inner = min(margin / scale_of(transform), height / 4, width / 4)
+    nearest = np.clip(points, inner, (width - inner, height - inner))
+    if np.array_equal(points, nearest):
+        return square
+    x, y = np.float32(apply(transform, nearest) - 0.5).T.reshape(2, side, side)
+    return cv2.remap(np.ascontiguousarray(square), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
 def lay_back(picture: np.ndarray, transform: np.ndarray, height: int, width: int) -> np.ndarray:
     """The inverse of `align`: a square picture where it came from.
 

@@ -21,6 +21,7 @@ from bmask.serving.watch import watch_beside
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
 GPU_BATCH = 16
+EDGE = 2.0  # px of a generator's square along its photo's edge that get the colour of what lies further inside
 COLOURLESS = 2  # grey levels by which channels of a black and white photo differ; what is painted is then grey too
 
 
@@ -127,7 +128,7 @@ class Unmasker:
 
     def _unmask_faces(self, photos: Sequence[np.ndarray], framed: bool) -> list[Result]:
         """Every face of each photo, or of squares the one whose place is known."""
-        from bmask.faces.alignment import align, bounds, lay_back
+        from bmask.faces.alignment import align, bounds, extend, lay_back
         from bmask.faces.alignment import to_square as similarity
         from bmask.faces.finding import find_faces
 
@@ -164,8 +165,14 @@ class Unmasker:
                 here = to_square(landmarks - [left, top])
                 back = partial(lay_back, transform=here, height=bottom - top, width=right - left)
                 part = slice(top, bottom), slice(left, right)
+                inside = partial(extend, transform=transform, height=height, width=width, margin=EDGE)
                 images[index][part], weight = composite_face(
-                    images[index][part], low[row], made[row], attention, self.threshold, back
+                    images[index][part],
+                    inside(low[row]),
+                    inside(made[row]),
+                    None if attention is None else inside(attention),
+                    self.threshold,
+                    back,
                 )
                 weights[index][part] = np.maximum(weights[index][part], np.ceil(weight * 255).astype(np.uint8))
         return [Result(*each) for each in zip(images, weights, map(tuple, done), strict=True)]
