@@ -43,7 +43,7 @@ ALLOWED = {
     "pasting": {"pasting", "gan", "training", "data", *BASE},
     "data": {"data", "synthetic", "html", "faces", *BASE},
     "serving": {"serving", "gan", "data", "faces", *BASE},
-    "quality": {"quality", "pasting", "data", "gan", "html", "serving", *BASE},
+    "quality": {"quality", "pasting", "data", "gan", "html", "serving", "faces", *BASE},
     "tracking": {"tracking", "serving", "gan", *BASE},
     "observers": {"observers", "training", "gan", "data", *BASE},
     "reach": set(),

@@ -15,7 +15,7 @@ from PIL import Image
 from bmask.data.reading import workers
 from bmask.data.report.report import data_report
 from bmask.data.split.dataset import Dataset
-from bmask.errors import DataError
+from bmask.errors import DataError, ParamsError
 from bmask.faces.alignment import align, apply
 from bmask.faces.finding import find_faces
 from bmask.faces.template import TEMPLATE
@@ -177,6 +177,73 @@ def test_what_was_found_is_taken_from_the_cache_and_without_it_found_again(sourc
     cache.unlink()
     monkeypatch.setattr(workers, "FEW", 0)  # and by processes
     assert digest("again") == first
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Scenes of two drawn faces, the larger one of its folder's state, the smaller one masked where its name says m."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for number in range(COUNT):
+        for domain in ("masked", "unmasked"):
+            for wears in ("m", "u"):
+                scene = background(number, 200, 320)
+                for beside, (side, masked) in enumerate([(110, domain == "masked"), (90, wears == "m")]):
+                    style = "surgical" if masked else None
+                    drawn = draw_face([number, domain == "masked", wears == "m", beside], side, style)
+                    scene[40 : 40 + side, 20 + 170 * beside : 20 + 170 * beside + side] = drawn.masked
+                save(scene, folder, domain, f"{number:02}{wears}#.png")  # a name may hold what marks a further face
+    return folder
+
+
+@pytest.mark.parametrize("few", [0, 1000], ids=["in processes", "in this process"])
+def test_every_face_is_taken_with_its_photos_group_and_bystanders_of_another_state_are_set_aside(
+    pairs, tmp_path, monkeypatch, capsys, cache, few
+):
+    monkeypatch.setattr(workers, "FEW", few)
+    cache.unlink(missing_ok=True)
+    ingest(settings(pairs, faces="all"), tmp_path / "out")
+    said, rows = capsys.readouterr().err, manifest(tmp_path / "out")
+    first = [row for row in rows if row["name"].endswith("png")]
+    further = [row for row in rows if row["name"].endswith("png#2")]
+    assert len(first) == 4 * COUNT
+    assert len(further) > 2.5 * COUNT  # drawn faces are not always found
+    assert f"{len(further)} further faces in the same photos" in said
+    assert f"of {2 * COUNT} masked" in said
+    aside = [row for row in rows if "where its folder" in row["reason"]]
+    assert Dataset.open(tmp_path / "out").summary["other_state"] == {
+        domain: sum(row["domain"] == domain for row in aside) for domain in ("masked", "unmasked")
+    }
+    assert all(row in further for row in aside)  # never the face that the folder speaks of
+    said_masked = {
+        wears: np.mean([(row in aside) != (row["domain"] == "masked") for row in further if wears in row["name"][:4]])
+        for wears in ("m", "u")
+    }
+    assert said_masked["m"] > 0.85
+    assert said_masked["u"] < 0.6  # the judge knows photos: of drawn faces that are bare it takes some for masked
+    together = {}
+    for row in rows:
+        if row["group"]:
+            together.setdefault((row["domain"], row["sha256"]), set()).add(row["group"])
+    assert all(len(groups) == 1 for groups in together.values())
+
+
+def test_faces_of_a_photo_come_from_the_cache_whether_one_or_all_are_taken(pairs, tmp_path, cache):
+    def digest(name: str, faces: str) -> str:
+        ingest(settings(pairs, faces=faces), tmp_path / name)
+        return Dataset.open(tmp_path / name).digest
+
+    cache.unlink(missing_ok=True)
+    one = digest("one", "largest")
+    every = digest("every", "all")
+    assert one != every
+    cache.unlink()
+    assert digest("every again", "all") == every
+    assert digest("one again", "largest") == one
+
+
+def test_all_faces_need_a_fit_that_finds_them(pairs):
+    with pytest.raises(ParamsError, match="faces all needs fit face, which finds them, and fit is crop"):
+        settings(pairs, faces="all", fit="crop")
 
 
 def test_a_folder_without_any_face_is_refused_with_a_sentence(source, tmp_path):

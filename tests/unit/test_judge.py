@@ -11,6 +11,7 @@ import torch
 from drawn import write_dataset
 
 from bmask.errors import DataError, TrainingError
+from bmask.faces.watch import watch_beside
 from bmask.params import parse_params, sections
 from bmask.quality.alterations import lay, part
 from bmask.quality.judge import FILE, Judge, inside, load_judge, save_judge
@@ -18,7 +19,6 @@ from bmask.quality.judge_export import export_judge
 from bmask.quality.judging import check_judge, train_judge
 from bmask.quality.ladder import visible_masks
 from bmask.quality.specimens import Specimens, draw_bank
-from bmask.serving.watch import watch_beside
 from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}

@@ -12,10 +12,10 @@ import shutil
 import pytest
 
 from bmask.errors import DataError
+from bmask.faces.watch import watch_beside
 from bmask.files import write_json
 from bmask.gan.generator_file import FILE, load_generator, save_generator
 from bmask.serving.unmasker import Unmasker
-from bmask.serving.watch import watch_beside
 from bmask.tracking import registry as champion
 from bmask.tracking.outputs import EVALUATED
 from bmask.tracking.resolving import SHIPPED, best, resolve

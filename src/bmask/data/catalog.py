@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from bmask.data.arrays import blocks
-from bmask.data.records import NO_FACE, Entry, Photo
+from bmask.data.records import NO_FACE, OTHER_STATE, Entry, Photo
 from bmask.parallel import batched
 
 BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
 CACHE = 8192  # KB
 FACELESS = f"reason = '{NO_FACE}'"
+CONTRADICTING = f"reason = '{OTHER_STATE}'"
 SOUND = "reason = ''"  # not refused, as long as none is set aside
-USED, REFUSED = "split != ''", f"\"group\" = '' AND NOT ({FACELESS})"  # when the splits are known
+UNREFUSED = f"({SOUND} OR {FACELESS} OR {CONTRADICTING})"
+USED, REFUSED = "split != ''", f"\"group\" = '' AND NOT {UNREFUSED}"  # when the splits are known
 GROUPS = 'DISTINCT "group"'
-ASIDE = f"\"group\" != '' AND NOT {USED}"
+ASIDE = f"(\"group\" != '' OR {CONTRADICTING}) AND NOT {USED}"
 
 _ENTRY = {"domain": "TEXT", "name": "TEXT", "path": "BLOB", "labels": "TEXT", "twin": "BLOB", "region": "BLOB"}
 _FOUND = {
     **{"sha256": "TEXT", "width": "INT", "height": "INT", "side": "INT", "row": "INT"},
     **{"group": "TEXT", "split": "TEXT", "index": "INT", "slices": "TEXT", "guessed": "TEXT", "reason": "TEXT"},
-    **{"score": "REAL", "landmarks": "TEXT"},
+    **{"face": "INT", "score": "REAL", "landmarks": "TEXT"},
 }
 
 

@@ -10,6 +10,8 @@ from bmask.errors import DataError
 DOMAINS = ("masked", "unmasked")  # canonical roles: domain a and domain b of every translation system
 SPLITS = ("train", "validation", "test")
 NO_FACE = "no face found"  # a reason: such a photo is not refused, since whoever counts masks has to count it
+# A reason of a face that is not its photo's most prominent one: of a bystander with a mask among people without, say.
+OTHER_STATE = "set aside: wears a mask where its folder says none, or none where its folder says one"
 MAX_BYTES = 1 << 28  # of a photo's file; it is read whole
 
 
@@ -60,8 +62,10 @@ class Photo:
     row: int = -1  # in the files of all squares and fingerprints, while ingest runs
     index: int = -1  # row in the array of its domain and split
     side: int = 0  # effective resolution after matching, px
+    face: int = 1  # place of the face among those of its photo, by how prominent they are
     score: float = 0.0  # of its face, 0 to 1, where photos are framed by their faces
     landmarks: tuple[float, ...] = ()  # of its face: x and y of five points, px of the upright photo (bmask.faces)
+    further: tuple[float, ...] = ()  # score and landmarks of its other faces in a row, until these are rows themselves
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
     guessed: tuple[str, ...] = ()  # what the rules say, whether it was used or not
     reason: str = ""  # why it is in no split

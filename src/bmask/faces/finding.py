@@ -18,7 +18,7 @@ import numpy as np
 from bmask.faces.alignment import GREY, apply, bounds, invert, scale_of, to_square, warp
 from bmask.faces.network import SIZE, Face, detect, distinct
 
-VERSION = 3  # of what is found; raised with every change, so that remembered faces are looked for again
+VERSION = 4  # of what is found; raised with every change, so that remembered faces are looked for again
 SURE = 0.5  # score of a face that needs no other look
 AGREE, THRESHOLD = 3, 0.36  # looks that must see any other, and their mean score
 SAME = 0.4  # overlap of one face in two looks

@@ -63,6 +63,7 @@ class Ingest(Section):
     # Never squashed. crop: the square in the middle; pad: the whole photo with borders; face: its most prominent face,
     # eyes and mouth always in one place; aligned: the photo is such a face already.
     fit: Literal["crop", "pad", "face", "aligned"] = "crop"
+    faces: Literal["largest", "all"] = "largest"  # all: every face of a photo, with fit: face
     match_resolution: bool = True  # give both domains the same distribution of effective resolution
     jpeg_quality: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # above 0: every photo is re-compressed alike
     test: Share = 0.2
@@ -73,6 +74,12 @@ class Ingest(Section):
     max_rejected: Share = 0.05  # more refused photos than this fail the stage
     max_faceless: Share = 0.06  # more photos of a domain without a face than this fail the stage, with fit: face
     private: bool = False  # keeps every picture of a person out of MLflow and reports
+
+    @model_validator(mode="after")
+    def _faces_are_found(self) -> Ingest:
+        if self.faces == "all" and self.fit != "face":
+            raise ValueError(f"faces all needs fit face, which finds them, and fit is {self.fit}; change one of them")
+        return self
 
     @model_validator(mode="after")
     def _one_origin(self) -> Ingest:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from bmask.compiled import import_openvino
 from bmask.errors import DataError
+from bmask.faces.watch import FILE, SIDE, Watch
 from bmask.quality.judge import COARSE, Judge, load_judge, top
-from bmask.serving.watch import FILE, SIDE, Watch
 
 AGREES = 0.01  # by which an exported judge may differ
 
@@ -31,7 +31,7 @@ class MaskShows(nn.Module):
 
 
 def export_judge(file: Path, folder: Path, photos: np.ndarray) -> None:
-    """Writes a saved judge as serving/watch.py runs it.
+    """Writes a saved judge as faces/watch.py runs it.
 
     Args:
         photos: uint8 (N, S, S, 3), squares on which it must say what the judge says.

@@ -12,11 +12,11 @@ import numpy as np
 from bmask.data.reading.framing import frame as pad
 from bmask.errors import DataError
 from bmask.faces.template import TEMPLATE
+from bmask.faces.watch import watch_beside
 from bmask.files import read_json
 from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
 from bmask.serving.engines import SETTINGS, Engine, Name, open_engine
-from bmask.serving.watch import watch_beside
 
 THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
 DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights

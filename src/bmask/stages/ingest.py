@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmask.data.catalog import ASIDE, FACELESS, REFUSED, SOUND, USED, Catalog
+from bmask.data.catalog import ASIDE, CONTRADICTING, FACELESS, REFUSED, SOUND, UNREFUSED, USED, Catalog
+from bmask.data.reading.further import set_contradicting_aside
 from bmask.data.reading.landmarks import find_all
-from bmask.data.reading.squares import read_squares, scratch_files, write_splits
+from bmask.data.reading.squares import match_resolutions, read_squares, scratch_files, write_splits
 from bmask.data.reading.workers import readers
 from bmask.data.records import DOMAINS, SPLITS
 from bmask.data.sheets import contact_sheet
@@ -58,9 +59,12 @@ def ingest(params: Params, out: Path) -> None:
                 source.entries.clear()  # the catalog has them now
                 _check_refused(catalog, settings)
                 if settings.fit == "face":
-                    find_all(catalog, reading, settings.max_faceless)
+                    find_all(catalog, reading, settings)
                 files = scratch.enter_context(scratch_files(folder, catalog.count(SOUND), settings.load_size))
                 read_squares(catalog, files, reading, settings)
+                if settings.faces == "all":
+                    set_contradicting_aside(catalog, files.squares)
+                    match_resolutions(catalog, reading, settings)
             _check_refused(catalog, settings)
             groups = assign_splits(catalog, files.fingerprints, settings)
             write_splits(catalog, files.squares, folder)
@@ -79,6 +83,7 @@ def ingest(params: Params, out: Path) -> None:
             "groups": groups,
             "rejected": catalog.count(REFUSED),
             "no_face": {domain: catalog.count(f"domain = '{domain}' AND {FACELESS}") for domain in DOMAINS},
+            "other_state": {domain: catalog.count(f"domain = '{domain}' AND {CONTRADICTING}") for domain in DOMAINS},
             "truth": truth,
             "version": VERSION,
         }
@@ -90,7 +95,7 @@ def ingest(params: Params, out: Path) -> None:
 
 def _check_refused(catalog: Catalog, settings: Ingest) -> None:
     found = catalog.count()
-    where = f"NOT {SOUND} AND NOT {FACELESS}"
+    where = f"NOT {UNREFUSED}"
     refused = catalog.count(where)
     if refused > settings.max_rejected * found:
         few = islice(catalog.photos(where), 4)
@@ -121,8 +126,13 @@ def _say_counts(catalog: Catalog, summary: dict) -> None:
         say(f"refused {summary['rejected']} of {catalog.count()}; rejected.csv says which and why")
     lost = summary["no_face"]
     if summary["fit"] == "face":
-        faces = ", ".join(f"{found[d] - lost[d]} of {found[d]} {d}" for d in DOMAINS)
+        further = catalog.counts("domain", "face > 1")
+        photos = {domain: found[domain] - further[domain] for domain in DOMAINS}
+        faces = ", ".join(f"{photos[d] - lost[d]} of {photos[d]} {d}" for d in DOMAINS)
         say(f"faces found in {faces} photos; manifest.csv names the others")
+        if further:
+            other = f"{catalog.count(CONTRADICTING)} of them set aside: masked among the unmasked, or the reverse"
+            say(f"{further.total()} further faces in the same photos, {other}")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bmask.data.arrays import blocks
 from bmask.data.catalog import FACELESS, SOUND, Catalog
+from bmask.data.reading.photo import FACE, take_faces
 from bmask.data.reading.workers import Readers
 from bmask.data.records import DOMAINS, NO_FACE, Photo
 from bmask.errors import DataError
@@ -17,18 +21,25 @@ from bmask.faces.network import weights
 from bmask.parallel import batched, in_chunks
 from bmask.progress import bar
 
+if TYPE_CHECKING:
+    from bmask.params.sections import Ingest
+
 SOME = 256  # photos whose faces are stored at a time, so that a kill costs few of them
 
 
-def find_all(catalog: Catalog, readers: Readers, most_lost: float) -> None:
+def find_all(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
     """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
 
-    Raises DataError when more than the share `most_lost` of a domain's photos, or all of them, have no face, since a
-    set without its hard photos flatters what learns from it; and where the detector's weights are not installed.
+    With `settings.faces` all, the other faces become rows of their own, which share their photo's file; so they share
+    its hash, and with it their group and split.
+
+    Raises DataError when more than the share `settings.max_faceless` of a domain's photos, or all of them, have no
+    face, since a set without its hard photos flatters what learns from it; and where the detector's weights are not
+    installed.
     """
     weights()
     with Cache() as cache:
-        new = []
+        new, further = [], []
         for block in blocks(catalog.column("number", np.int64, SOUND), SOME):
             known = []
             for photo in catalog.at(block):
@@ -38,31 +49,43 @@ def find_all(catalog: Catalog, readers: Readers, most_lost: float) -> None:
                 else:
                     known.append(_with(photo, face))
             catalog.save(known, "score", "landmarks", "reason")
+            further += [each for photo in known for each in _further(photo)]
         with closing(in_chunks(readers.find, catalog.at(np.array(new, np.int64)))) as found:
             for some in batched(bar(found, len(new), "ingest: looking for faces"), SOME):
                 catalog.save(some, "width", "height", "score", "landmarks", "reason")
                 cache.put([(p.sha256, _numbers(p)) for p in some if p.reason in ("", NO_FACE)])
+                further += [each for photo in some for each in _further(photo)]
     for domain in DOMAINS:
         own = f"domain = '{domain}'"
         lost = catalog.count(f"{own} AND {FACELESS}")
         total = lost + catalog.count(f"{own} AND {SOUND}")
-        if lost and (lost > most_lost * total or lost == total):
+        if lost and (lost > settings.max_faceless * total or lost == total):
             few = [photo.entry.name for photo in islice(catalog.photos(f"{own} AND {FACELESS}"), 4)]
             raise DataError(
                 f"no face was found in {lost} of {total} {domain} photos, more than the share ingest.max_faceless"
-                f" {most_lost:g} ({', '.join(few)}{', ...' * (lost > len(few))}); if the photos are faces already, set"
-                " ingest.fit to aligned; else remove those, or raise ingest.max_faceless"
+                f" {settings.max_faceless:g} ({', '.join(few)}{', ...' * (lost > len(few))}); if the photos are faces"
+                " already, set ingest.fit to aligned; else remove those, or raise ingest.max_faceless"
             )
+    if settings.faces == "all":
+        catalog.add(further)
 
 
 def _numbers(photo: Photo) -> tuple[float, ...]:
-    return (photo.score, *photo.landmarks) if photo.landmarks else ()
+    return (photo.score, *photo.landmarks, *photo.further) if photo.landmarks else ()
+
+
+def _further(photo: Photo) -> Iterator[Photo]:
+    """A row for each face but the first: `name#2` is the second most prominent face of the photo `name`."""
+    for number, place in enumerate(range(0, len(photo.further), FACE), start=2):
+        entry = replace(photo.entry, name=f"{photo.entry.name}#{number}")
+        face = replace(photo, entry=entry, number=-1, face=number, further=())
+        take_faces(face, photo.further[place : place + FACE])
+        yield face
 
 
 def _with(photo: Photo, numbers: tuple[float, ...]) -> Photo:
     if numbers:
-        photo.score, *marks = numbers
-        photo.landmarks = tuple(marks)
+        take_faces(photo, numbers)
     else:
         photo.reason = NO_FACE
     return photo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from bmask.data.reading.matching import brings, square
 from bmask.data.records import NO_FACE, Entry, Photo
 from bmask.errors import DataError
 from bmask.faces.finding import find_faces
+from bmask.faces.network import Face
 
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 # would change with load_size. JPEG files decoded at a scale that keeps 64 px had another coarse hash than in full in
 # 242 of 3432 real photos; at one that keeps 256 px none had, and four differed in one bit of 64.
 ENOUGH = 256
+FACE = 11  # numbers of a face: its score, and x and y of five landmarks
 
 
 def inspect(entry: Entry) -> Photo:
@@ -37,7 +40,7 @@ def inspect(entry: Entry) -> Photo:
 
 
 def find_face(photo: Photo) -> Photo:
-    """Decodes a photo and fills in its upright size and the score and landmarks of its most prominent face, or why not.
+    """Decodes a photo and fills in its upright size and the scores and landmarks of its faces, or why there are none.
 
     What is found depends on the photo alone, as its fingerprint does.
     """
@@ -48,11 +51,25 @@ def find_face(photo: Photo) -> Photo:
         return photo
     faces = find_faces(np.asarray(image))
     if faces:
-        marks = faces[0].landmarks * [photo.width / image.width, photo.height / image.height]
-        photo.score, photo.landmarks = round(faces[0].score, 3), tuple(marks.ravel().round(2).tolist())
+        scale = [photo.width / image.width, photo.height / image.height]
+        take_faces(photo, [n for face in faces for n in _numbers(face, scale)])
     else:
         photo.reason = NO_FACE
     return photo
+
+
+def take_faces(photo: Photo, numbers: Sequence[float]) -> None:
+    """Fills in score and landmarks of the first face, and `further` with those of the others.
+
+    Args:
+        numbers: FACE numbers a face, as `find_face` and the cache know them.
+    """
+    photo.score, *marks = numbers[:FACE]
+    photo.landmarks, photo.further = tuple(marks), tuple(numbers[FACE:])
+
+
+def _numbers(face: Face, scale: Sequence[float]) -> list[float]:
+    return [round(face.score, 3), *(face.landmarks * scale).ravel().round(2).tolist()]
 
 
 def read_square(photo: Photo, settings: Ingest) -> tuple[np.ndarray, np.void] | None:

@@ -45,6 +45,11 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
     numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, name")
     catalog.assign("row", numbers, np.arange(len(numbers)))
     readers.open(files)
+    match_resolutions(catalog, readers, settings)
+
+
+def match_resolutions(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
+    """Reads the photos whose resolution changes with the set of sound ones, until none does; stores what is read."""
     while len(changed := assign_sides(catalog, settings)):
         with contextlib.closing(in_chunks(readers.read, catalog.at(changed))) as read:
             done = bar(read, len(changed), "ingest: reading photos")

@@ -22,7 +22,7 @@ import numpy as np
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.reading.matching import brings
-from bmask.data.reading.photo import find_face, inspect, read_square
+from bmask.data.reading.photo import find_face, inspect, read_square, take_faces
 from bmask.data.records import Entry, Photo
 from bmask.data.split.slices import labels
 from bmask.errors import DataError
@@ -174,9 +174,10 @@ def _looked(photo: Photo, sha256: str, width: int, height: int, reason: str) -> 
     photo.sha256, photo.width, photo.height, photo.reason = sha256, width, height, reason
 
 
-def _found(photo: Photo, width: int, height: int, score: float, landmarks: list[float], reason: str) -> None:
-    photo.width, photo.height, photo.score, photo.reason = width, height, score, reason
-    photo.landmarks = tuple(landmarks)
+def _found(photo: Photo, width: int, height: int, faces: list[float], reason: str) -> None:
+    photo.width, photo.height, photo.reason = width, height, reason
+    if faces:
+        take_faces(photo, faces)
 
 
 def _request(photo: Photo) -> list:
@@ -219,7 +220,8 @@ def _serve() -> None:
                 answer: list = [photo.sha256, photo.width, photo.height, photo.reason]
             elif what == "find":
                 photo = find_face(Photo(Entry("", "", *rest)))
-                answer = [photo.width, photo.height, photo.score, photo.landmarks, photo.reason]
+                faces = [photo.score, *photo.landmarks, *photo.further] if photo.landmarks else []
+                answer = [photo.width, photo.height, faces, photo.reason]
             else:
                 row, side, landmarks, domain, path = rest
                 photo = Photo(Entry(domain, "", path), row=row, side=side, landmarks=tuple(landmarks))
