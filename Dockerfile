@@ -1,9 +1,9 @@
 # One image for every component, the MLflow server and `bmask` by hand. Built by `make image`.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
-# The packages are gigabytes that rarely change, bmask is 36 MB with its networks: a layer each, so that nodes pull what is new.
-# setuptools goes first and from the lock too, since packages that are published as source alone are built with it.
-# The build host's pip settings (mirror, proxy, certificate) are a secret: there for this command, in no layer.
+# Packages (gigabytes, rarely changed) and bmask (36 MB with its networks) have a layer each: nodes pull what is new.
+# setuptools is installed first, also from the lock, since packages that are published only as source are built with it.
+# The build host's pip settings (mirror, proxy, certificate) are a secret, so that they are in no layer.
 FROM ${BASE} AS packages
 COPY requirements.txt /opt/bmask/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,required=false \
@@ -20,8 +20,8 @@ COPY . /build/
 RUN python -m pip --python /opt/venv/bin/python wheel --no-deps --no-build-isolation --no-index -w /wheel /build
 
 FROM packages
-# A number, so that Kubernetes can see that it is not root; any other number works as well.
-# libgit2 is told to read repositories of other users, as those on volumes are.
+# With a numeric user, Kubernetes can check that it is not root; any other number works as well.
+# safe.directory lets libgit2 read repositories of other users, such as those on volumes.
 RUN groupadd --gid 10001 bmask \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin bmask \
     && install -d -m 1777 /work \
@@ -29,11 +29,11 @@ RUN groupadd --gid 10001 bmask \
 COPY components /opt/bmask/components
 COPY pipelines /opt/bmask/pipelines
 COPY --from=wheel /wheel /wheel
-# Here and not where it is used: some engines take an ENV from the cache whatever its argument is, but no RUN.
+# Declared before this RUN: some engines take an ENV from the cache although its argument changed, but not a RUN.
 ARG GIT_SHA=unknown
 RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheel/*.whl && rm -r /wheel
 
-# Everything that programs write without being told where goes to /tmp: the root can be mounted read-only.
+# Programs write their own files to /tmp, so that the root file system can be mounted read-only.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp TMPDIR=/tmp USER=bmask LOGNAME=bmask \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

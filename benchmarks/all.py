@@ -1,6 +1,6 @@
-"""The tables of docs/results.md on training and translating speed: `make bench`. Alone on the machine, please.
+"""Prints the tables of docs/results.md on the speed of training and translation: `make bench`, on an idle machine.
 
-Each row is a process of its own, so that no row inherits another's memory, caches or threads.
+Each row runs in its own process, so that no row inherits another's memory, caches or threads.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What inpainting reaches on drawn faces if its teacher pastes the set's own masks, cut out by the truth.
+"""Measures what inpainting reaches on drawn faces with perfect cut-outs, which are made by the truth.
 
     make repro && python benchmarks/ceiling.py --folder /some/disk/ceiling
 
-The recipe of params.yaml learns from drawn masks and from what a finder cuts out, since real photos have no truth. Here
-the masks of the training photos are cut out by the regions that drew them, and all masks that are pasted are lifted off
-so (from the photos as they are, not from augmented copies): the best a finder could do. Takes photos, judge and all
-else from `results`; prints both rows.
+The recipe of params.yaml learns from drawn masks and from cut-outs of the mask finder, since real photos have no truth.
+Here all pasted masks are cut out of the training photos (not of augmented copies) by their true regions, as a perfect
+mask finder would. Photos, judge and everything else come from `results`; prints a row for the recipe and one for the
+perfect cut-outs.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SEED = 13
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--results", type=Path, default=Path("results"), help="of `dvc repro`")
-    parser.add_argument("--folder", type=Path, required=True, help="where masks, network and scores stay")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results of `dvc repro`")
+    parser.add_argument("--folder", type=Path, required=True, help="where masks, network and scores are kept")
     args = parser.parse_args()
     folder, results = args.folder.resolve(), args.results.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,18 +54,18 @@ def main() -> None:
         command = [sys.executable, "-m", "bmask", *words, "--params", "params.yaml", "--results", "."]
         subprocess.run(command, cwd=folder, env={**os.environ, **store}, check=True)
     rows: list[dict[str, object]] = []
-    for name, place in (("as it is", results), ("the set's own masks", folder)):
+    for name, place in (("recipe", results), ("perfect cut-outs", folder)):
         scores = json.loads((place / "evaluate" / "scores.json").read_text())["inpainting"]
         shown = ("region_psnr", "region_ssim", *SCORES)
-        rows.append({"teacher": name, **{score: f"{scores[score]:.3f}" for score in shown if score in scores}})
+        rows.append({"masks": name, **{score: f"{scores[score]:.3f}" for score in shown if score in scores}})
     print(table(rows))
 
 
 def _masks(params_file: Path, results: Path, out: Path) -> None:
-    """As the stage masks leaves them, but cut out by the truth of the training photos."""
+    """Writes the output of the stage masks, but with masks cut out by the truth of the training photos."""
     params, dataset = load_params(params_file), Dataset.open(results / "ingest")
     if (params.ingest.source, params.ingest.fit) != ("embedded", "aligned"):
-        sys.exit("the truth about training photos is known of the embedded set alone, with ingest.fit aligned")
+        sys.exit("only ingest.source embedded with ingest.fit aligned has a truth; change the params")
     drawn, settings = params.ingest.drawn, params.masks
     plan = Plan(Path(), params.ingest.masked, params.ingest.unmasked, drawn.seed, drawn.size, drawn.hard)
     photos, side = np.array(dataset.photos("masked", "train")), dataset.load_size

@@ -1,10 +1,10 @@
-"""A training step of the embedded recipe alone and beside other busy programs: one process of all cores' threads
-against a process a core with its share of the batch, gradients exchanged as in a training.
+"""Times a training step of the embedded recipe, alone and beside other busy programs: one process with a thread for
+each core against a process for each core with its share of the batch, which exchange gradients as in a training.
 
-    python benchmarks/company.py            # two processes against one of two threads, beside 0 and 1 busy programs
+    python benchmarks/company.py            # one process with two threads, two processes; beside 0 and 1 busy programs
 
-Both stay loaded and take turns, a few steps at a time, so that the machine's moods meet them alike; the one that
-begins changes with every round. Times are medians over all steps; `slower` is against the same one alone.
+Both stay loaded and alternate after a few steps, so that other load slows both equally; the order changes with every
+round. Times are medians over all steps; `slower` compares with the same way without busy programs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from pairing import table
 
 from bmask.gan.device import pick_precision
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.parallel import cores
 from bmask.params import load_params
 from bmask.training.batches import Feed
@@ -34,19 +34,19 @@ from bmask.training.distributed import joined
 from bmask.training.engine import Engine
 from bmask.training.options import LoopOptions
 
-BUSY = [sys.executable, "-c", "while True: pass"]
+BUSY_PROGRAM = [sys.executable, "-c", "while True: pass"]
 PHOTOS = 64
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", default="attentiongan", help="of params.yaml")
+    add("--model", default="attentiongan", help="a model of params.yaml")
     add("--precision", choices=("auto", "bf16", "fp32"), default="fp32")
     add("--processes", type=int, default=min(2, cores()))
-    add("--busy", type=int, nargs="*", default=[0, 1], help="numbers of busy programs beside it")
+    add("--busy", type=int, nargs="*", default=[0, 1], help="numbers of busy programs to run beside it")
     add("--rounds", type=int, default=7)
-    add("--steps", type=int, default=3, help="in a round")
+    add("--steps", type=int, default=3, help="number of steps in a round")
     add("--threads", type=int, default=0, help=argparse.SUPPRESS)  # of a worker
     args = parser.parse_args()
     if args.threads:
@@ -62,7 +62,7 @@ def main() -> None:
     print(table([_row(way, times, args) for way, times in found.items()]))
     threads, processes = ({busy: statistics.median(each) for busy, each in times.items()} for times in found.values())
     for busy in args.busy:
-        print(f"\nbeside {busy}: threads take {threads[busy] / processes[busy]:.2f} times as long as processes", end="")
+        print(f"\nbeside {busy} busy programs: threads / processes = {threads[busy] / processes[busy]:.2f}", end="")
     print()
 
 
@@ -73,7 +73,7 @@ def _measure(ways: dict[str, _Training], args: argparse.Namespace) -> dict[str, 
         training.steps(args.steps)  # not counted
     for number in range(args.rounds):
         for busy in args.busy:
-            with _company(busy):
+            with _busy_programs(busy):
                 for way in list(ways) if number % 2 == 0 else reversed(ways):
                     times[way][busy] += ways[way].steps(args.steps)
     return times
@@ -90,8 +90,8 @@ def _row(way: str, times: dict[int, list[float]], args: argparse.Namespace) -> d
 
 
 @contextlib.contextmanager
-def _company(count: int) -> Iterator[None]:
-    others = [subprocess.Popen(BUSY) for _ in range(count)]
+def _busy_programs(count: int) -> Iterator[None]:
+    others = [subprocess.Popen(BUSY_PROGRAM) for _ in range(count)]
     try:
         time.sleep(0.3 if count else 0)
         yield
@@ -102,13 +102,13 @@ def _company(count: int) -> Iterator[None]:
 
 
 class _Training:
-    """Processes that train together, and wait between the steps that they are told to make."""
+    """Processes that train together and wait until they are told to make the next steps."""
 
     def __init__(self, args: argparse.Namespace, processes: int, threads: int):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        place["TORCHELASTIC_RUN_ID"] = "company"  # as torchrun would say
+        place["TORCHELASTIC_RUN_ID"] = "company"  # as torchrun sets it
         command = [sys.executable, *sys.argv, "--threads", str(threads)]
         self.workers = [
             subprocess.Popen(
@@ -126,20 +126,20 @@ class _Training:
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
-            worker.communicate()  # its input ends, and so does it
+            worker.communicate()  # closes its input, which ends it
 
     def steps(self, count: int) -> list[float]:
-        """Makes steps; returns the seconds of each, as the first process saw them."""
+        """Makes `count` steps; returns the seconds of each, measured by the first process."""
         for worker in self.workers:
             print(count, file=worker.stdin, flush=True)
         told = [
             json.loads(worker.stdout.readline()) for worker in self.workers if worker.stdout
-        ]  # of all: none may be left working
+        ]  # waits for all of them
         return told[0]
 
 
 def _work(args: argparse.Namespace) -> None:
-    """One of the processes."""
+    """Runs one of the processes: reads a number of steps from stdin, makes them and prints their seconds."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     params = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -159,7 +159,7 @@ def _work(args: argparse.Namespace) -> None:
             for _ in range(int(line)):
                 began = time.perf_counter()
                 engine.step(feed.at(step), 0, step)
-                world.any(False)  # as the loop asks after SIGTERM
+                world.any(False)  # the training loop exchanges this too, for SIGTERM
                 seconds.append(time.perf_counter() - began)
                 step += 1
             print(json.dumps(seconds), flush=True)

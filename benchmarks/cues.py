@@ -1,9 +1,9 @@
-"""How well masked and unmasked photos are told apart by what is not the mask, before and after matching.
+"""Measures how well masked and unmasked photos can be told apart without the mask, before and after matching.
 
     python benchmarks/cues.py PHOTOS [--masked NAME] [--unmasked NAME] [--load-size 72]
 
-PHOTOS holds the two domain folders. Accuracies are of a classifier that sees one cue alone, cross-validated by group of
-near-duplicates on the training photos; 50 % is a guess. `size` is width and height of the files, before any matching.
+PHOTOS holds the two domain folders. Each accuracy is that of a classifier that sees one cue, cross-validated on the
+training photos by group of near-duplicates; 50 % is chance. `size` is width and height of the files before matching.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def accuracies(dataset: Dataset) -> dict[str, float]:
-    """Balanced accuracy by each cue, and by all that show in the squares together."""
+    """Balanced accuracy with each cue, and with all cues of the squares together."""
     photos = [dataset.photos(domain, "train") for domain in DOMAINS]
     masked = np.repeat([True, False], [len(own) for own in photos])
     groups = np.concatenate([dataset.groups(domain, "train") for domain in DOMAINS])

@@ -1,8 +1,8 @@
-"""What must hold on a GPU: the step computes what the CPU's does, a resume goes on, memory that is full is told.
+"""Checks on a GPU: the step computes the same as on a CPU, a training resumes, full memory is reported.
 
     python benchmarks/gpu_checks.py
 
-Needs torch and numpy alone. Prints a line a check; exit code 1 if one fails.
+Needs only torch and numpy. Prints a line for each check; the exit code is 1 if one fails.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bmask.gan.lookup import build_system
 from bmask.gan.options import SystemOptions
-from bmask.gan.registry import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.training.batches import Feed
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def same_as_the_cpu() -> str:
-    """Losses of three fp32 steps, TF32 off; later steps drift apart by rounding that Adam enlarges."""
+    """Compares the losses of three fp32 steps without TF32; in later steps Adam enlarges rounding differences."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     worst = 0.0
     for options in SYSTEMS.values():
@@ -69,18 +69,18 @@ def same_as_the_cpu() -> str:
     return f"losses differ by {worst:.2e} at most"
 
 
-def a_resume_goes_on() -> str:
-    """The first epoch, then the second in another call, against both at once: losses alike to bf16's rounding."""
+def training_resumes() -> str:
+    """Two epochs in two calls must have the losses of two epochs in one call, up to bf16 rounding."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         whole = _train(Path(one), OPTIONS).history
         _train(Path(other), dataclasses.replace(OPTIONS, epochs=1, constant_epochs=1))
         resumed = _train(Path(other), OPTIONS).history
     differences = [abs(a["total"] / b["total"] - 1) for a, b in zip(whole, resumed, strict=True)]
-    assert max(differences) < 0.1, f"the losses jump: {differences}"
+    assert max(differences) < 0.1, f"the losses differ after a resume: {differences}"
     return f"total differs by {max(differences):.2e} at most over {len(whole)} steps"
 
 
-def full_memory_is_told() -> str:
+def full_memory_is_reported() -> str:
     huge = dataclasses.replace(OPTIONS, batch_size=4096, image_size=256, epoch_photos=4096)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -88,11 +88,11 @@ def full_memory_is_told() -> str:
     except OutOfMemory as error:
         assert "GB" in str(error) and "schedule.accumulate_steps" in str(error), str(error)
         return str(error)
-    raise AssertionError("4096 photos of 256 px fitted")
+    raise AssertionError("a batch of 4096 photos of 256 px fitted into memory")
 
 
 def nothing_waits_for_the_device() -> str:
-    """torch reports every synchronisation inside a step as an error."""
+    """torch raises an error on every synchronisation inside a step."""
     torch.manual_seed(1)
     device = torch.device("cuda")
     engine = Engine(build_system(SYSTEMS["scheme 2"]), OPTIONS, device, "bf16", World())
@@ -112,10 +112,10 @@ def _train(folder: Path, options: LoopOptions, system: SystemOptions = SYSTEMS["
 
 
 CHECKS: dict[str, Callable[[], str]] = {
-    "the step is the CPU's": same_as_the_cpu,
-    "a resume goes on": a_resume_goes_on,
+    "the step computes the same as on the CPU": same_as_the_cpu,
+    "a training resumes": training_resumes,
     "nothing waits for the device": nothing_waits_for_the_device,
-    "full memory is told": full_memory_is_told,
+    "full memory is reported": full_memory_is_reported,
 }
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many faces serving finds in groups of people, and how long looking takes: mosaics of a folder's photos.
+"""Counts the faces that serving finds in photos of many people, and times it, on mosaics of a folder's photos.
 
     python benchmarks/groups.py path/to/photos
 
-A mosaic of 6 a side is a photo of 1,200 px with 36 people. Some photos show no face that can be found, some several.
+A mosaic of 6 photos a side has 1,200 px and 36 people. Some photos show no face that can be found, some several.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pairing import table
 from bmask.data.reading.decoding import decode
 from bmask.faces.finding import find_faces
 
-TILE, MOSAICS = 200, 4  # px; of each size
+TILE, MOSAICS = 200, 4  # px a side; mosaics of each size
 
 
 def main(folder: str) -> None:

@@ -1,10 +1,10 @@
-"""Ingest against a plain Pillow loop that decodes, crops, resizes and stores the same photos, in turn.
+"""Times ingest against a plain Pillow loop that decodes, crops, resizes and stores the same photos; they alternate.
 
     python benchmarks/ingest.py                      # some minutes
     python benchmarks/ingest.py --photos 100000 --rounds 1 --folder /some/disk/photos
 
-Each run has a process of its own, so that its memory is its own; interpreter start and imports are not counted. The
-plain loop checks nothing, hashes nothing and finds no duplicates: it is what the photos cost at least on one core.
+Each run has its own process, so that its memory is measured alone; interpreter start and imports are not counted. The
+plain loop checks nothing, hashes nothing and finds no duplicates: it is the least that photos cost on one core.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-SIDE = 72  # px, the embedded default of ingest.load_size
+SIDE = 72  # px, the default of ingest.load_size
 PHASES = ("read_squares", "assign_splits", "write_splits", "write_manifest", "digest")
 
 
@@ -33,12 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs")
-    parser.add_argument("--folder", type=Path, help="where the photos are drawn and stay; else a temporary folder")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--folder", type=Path, help="where the drawn photos are kept (default: a temporary folder)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--run", choices=["plain", "ours"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.photos < 1000:
-        parser.error("--photos: a tenth of them must fill a split; 1000 at least")
+        parser.error("--photos must be at least 1000, since a tenth of them must fill all splits")
     with tempfile.TemporaryDirectory(prefix="bmask-bench-", dir=args.folder and args.folder.parent) as scratch:
         folder = args.folder or Path(scratch) / "photos"
         if args.run:
@@ -65,20 +65,20 @@ def _pairs(folder: Path, photos: int, rounds: int) -> dict[str, object]:
         for name in list(runs) if number % 2 == 0 else reversed(list(runs)):
             runs[name].append(_run(name, folder))
     ratios = [plain["s"] / ours["s"] for plain, ours in zip(*runs.values(), strict=True)]
-    middle = {name: {key: statistics.median(run[key] for run in of) for key in ("s", "cpu_s", "mb")}
+    medians = {name: {key: statistics.median(run[key] for run in of) for key in ("s", "cpu_s", "mb")}
               for name, of in runs.items()}  # fmt: skip
     return {
         "photos": photos,
         "cores": len(os.sched_getaffinity(0)),
-        **{f"{name}_photos_per_s": photos / middle[name]["s"] for name in runs},
+        **{f"{name}_photos_per_s": photos / medians[name]["s"] for name in runs},
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
-        **{f"{name}_cpu_us_per_photo": 1e6 * middle[name]["cpu_s"] / photos for name in runs},
-        "ours_cores_busy": middle["ours"]["cpu_s"] / middle["ours"]["s"],
-        **{f"{name}_mb": middle[name]["mb"] for name in runs},
+        **{f"{name}_cpu_us_per_photo": 1e6 * medians[name]["cpu_s"] / photos for name in runs},
+        "ours_cores_busy": medians["ours"]["cpu_s"] / medians["ours"]["s"],
+        **{f"{name}_mb": medians[name]["mb"] for name in runs},
         "phases_s": {key: statistics.median(run["phases"][key] for run in runs["ours"]) for key in PHASES},
-        "s": middle["ours"]["s"],
+        "s": medians["ours"]["s"],
     }
 
 
@@ -147,7 +147,7 @@ def _measured(action: Callable[[], None]) -> dict[str, float]:
 
 
 def _watch(peak: list[int], done: threading.Event) -> None:
-    """The largest resident memory of this process and its children together, whose own records begin with its own."""
+    """Tracks the peak memory of this process and its children; a child's own record starts at its parent's size."""
     here = psutil.Process()
     while not done.wait(0.1):
         total = here.memory_info().rss
@@ -168,10 +168,10 @@ def _table(found: dict) -> str:
             f"| {found['ratio']:.2f} ({found['ratio_min']:.2f} to {found['ratio_max']:.2f}) | {found['plain_mb']:.0f} "
             f"| {found['ours_mb']:.0f} | {found['ours_mb_of_a_tenth']:.0f} |",
             "",
-            f"A photo costs the plain loop {found['plain_cpu_us_per_photo']:.0f} us of a core and ingest "
-            f"{found['ours_cpu_us_per_photo']:.0f}; of {found['cores']} cores ingest keeps "
-            f"{found['ours_cores_busy']:.2f} busy.",
-            f"Seconds of ingest: {phases}, listing, headers and the rest {other:.1f}.",
+            f"CPU time of a photo: {found['plain_cpu_us_per_photo']:.0f} us in the plain loop, "
+            f"{found['ours_cpu_us_per_photo']:.0f} us in ingest, which keeps {found['ours_cores_busy']:.2f} "
+            f"of {found['cores']} cores busy.",
+            f"Seconds of ingest: {phases}; listing, headers and everything else {other:.1f}.",
         ]
     )
 

@@ -1,7 +1,7 @@
-"""A second detector of copies, for measuring only, that shares nothing with bmask.data.duplicates.groups.
+"""A second detector of near-duplicates, only for benchmarks; it shares nothing with bmask.data.duplicates.groups.
 
-SIFT keypoints, mirrored photos too; the nearest neighbours of each photo by VLAD (Jegou et al. 2010); then a similarity
-transform that many keypoints, spread over the picture, agree on.
+It finds SIFT keypoints of photos and mirrored photos, then the nearest neighbours of each photo by VLAD (Jegou et al.
+2010). A pair counts if many keypoints, spread over the picture, agree on one similarity transform.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ SIDE = 192  # px of the shorter side
 POINTS = 250
 WORDS = 64
 NEIGHBOURS = 12
-INLIERS = 20  # keypoints that agree
-SPREAD = 0.2  # share of the picture that their bounding box covers: a shared logo is no copy
+MIN_INLIERS = 20  # keypoints that agree
+MIN_SPREAD = 0.2  # share of the picture that their bounding box covers, so that a shared logo does not count
 
 
 def find_pairs(photos: list[np.ndarray]) -> set[tuple[int, int]]:
@@ -27,7 +27,7 @@ def find_pairs(photos: list[np.ndarray]) -> set[tuple[int, int]]:
         cv2.setRNGSeed(1)
         sample = np.concatenate([descriptors[::10] for _, descriptors, _ in plain])
         stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-4)
-        words = cv2.kmeans(  # type: ignore[call-overload]  # the stubs want labels to begin with
+        words = cv2.kmeans(  # type: ignore[call-overload]  # the type stubs require initial labels
             sample, WORDS, None, stop, 1, cv2.KMEANS_PP_CENTERS
         )[2]
         whole = np.stack([_vlad(descriptors, words) for _, descriptors, _ in plain])
@@ -42,7 +42,7 @@ def find_pairs(photos: list[np.ndarray]) -> set[tuple[int, int]]:
 
 
 def _features(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Places (n, 2) px, RootSIFT descriptors (n, 128), and the size they were found at."""
+    """Positions (n, 2) px, RootSIFT descriptors (n, 128), and the size of the resized photo."""
     scale = SIDE / min(photo.shape[:2])
     size = round(photo.shape[1] * scale), round(photo.shape[0] * scale)
     grey = cv2.cvtColor(np.ascontiguousarray(photo), cv2.COLOR_RGB2GRAY)
@@ -63,12 +63,12 @@ def _vlad(descriptors: np.ndarray, words: np.ndarray) -> np.ndarray:
 
 
 def _agree(one: tuple, other: tuple) -> bool:
-    if min(len(one[0]), len(other[0])) < INLIERS:
+    if min(len(one[0]), len(other[0])) < MIN_INLIERS:
         return False
     near = one[1] @ other[1].T
     forth, back = near.argmax(1), near.argmax(0)
     mutual = np.flatnonzero(back[forth] == np.arange(len(forth)))
-    if len(mutual) < INLIERS:
+    if len(mutual) < MIN_INLIERS:
         return False
     a, b = one[0][mutual], other[0][forth[mutual]]
     found, inliers = cv2.estimateAffinePartial2D(a, b, ransacReprojThreshold=4, maxIters=1000)
@@ -76,4 +76,4 @@ def _agree(one: tuple, other: tuple) -> bool:
         return False
     chosen = inliers.ravel() > 0
     spread = min(np.prod(np.ptp(p[chosen], axis=0)) / np.prod(side[2]) for p, side in ((a, one), (b, other)))
-    return chosen.sum() >= INLIERS and spread >= SPREAD
+    return chosen.sum() >= MIN_INLIERS and spread >= MIN_SPREAD

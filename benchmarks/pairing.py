@@ -1,4 +1,4 @@
-"""Two ways to do the same thing, timed in turn in one process, so that a machine's moods meet both alike."""
+"""Times two ways to do the same thing, alternating in one process, so that other load slows both equally."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Paired:
 
 
 def pair(plain: Callable[[], object], ours: Callable[[], object], runs: int, device: str, warmup: int = 1) -> Paired:
-    """Runs both `warmup` times uncounted, then `runs` pairs; the one that begins changes with every pair."""
+    """Runs both `warmup` times without counting, then times `runs` pairs; the order alternates."""
     for _ in range(warmup):
         seconds(plain, device), seconds(ours, device)
     times: dict[str, list[float]] = {"plain": [], "ours": []}
@@ -62,7 +62,7 @@ def _wait(device: str) -> None:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Rows with the same keys as a Markdown table, numbers with three digits."""
+    """A Markdown table of rows that have the same keys; numbers have three digits."""
     names = list(rows[0])
     cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
     lines = [names, ["---"] * len(names), *cells]

@@ -1,4 +1,4 @@
-"""Draws any number of different small JPEG files, as quickly as a disk takes them."""
+"""Draws any number of different small JPEG files, as fast as a disk can write them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-# Shorter sides, px, at these quantiles: those of the 3432 photos of the public face-mask set.
+# Quantiles of the shorter sides (px) of the 3432 photos of the public face-mask set.
 QUANTILES = (0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
 SIDES = (32, 67, 83, 117, 138, 276, 500, 512, 640)
-COPIES = 50  # one photo in so many is another one's copy, compressed again
-CHUNK = 500  # files a folder and a task
+COPY_EVERY = 50  # every 50th photo is a copy of the one before, compressed again
+CHUNK = 500  # files in a folder, drawn by one task
 
 
 def draw_folder(folder: Path, count: int) -> None:
-    """Writes `count` files below folder/masked and folder/unmasked, by turns; the same ones for the same count."""
+    """Writes `count` files alternately below folder/masked and folder/unmasked; one count always gives the same."""
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
         list(pool.map(_draw_chunk, [folder] * len(starts), starts, [min(s + CHUNK, count) for s in starts]))
@@ -30,7 +30,7 @@ def _draw_chunk(folder: Path, start: int, end: int) -> None:
     for path in folders:
         path.mkdir(parents=True, exist_ok=True)
     for number in range(start, end):
-        copied = number % COPIES == COPIES - 1
+        copied = number % COPY_EVERY == COPY_EVERY - 1
         photo = draw(number - 1 if copied else number)
         quality = 70 if copied else 80 + number % 16
         done, content = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])

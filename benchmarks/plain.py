@@ -1,7 +1,7 @@
-"""The training step as the papers describe it: fp32, eager, instance norm by name, every pass on its own.
+"""The training step as the papers describe it: fp32, eager, F.instance_norm, one pass at a time.
 
-What `bmask.training.engine` does faster can be switched on here one by one, so that a table says what each brought.
-It shares the layers' shapes and weights with bmask and none of its steps.
+The optimisations of `bmask.training.engine` can be switched on one by one, so that a table shows what each brings.
+The layers' shapes and weights are bmask's; the code of the step is separate.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bmask.gan.blocks import InstanceNorm
+from bmask.gan.lookup import build_system
 from bmask.gan.options import SystemOptions
-from bmask.gan.registry import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 
 
 @dataclass(frozen=True)
 class Switches:
-    """All off is the plain step."""
+    """With all of them off, the step is the plain one."""
 
     group_norm: bool = False  # instance norm computed as group norm with one channel a group
     joined: bool = False  # fake and identity in one generator pass, real and fake in one discriminator pass
@@ -43,7 +43,7 @@ class PlainStep:
         self.system = build_system(options).to(device)
         self.generators, self.discriminators = self.system.generators, self.system.discriminators
         if not switches.group_norm:
-            _name_the_norm(self.system)
+            _use_plain_norm(self.system)
         if switches.compile:
             for network in (*self.generators.values(), *self.discriminators.values()):
                 network.compile()
@@ -65,10 +65,10 @@ class PlainStep:
         self.discriminators.requires_grad_(True)
         self.optimizer_d.zero_grad()
         with self._precision():
-            judged = self._discriminator_losses({"a": (a, fake_a.detach()), "b": (b, fake_b.detach())})
-        _sum(judged.values()).backward()
+            losses_d = self._discriminator_losses({"a": (a, fake_a.detach()), "b": (b, fake_b.detach())})
+        _sum(losses_d.values()).backward()
         self.optimizer_d.step()
-        return {name: loss.detach() for name, loss in {**losses, **judged}.items()}
+        return {name: loss.detach() for name, loss in {**losses, **losses_d}.items()}
 
     def _generator_losses(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         ab, ba = self.generators["ab"], self.generators["ba"]
@@ -103,11 +103,11 @@ class PlainStep:
     def _discriminator_losses(self, pairs: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         losses = {}
         for domain, (real, fake) in pairs.items():
-            judge = self.discriminators[domain]
+            discriminator = self.discriminators[domain]
             if self.switches.joined:
-                scores, fakes = judge(torch.cat([real, fake])).chunk(2)
+                scores, fakes = discriminator(torch.cat([real, fake])).chunk(2)
             else:
-                scores, fakes = judge(real), judge(fake)
+                scores, fakes = discriminator(real), discriminator(fake)
             real_loss, fake_loss = (
                 F.mse_loss(scores, torch.ones_like(scores)),
                 F.mse_loss(fakes, torch.zeros_like(fakes)),
@@ -117,19 +117,19 @@ class PlainStep:
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if not self.switches.bf16:
-            return contextlib.nullcontext()  # autocast, switched off or not, knows no meta device
+            return contextlib.nullcontext()  # autocast does not know the meta device, even if disabled
         return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
 
-def _name_the_norm(network: nn.Module) -> None:
+def _use_plain_norm(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, InstanceNorm):
-                setattr(parent, name, NamedNorm())
+                setattr(parent, name, PlainNorm())
 
 
-class NamedNorm(nn.Module):
-    """nn.InstanceNorm2d without its count of channels, which only affine weights need."""
+class PlainNorm(nn.Module):
+    """nn.InstanceNorm2d without its number of channels, which only affine weights need."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.instance_norm(x)

@@ -1,4 +1,4 @@
-"""What happens to photos on their way through the world: changes to plant copies with, each a function (photo, rng)."""
+"""Changes that photos often undergo, to plant changed copies: each is a function (photo, rng)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compressed(photo: np.ndarray, quality: int) -> np.ndarray:
 
 
 def cropped(photo: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """Without `share` of the width and height a side, on average: a window of the same aspect, anywhere."""
+    """A window of the same aspect at a random place; each side loses `share` of the width or height on average."""
     height, width = photo.shape[:2]
     kept = round(height * (1 - 2 * share)), round(width * (1 - 2 * share))
     top, left = rng.integers(0, height - kept[0] + 1), rng.integers(0, width - kept[1] + 1)
@@ -28,7 +28,7 @@ def cropped(photo: np.ndarray, rng: np.random.Generator, share: float) -> np.nda
 
 
 def unevenly_cropped(photo: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """Every side loses between nothing and 2 `share`, so that the aspect changes too."""
+    """Each side loses a random part of 0 to 2 `share`, so that the aspect changes too."""
     height, width = photo.shape[:2]
     top, left = (round(side * rng.uniform(0, 2 * share)) for side in (height, width))
     bottom, right = (round(side * (1 - rng.uniform(0, 2 * share))) for side in (height, width))
@@ -48,7 +48,7 @@ def lit(photo: np.ndarray, contrast: float, brightness: float) -> np.ndarray:
 
 
 def changes() -> dict[str, Change]:
-    """All copies are saved as JPEG of quality 85 after the change."""
+    """The changes by name. After each, the copy is saved as JPEG of quality 85."""
     found: dict[str, Change] = {
         "JPEG, quality 30": lambda photo, rng: compressed(photo, 30),
         "mirrored": lambda photo, rng: photo[:, ::-1],

@@ -1,11 +1,10 @@
-"""bf16 against fp32 on this processor, one thread: what the rule of `train.precision: auto` rests on.
+"""Times bf16 against fp32 on this processor with one thread: the basis of the rule of `train.precision: auto`.
 
     python benchmarks/precision.py
 
-Products of large matrices, and AttentionGAN scheme 2 (24 filters, 4 blocks, 4 masks) forward and backward at 64 px.
-Where there is AMX the same once more without it, as oneDNN lets one ask: an Intel processor of the generation before.
-Each cell is a process of its own, in turn; times are seconds of the processor that it got, so that others
-cost little.
+Measures products of large matrices, and AttentionGAN scheme 2 (24 filters, 4 blocks, 4 masks) forward and backward at
+64 px. If the processor has AMX, bf16 is also measured with AMX switched off in oneDNN, as on Intel processors of the
+generation before. Runs alternate, each in its own process. Times are CPU seconds, so other programs matter little.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch
 from pairing import table
 
 from bmask.gan.device import autocast, fast_precision
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 
 SIDE, BATCH, RUNS = 1024, 8, 9
@@ -79,7 +78,7 @@ def _measured(precision: str) -> dict[str, float]:
 
 
 def _median(action: Callable[[], object]) -> float:
-    """CPU seconds of this process, which has one thread."""
+    """Median CPU seconds of this process, which has one thread."""
     times = []
     for _ in range(2 + RUNS):
         began = time.process_time()

@@ -1,12 +1,12 @@
-"""What a change of the params brings, over several seeds of the training: one seed tells luck from nothing.
+"""Measures the effect of a change of the params over several training seeds; one seed cannot tell it from chance.
 
-    python benchmarks/seeds.py --folder /some/disk/seeds                   # as params.yaml has it: half an hour
-    python benchmarks/seeds.py --folder /some/disk/seeds train.ema=0       # and without the average
+    python benchmarks/seeds.py --folder /some/disk/seeds                   # params.yaml unchanged: half an hour
+    python benchmarks/seeds.py --folder /some/disk/seeds train.ema=0       # also without the average
     python benchmarks/seeds.py --folder /some/disk/seeds train.ema=0,train.pool=0 models.cyclegan.network.w_cycle=10
 
-Trainings share their split, augmented photos, masks and judge, and make anew only what a change touches. They run one
-after the other, each in a process of its own; what lies finished in the folder is not done again, and what was killed
-goes on. Prints the mean over the seeds and the standard deviation (of n - 1); --csv keeps the rows so far.
+Trainings share their split, augmented photos, masks and judge; a stage runs again only if a change affects it. They
+run one after the other, each in its own process. Finished results in the folder are kept, and a killed training
+resumes. Prints the mean over the seeds and the standard deviation (n - 1); --csv writes each row when it is finished.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCORES = (
     *("residue_rate", "paste_distance", "paste_psnr", "paste_ssim", "paste_sharpness", "paste_outside", "paste_iou"),
     *("cutout_outside", "cutout_area", "cutout_iou", "bare_untouched", "realism"),
 )
-# Stages that rows share, with the sections or keys that change them.
+# Stages that rows share, with the sections or keys that affect them.
 SHARED = {
     "ingest": {"ingest"},
     "augment": {"ingest", "augment"},
@@ -42,14 +42,14 @@ SHARED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("changes", nargs="*", help="SECTION.KEY=VALUE, several joined by commas; each argument is one more row a model")
+    add("changes", nargs="*", help="SECTION.KEY=VALUE, several joined by commas; each argument adds a row per model")
     add("--params", type=Path, default=Path("params.yaml"))
-    add("--models", nargs="*", help="of the params; all")
+    add("--models", nargs="*", help="models of the params (default: all)")
     add("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    add("--always", default="", help="changes of every row, as a shorter schedule")
+    add("--always", default="", help="changes for all rows, such as a shorter schedule")
     add("--scores", nargs="+", default=SCORES, metavar="SCORE")
-    add("--csv", type=Path, help="a file for the rows so far, written as each ends")
-    add("--folder", type=Path, required=True, help="where results and checkpoints stay")
+    add("--csv", type=Path, help="file for the finished rows, written again after each")
+    add("--folder", type=Path, required=True, help="where results and checkpoints are kept")
     args = parser.parse_args()
     rows = []
     for change in ("", *args.changes):
@@ -74,7 +74,7 @@ def _scores(args: argparse.Namespace, change: str, seed: int) -> dict[str, dict[
         own = sections & touched
         home = args.folder.resolve() / (f"with {change}" if own else "shared")
         if not (home / stage).exists():
-            for before in SHARED if own else ():  # what comes before it and is not changed
+            for before in SHARED if own else ():  # link earlier stages that the change does not affect
                 if before != stage and not SHARED[before] & touched and not (home / before).exists():
                     home.mkdir(parents=True, exist_ok=True)
                     (home / before).symlink_to(args.folder.resolve() / "shared" / before)
@@ -99,7 +99,7 @@ def _rows(found: list[dict[str, dict[str, float]]], scores: list[str]) -> list[d
 
 
 def _spread(values: list[float]) -> str:
-    known = [value for value in values if not math.isnan(value)]  # a score that a system does not have is none
+    known = [value for value in values if not math.isnan(value)]  # NaN: the system does not have this score
     if not known:
         return "–"
     return f"{statistics.mean(known):.3f}" + (f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else "")
@@ -113,21 +113,21 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _written(params: Params, folder: Path) -> Path:
-    """The params in the folder of their results, with checkpoints: a row in another precision is one of its own.
+    """Writes the params into the folder of their results, and exits if the folder has other params.
 
-    Other params need another folder.
+    Each row has its own checkpoints: trainings that differ only in precision would share those of one folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, tree = folder / "params.yaml", params.model_dump(mode="json", by_alias=True)
     tree["train"]["checkpoints"] = str(folder / "checkpoints")
     if path.exists() and yaml.safe_load(path.read_text(encoding="utf-8")) != tree:
-        sys.exit(f"{folder} holds results of other params; take another --folder")
+        sys.exit(f"{folder} holds results of other params; choose another --folder")
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
 
 
 def _bmask(*words: str, params: Path, results: Path) -> None:
-    """With MLflow's store beside the results."""
+    """Runs a command with MLflow's store beside the results."""
     command = [sys.executable, "-m", "bmask", *words, "--params", str(params), "--results", str(results)]
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{results.parent}/mlflow.db"}
     done = subprocess.run(command, env={**os.environ, **store}, check=False)

@@ -1,10 +1,10 @@
-"""Serving: bmask's engine against plain PyTorch in fp32 with OpenCV's detector, and the server under load.
+"""Times serving: bmask's engine against plain PyTorch in fp32 with the detector in OpenCV; the server under load.
 
     python benchmarks/serve.py                        # drawn faces in 640 x 480 photos, the network that ships
     python benchmarks/serve.py --photos path/to/photos
 
-First in turn in one process: the network alone, then bytes to bytes, a base64 photo to a base64 PNG. Then a server of
-its own: how long until it answers, one client, four clients, memory of the process at its highest.
+The first table alternates both in one process: the network alone, then bytes to bytes (a base64 photo to a base64
+PNG). The second is of a server process: time until it answers, one client, four clients, peak memory.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from bmask.serving.unmasker import Unmasker
 from bmask.synthetic import draw_face
 from bmask.tracking.resolving import SHIPPED, resolve
 
-OUTPUTS = ("537", "538", "539", "540")  # of the detector's network
+OUTPUTS = ("537", "538", "539", "540")  # outputs of the detector's network
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=SHIPPED)
-    parser.add_argument("--photos", type=Path, help="a folder; its first 40 photos")
-    parser.add_argument("--runs", type=int, default=15, help="pairs")
-    parser.add_argument("--requests", type=int, default=120, help="of the server, by each number of clients")
+    parser.add_argument("--photos", type=Path, help="a folder, of which the first 40 photos are used")
+    parser.add_argument("--runs", type=int, default=15, help="number of pairs")
+    parser.add_argument("--requests", type=int, default=120, help="requests to the server for each number of clients")
     args = parser.parse_args()
     file, photos = resolve(args.model), _photos(args.photos)
     torch.set_num_threads(cores())
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _photos(folder: Path | None) -> list[str]:
-    """As a client sends them."""
+    """Photos in base64, as a client sends them."""
     if folder:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())[:40]
         return [base64.b64encode(path.read_bytes()).decode() for path in paths]
@@ -100,7 +100,7 @@ def _paired(file: Path, exported: Path, photos: list[str], runs: int) -> list[tu
 
 
 def _opencv() -> Compiled:
-    """The detector's network as OpenCV runs it, called as ours is."""
+    """The detector's network in OpenCV, with the interface of ours."""
 
     class Plain(Compiled):
         def __init__(self) -> None:
@@ -169,7 +169,7 @@ def _ask(port: int, photo: str) -> float:
     answer.read()
     connection.close()
     if answer.status != 200:
-        sys.exit(f"the server answered {answer.status}")
+        sys.exit(f"the server answered with status {answer.status}")
     return time.monotonic() - began
 
 

@@ -1,4 +1,4 @@
-"""The arguments that all benchmarks of networks take, and the system that they mean."""
+"""The arguments of all benchmarks of networks, and the system that they select."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bmask.gan.systems.cyclegan import CycleGANOptions
 def add_sizes(parser: argparse.ArgumentParser, runs: int) -> None:
     add = parser.add_argument
     add("--system", choices=("cyclegan", "attentiongan"), default="cyclegan")
-    add("--scheme", type=int, choices=(1, 2), default=2, help="of AttentionGAN")
-    add("--size", type=int, default=256, help="px")
+    add("--scheme", type=int, choices=(1, 2), default=2, help="scheme of AttentionGAN")
+    add("--size", type=int, default=256, help="side of the pictures, px")
     add("--batch", type=int, default=1)
-    add("--steps", type=int, default=runs, help=f"pairs that are counted; {runs}")
+    add("--steps", type=int, default=runs, help=f"number of counted pairs (default {runs})")
     add("--filters", type=int, default=64)
     add("--blocks", type=int, default=9)
     add("--device", default="auto")
-    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="of ours")
+    add("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="precision of our networks")
     add("--threads", type=int, default=torch.get_num_threads())
-    add("--json", action="store_true", help="one line; s_per_step: seconds of ours")
+    add("--json", action="store_true", help="print one line of JSON; s_per_step: seconds of ours")
 
 
 def system(args: argparse.Namespace) -> SystemOptions:
-    """With the losses of the public code: no guided discriminators, no curriculum; scheme 2 no pixel loss and TV."""
+    """Losses as in the public code: no guided discriminators, no curriculum; scheme 2 without pixel loss and TV."""
     sizes = {"filters": args.filters, "discriminator_filters": args.filters, "blocks": args.blocks}
     if args.system == "cyclegan":
         return replace(CycleGANOptions(), **sizes)

@@ -1,10 +1,10 @@
-"""A training step: the plain one of the papers against ours, in turn in one process.
+"""Times a training step: the plain one of the papers against ours, alternating in one process.
 
     python benchmarks/train_step.py --system attentiongan --scheme 2 --size 256 --batch 1 --steps 3
-    python benchmarks/train_step.py --ladder          # what each optimisation brought, one after the other
+    python benchmarks/train_step.py --ladder          # what each optimisation brings, one added after the other
 
-Published sizes (64 filters, 9 blocks) unless told otherwise; attention-guided discriminators are off, as in public
-code. The order of the two changes with every pair; ratio is plain / ours. share_of_rate: of the rate at which this
+Default sizes are the published ones (64 filters, 9 blocks); attention-guided discriminators are off, as in public
+code. The order changes with every pair; ratio is plain / ours. share_of_rate: our rate divided by that at which this
 device multiplies large matrices in our precision; at_most: the ratio if the whole step ran at that rate.
 """
 
@@ -22,8 +22,8 @@ from plain import PlainStep, Switches
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
+from bmask.gan.lookup import build_system
 from bmask.gan.options import SystemOptions
-from bmask.gan.registry import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _row(args: argparse.Namespace, options: SystemOptions, device: str) -> dict[str, object]:
-    # First, while this process is small: on Linux a child's peak begins at what its parent holds.
+    # Before this process grows: on Linux a child's peak memory starts at the size of its parent.
     peaks = {f"{name}_gb": _peak_alone(name) for name in ("plain", "ours")} if args.memory else {}
     found = _pair(args, _plain(args, options, device), _ours(args, options, device), device).summary()
     row: dict[str, object] = {
@@ -72,7 +72,7 @@ def _row(args: argparse.Namespace, options: SystemOptions, device: str) -> dict[
 
 
 def _ladder(args: argparse.Namespace, options: SystemOptions, device: str) -> list[dict[str, object]]:
-    """Each row has one optimisation more than the one before, each paired with the plain step."""
+    """Each row has one more optimisation than the row before and is paired with the plain step."""
     rows, names = [], [name for name in LADDER if args.compile or name != "compile"]
     batch = _batch(args, device)
     plain = _plain(args, options, device)
@@ -113,7 +113,7 @@ def _batch(args: argparse.Namespace, device: str) -> list[torch.Tensor]:
 
 
 def _flops(args: argparse.Namespace, options: SystemOptions) -> float:
-    """Of one plain step, counted by torch (a multiplication and an addition are two); nothing is computed."""
+    """Operations of one plain step, counted by torch without computing it; a multiply-add counts as two."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -138,7 +138,7 @@ def _peak(device: str) -> float:
 
 
 def _peak_alone(name: str) -> float:
-    """GB of a process that does nothing else."""
+    """Peak GB of a process that only makes this step."""
     again = [sys.executable, *sys.argv, "--only", name]
     return float(subprocess.run(again, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -147,10 +147,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_sizes(parser, runs=3)
     add = parser.add_argument
-    add("--compile", action="store_true", help="ours with torch.compile")
+    add("--compile", action="store_true", help="use torch.compile in our step")
     add("--tf32", action="store_true", help="let fp32 use TF32 (CUDA)")
-    add("--memory", action="store_true", help="peak memory of each, in a process of its own")
-    add("--ladder", action="store_true", help="what each optimisation brought, one added after the other")
+    add("--memory", action="store_true", help="measure the peak memory of each step in its own process")
+    add("--ladder", action="store_true", help="show what each optimisation brings, one added after the other")
     add("--only", choices=("plain", "ours"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

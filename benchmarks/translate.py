@@ -1,4 +1,4 @@
-"""Taking a mask off a photo as serving does: the generator in fp32 against what bmask takes, in turn in one process.
+"""Times the translation of photos as in serving: fp32 against the precision that bmask picks, alternating.
 
 python benchmarks/translate.py --size 256
 """
@@ -14,7 +14,7 @@ from pairing import pair, table
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from bmask.serving.engines import PyTorch
 from bmask.serving.unmasker import Unmasker
 

@@ -1,8 +1,8 @@
-"""How much of a training goes by waiting for data: steps with fresh batches against steps with one batch, in turn.
+"""Measures how long a training waits for data: alternates steps with fresh batches and steps with one fixed batch.
 
     python benchmarks/waiting.py --size 256 --batch 1
 
-Photos are random; the share is what drawing, cropping, flipping and moving a batch of each domain adds to a step.
+Photos are random. `share` is the time to draw, crop, flip and move a batch of each domain, divided by that of a step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pairing import pair, seconds, table
 from sizes import add_sizes, system
 
 from bmask.gan.device import pick_device, pick_precision
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.training.batches import Feed
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
@@ -54,7 +54,7 @@ def main() -> None:
         "batch": args.batch,
         "device": str(device),
         "step_s": step_s,
-        "batches_s": data,  # alone, with nothing to hide behind
+        "batches_s": data,  # measured alone, not beside a step
         "share": data / step_s,
         "fresh_to_fixed": found.summary()["ratio"],
     }

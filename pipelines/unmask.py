@@ -1,6 +1,6 @@
-"""The pipeline for Kubeflow: the stages of dvc.yaml as tasks, with where they run and what they may use.
+"""The pipeline for Kubeflow: the stages of dvc.yaml as tasks, with their nodes and resources.
 
-`python pipelines/unmask.py` compiles pipelines/unmask.yaml from params.yaml; `bmask pipeline` does more.
+`python pipelines/unmask.py` compiles pipelines/unmask.yaml from params.yaml, as `bmask pipeline compile` does.
 """
 
 import sys
@@ -31,13 +31,13 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_US
 
 
 def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
-    """The pipeline, with the sections of `params` as the defaults of its parameters, all but `cluster`.
+    """The pipeline, with the sections of `params`, except `cluster`, as the defaults of its parameters.
 
-    Where tasks run and what they may use is fixed here: Kubeflow 2.17 gives no GPU where their number is a parameter,
-    and its cache goes by every parameter.
+    Nodes and resources are constants: Kubeflow 2.17 gives no GPU if their number is a parameter, and every parameter is
+    part of its cache key.
 
     Args:
-        image: What all tasks run in, with its tag. Kubeflow caches by this name: give each commit its own.
+        image: The image of all tasks, with its tag. Kubeflow's cache key includes it: give each commit its own tag.
         parallelism: How many trainings run side by side; 0: all of them.
     """
     tree = params.model_dump(mode="json", by_alias=True)
@@ -73,7 +73,7 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         """
         ingested = _stage(ingest_task(ingest=ingest, s3=s3), cluster, image)
         if not params.ingest.is_fixed:
-            ingested.set_caching_options(False)  # photos that can change under one name
+            ingested.set_caching_options(False)  # the source can change
         dataset = ingested.outputs["dataset"]
         augmented = _stage(augment_task(dataset=dataset, augment=augment), cluster, image).outputs["augmented"]
         finding = masks_task(dataset=dataset, augmented=augmented, masks=masks, ingest=ingest, train=train)
@@ -86,23 +86,23 @@ def build(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
         sections |= {"evaluate": evaluate, "register": register}
         results: dict[str, Any] = {"dataset": dataset, "judge": judged.outputs["trained"], **sections}
         results |= {"masks": pasting.outputs["pasting"]}
-        collected = [dsl.Collected(training.outputs["trained"]) for _ in range(2)]  # each serves one task alone
+        collected = [dsl.Collected(training.outputs["trained"]) for _ in range(2)]  # each serves only one task
         scores = _stage(evaluate_task(trainings=collected[0], **results), cluster, image).outputs["evaluation"]
         registered = register_task(trainings=collected[1], evaluation=scores, **results)
         _stage(registered, cluster, image)
-        registered.set_caching_options(False)  # the registry is outside Kubeflow's sight; the stage does nothing twice
+        registered.set_caching_options(False)  # Kubeflow cannot see the registry; the stage is safe to repeat
         return scores
 
     return unmask
 
 
 def _stage(task: dsl.PipelineTask, cluster: Cluster, image: str) -> dsl.PipelineTask:
-    """Everything but a training: a CPU node will do."""
+    """A task that does not train: a CPU node is enough."""
     return _common(task, cluster, image, cluster.stage_hours, cluster.stage_cpu, cluster.stage_memory)
 
 
 def _training(task: dsl.PipelineTask, cluster: Cluster, image: str) -> dsl.PipelineTask:
-    """A training goes to the nodes with GPUs, knows how many it was promised, and has memory to share."""
+    """A training: runs on GPU nodes, knows how many GPUs were requested, and has shared memory."""
     _common(task, cluster, image, cluster.hours, cluster.cpu, cluster.memory)
     if cluster.gpus:
         task.set_accelerator_type(cluster.gpu).set_accelerator_limit(cluster.gpus)

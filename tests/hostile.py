@@ -263,7 +263,9 @@ def extras(seeds: Iterator[int]) -> Iterator[Case]:
     for share in (0.3, 0.6, 0.95):  # the thumbnail is whole, the photo is not
         cut = len(content) - int((1 - share) * (len(content) - len(exif)))
         yield Case(f"thumbnail cut {share:.0%}.jpg".encode(), content[:cut], reason=" ")
-        yield Case(f"thumbnail zeros {share:.0%}.jpg".encode(), content[:cut] + bytes(len(content) - cut), reason="end")
+        yield Case(
+            f"thumbnail zeros {share:.0%}.jpg".encode(), content[:cut] + bytes(len(content) - cut), reason="incomplete"
+        )
     for number, exif in enumerate(
         (b"Exif\0\0MM\0*\0\0\0\xff rubbish", b"Exif\0\0", b"Exif\0\0" + np.random.default_rng(2).bytes(2000))
     ):
@@ -394,7 +396,7 @@ def nodes(seeds: Iterator[int]) -> Iterator[Case]:
         "to a pipe": lambda path: os.symlink(b"pipe.png", path),
     }
     for name, maker in makers.items():
-        yield Case(f"{name}.png".encode(), reason="is no file", make=maker)
+        yield Case(f"{name}.png".encode(), reason="is not a regular file", make=maker)
 
     def sparse(path: bytes) -> None:
         with open(path, "wb") as file:

@@ -15,7 +15,7 @@ from PIL import Image
 from bmask.data.split.dataset import Dataset
 from bmask.files import write_json, write_text
 from bmask.gan.generator_file import FILE, load_generator, save_generator
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.params import Params, parse_params

@@ -134,7 +134,7 @@ def write_generator(folder: Path) -> Path:
     import torch
 
     from bmask.gan.generator_file import save_generator
-    from bmask.gan.registry import build_generator
+    from bmask.gan.lookup import build_generator
 
     options = AttentionGANOptions(scheme=2, filters=8, blocks=1, masks=4, background_bias=0.5)
     torch.manual_seed(1)

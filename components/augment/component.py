@@ -11,7 +11,7 @@ def augment(dataset: Input[Dataset], augmented: Output[Dataset], augment: dict[s
     """Stores every training photo and its altered copies.
 
     Args:
-        dataset: What ingest left.
+        dataset: The output of ingest.
         augmented: One array for each domain, uint8 (copies, photos, side, side, 3), copy 0 the photo itself.
         augment: The section `augment` of the parameter file.
     """

@@ -26,10 +26,10 @@ def evaluate(
     """Scores all trained systems and the baselines on the test photos.
 
     Args:
-        dataset: What ingest left.
-        masks: What masks left.
-        trainings: What the training tasks left.
-        judge: What the judge's task left.
+        dataset: The output of ingest.
+        masks: The output of masks.
+        trainings: The outputs of the training tasks.
+        judge: The output of the task judge.
         evaluation: scores.json, leaderboard.csv, the scores of every photo, the report.
         leaderboard: The headline numbers of each system.
         report: One page with leaderboard, slices, pictures (none of private photos) and losses.

@@ -13,18 +13,18 @@ def ingest(
     report: Output[HTML],
     ingest: dict[str, Any],
     s3: dict[str, Any],
-) -> NamedTuple("Outputs", digest=str):  # type: ignore[valid-type]  # kfp sends no types along
+) -> NamedTuple("Outputs", digest=str):  # type: ignore[valid-type]  # kfp sends only this function
     """Checks, groups, splits and stores the photos of a folder, an S3 prefix or a DVC revision.
 
     Args:
         dataset: Training, validation and test photos of both domains as a few large arrays, and a manifest.
         counts: Photos in each split of each domain, and refused ones.
-        report: One page with counts, sizes, colours, slices, what tells the domains apart, and photos unless private.
+        report: One page with counts, sizes, colours, slices, how the domains differ, and photos unless private.
         ingest: The section `ingest` of the parameter file.
         s3: The section `s3` of the parameter file.
 
     Returns:
-        digest: sha256 of everything a training or an evaluation can see of the dataset.
+        digest: SHA-256 of everything that trainings and evaluations use of the dataset.
     """
     import shutil
     from pathlib import Path

@@ -15,12 +15,12 @@ def judge(
     train: dict[str, Any],
     judge: dict[str, Any],
 ) -> None:
-    """Trains the judge, once per dataset, and holds it to its own checks.
+    """Trains the judge, once per dataset, and checks it.
 
     Args:
-        dataset: What ingest left.
+        dataset: The output of ingest.
         trained: The judge as safetensors, and its checks.
-        checks: The shares of clean photos, of masks at half opacity that were found, and of smears taken for faces.
+        checks: The shares of photos called clean, masks at half opacity that were found, and smears called clean.
         ingest: The section `ingest` of the parameter file.
         train: The section `train` of the parameter file, for the size of the pictures.
         judge: The section `judge` of the parameter file.

@@ -15,11 +15,11 @@ def masks(
     ingest: dict[str, Any],
     train: dict[str, Any],
 ) -> None:
-    """Makes what systems need that learn from pasted masks.
+    """Makes what systems need to learn from pasted masks.
 
     Args:
-        dataset: What ingest left.
-        augmented: What augment left.
+        dataset: The output of ingest.
+        augmented: The output of augment.
         pasting: Masks to paste, cut-outs of the masked photos, the mask finder and the features of faces.
         masks: The section `masks` of the parameter file.
         ingest: The section `ingest` of the parameter file.

@@ -21,16 +21,16 @@ def register(
     judging: dict[str, Any],
     evaluate: dict[str, Any],
     register: dict[str, Any],
-) -> NamedTuple("Outputs", model=str, version=int, promoted=bool):  # type: ignore[valid-type]  # kfp sends no types along
+) -> NamedTuple("Outputs", model=str, version=int, promoted=bool):  # type: ignore[valid-type]  # kfp sends only this function
     """Brings MLflow in line with the results and promotes the best generator if it passes the gate.
 
     Args:
-        dataset: What ingest left.
-        masks: What masks left.
-        trainings: What the training tasks left.
-        judge: What the judge's task left.
-        evaluation: What evaluate left.
-        decision: What was decided, and why.
+        dataset: The output of ingest.
+        masks: The output of masks.
+        trainings: The outputs of the training tasks.
+        judge: The output of the task judge.
+        evaluation: The output of evaluate.
+        decision: The decision and its reasons.
         ingest: The section `ingest` of the parameter file.
         augment: The section `augment` of the parameter file.
         train: The section `train` of the parameter file.

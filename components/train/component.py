@@ -20,14 +20,14 @@ def train(
 ) -> None:
     """Trains one translation system. A retried task goes on from its last checkpoint and its MLflow run.
 
-    With GPUs (the environment variable BMASK_GPUS says how many were asked for) as many processes train together, each
-    with its share of every batch.
+    With GPUs (the environment variable BMASK_GPUS holds the number requested), one process per GPU trains, each with
+    its share of every batch.
 
     Args:
-        dataset: What ingest left.
-        augmented: What augment left.
-        masks: What masks left.
-        trained: Generators and discriminators as safetensors, losses, samples and how they were made.
+        dataset: The output of ingest.
+        augmented: The output of augment.
+        masks: The output of masks.
+        trained: Generators and discriminators as safetensors, losses, samples, and how they were made.
         losses: The last logged value of every loss.
         model: One entry of `models` in the parameter file: `name`, `network` and `schedule`.
         ingest: The section `ingest` of the parameter file.

@@ -1,4 +1,4 @@
-"""The command line: one command a stage, and what people do with the result."""
+"""The command line: one command per stage, and commands for using the results."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ Results = Annotated[Path, typer.Option(help="Folder of all stages' results.", sh
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 RESULTS, PARAMS = Path("results"), Path("params.yaml")
 
-SERVING = ("boto3", "botocore", "prometheus_client", "starlette", "uvicorn")  # of the extra serve; train has it too
-AGAIN = "the same command does it from its beginning"
-LEFT = {  # of a command that was interrupted; most write whole results or none
+SERVING = ("boto3", "botocore", "prometheus_client", "starlette", "uvicorn")  # of the extras serve and train
+FROM_START = "the same command starts again from the beginning"
+INTERRUPTED = {  # what is left of a command; those not named here write whole results or none
     "train": "the same command goes on from the last checkpoint, if one was written",
-    "unmask": "the photos that are done stay, and the same command does all of them again",
+    "unmask": "the photos that are done stay, and the same command with --resume skips them",
     "pipeline run": "the same command goes on with the tasks that were not finished",
-    "pipeline submit": "a run that was given an id goes on in Kubeflow",
-    "pipeline schedule": "a schedule that was given an id stays in Kubeflow",
+    "pipeline submit": "a run that was started goes on in Kubeflow",
+    "pipeline schedule": "a schedule that was made stays in Kubeflow",
 }
 
 
@@ -89,10 +89,10 @@ def train(
     params: ParamsFile = PARAMS,
     results: Results = RESULTS,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try a few steps; say how long and how much memory.")
+        bool, typer.Option("--dry-run", help="Train a few steps; print the expected time and memory.")
     ] = False,
 ) -> None:
-    """Train one model; write results/train/MODEL and an MLflow run. A killed training goes on where it was."""
+    """Train one model; write results/train/MODEL and an MLflow run. A killed training goes on from its checkpoint."""
     from bmask.params import load_params
     from bmask.stages import train as stage
 
@@ -105,7 +105,7 @@ def train(
 
 @app.command(rich_help_panel=STAGES)
 def judge(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
-    """Train the classifier that scores all systems and hold it to its own checks; write results/judge."""
+    """Train the judge, which scores all systems, and check it; write results/judge."""
     from bmask.params import load_params
     from bmask.stages.judge import judge
 
@@ -143,7 +143,7 @@ def report(
 
 @app.command(rich_help_panel=STAGES)
 def register(params: ParamsFile = PARAMS, results: Results = RESULTS) -> None:
-    """Bring MLflow in line with the results; promote the best generator if the gate and `register.promote` let it."""
+    """Bring MLflow in line with the results; promote the best generator if the gate and `register.promote` allow."""
     from bmask.params import load_params
     from bmask.stages.register import register
 
@@ -158,9 +158,9 @@ for command in (use.unmask, use.serve, use.log, use.draw):
 
 
 def main() -> None:
-    """Runs the app; errors that a user can mend end as one sentence and an exit code."""
+    """Runs the app; errors that a user can fix end as one sentence and an exit code."""
     _speak_utf8()
-    _bear_a_name()
+    _set_user()
     try:
         app()
     except (BmaskError, OSError) as error:
@@ -172,9 +172,9 @@ def main() -> None:
         if (error.name or "").startswith("bmask"):
             raise
         extra = "serve" if (error.name or "").partition(".")[0] in SERVING else "train"
-        print(f"bmask: this needs {error.name}, which pip install 'bmask[{extra}]' brings", file=sys.stderr)
+        print(f"bmask: this needs {error.name}; install it with pip install 'bmask[{extra}]'", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a word
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer turns an interrupt into exit code 130 without a message
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
         print(f"bmask: interrupted; {_what_is_left(sys.argv[1:])}", file=sys.stderr)
@@ -182,26 +182,26 @@ def main() -> None:
 
 
 def _what_is_left(arguments: list[str]) -> str:
-    """Of an interrupted command, for who wonders whether to repeat it."""
+    """What an interrupted command left, and what the same command would do."""
     if "--dry-run" in arguments:
-        return AGAIN
-    return LEFT.get(" ".join(arguments[:2]), LEFT.get(arguments[0] if arguments else "", AGAIN))
+        return FROM_START
+    return INTERRUPTED.get(" ".join(arguments[:2]), INTERRUPTED.get(arguments[0] if arguments else "", FROM_START))
 
 
 def _speak_utf8() -> None:
-    """Names of files and objects are UTF-8 whatever the locale says; a terminal that is not shows \\xfc for ü.
+    """Makes names of files and objects UTF-8 in any locale; a terminal with another encoding shows \\xfc for ü.
 
-    Python chooses the encoding of file names once, before it runs any of our code, so this process starts again.
+    Python chooses the encoding of file names before it runs any of our code, so this process starts again.
     """
     if sys.getfilesystemencoding() != "utf-8":
         command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
-        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for its children
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # the variable is for child processes
     if isinstance(sys.stdout, TextIOWrapper):  # None where standard output is closed
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is
 
 
-def _bear_a_name() -> None:
-    """A container may run under a number that no user has; MLflow and torch want a name and a home all the same."""
+def _set_user() -> None:
+    """Sets USER and HOME, which MLflow and torch need, in a container whose user id has no account."""
     import getpass
 
     try:

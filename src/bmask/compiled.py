@@ -16,14 +16,14 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class Compiled:
-    """A network of a file, ONNX or OpenVINO's own; several threads may call it.
+    """A network loaded from a file of ONNX or OpenVINO; several threads may call it.
 
     Args:
-        shape: of the input, where the file's is not to hold.
-        precision: `fp32`, `bf16`, or `auto` for what OpenVINO takes on this processor.
+        shape: of the input, if not the file's.
+        precision: `fp32`, `bf16`, or `auto` for OpenVINO's own choice on this processor.
 
     Raises:
-        DataError: the file is none, or OpenVINO is not installed.
+        DataError: the file is not a network, or OpenVINO is not installed.
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...] | None = None, precision: str = "auto"):
@@ -39,11 +39,11 @@ class Compiled:
             self._compiled = core.compile_model(self._model, "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise DataError(f"{file} is no network that can be read ({reason}); fetch or make it again") from None
-        self._own = threading.local()  # a request holds the state of a call
+            raise DataError(f"{file} cannot be read as a network ({reason}); fetch or make it again") from None
+        self._own = threading.local()  # a request holds the state of one call
 
     def noted(self, key: str) -> str:
-        """What the file notes under a key; empty where it notes nothing."""
+        """The file's metadata under a key; empty if there is none."""
         return self._model.get_rt_info(key).astype(str) if self._model.has_rt_info(key) else ""
 
     def __call__(self, x: np.ndarray) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Errors a user can mend: the command line prints the message alone and exits with the code. Any other is a bug."""
+"""Errors that a user can fix: the command line prints only the message and exits with the code. All else is a bug."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import errno
 import os
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
-UNUSABLE = {getattr(errno, name) for name in DISK}  # a disk's fault or a path's, no bug of ours
+DISK_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")
+UNUSABLE = {getattr(errno, name) for name in DISK_ERRORS}  # faults of a disk or path, not bugs
 
 
 class BmaskError(Exception):
@@ -47,20 +47,20 @@ class PipelineError(BmaskError):
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:
-    """The sentence and the exit code for an error that a user can mend; None for a bug."""
+    """The message and the exit code for an error that a user can fix; None for a bug."""
     if isinstance(error, BmaskError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.errno in UNUSABLE:
         return f"{error.filename or 'a file'} cannot be written or read: {error.strerror}{room(error)}", 1
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # tempfile, which tries them all
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # by tempfile, after it tried all its folders
         return f"{error.strerror}; make room in one of them, or set TMPDIR to a folder that can be written", 1
     return None
 
 
 def room(error: OSError) -> str:
-    """The remedy for a full disk, as the end of a sentence; empty for any other trouble."""
+    """The remedy for a full disk, as the end of a sentence; empty for any other error."""
     if error.errno not in FULL:
         return ""
     temporary = filter(None, (os.environ.get("TMPDIR"), "/tmp", "/var/tmp"))
     inside = any(str(error.filename).startswith(os.path.join(place, "")) for place in temporary)
-    return "; make room there" + ", or set TMPDIR to a folder with more of it" * inside
+    return "; make room there" + ", or set TMPDIR to a folder with more room" * inside

@@ -20,7 +20,7 @@ def fresh_file(path: Path) -> Iterator[Path]:
     """Yields a temporary file beside `path`; synced and renamed over it when the block ends well, else removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")  # names end at 255 bytes
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")  # a name has at most 255 bytes
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,12 +31,12 @@ def fresh_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        _name(error, path)
+        _add_filename(error, path)
         raise
 
 
-def _name(error: BaseException, path: Path) -> None:
-    """Python names the file that cannot be opened, but none where a write ends at a full disk."""
+def _add_filename(error: BaseException, path: Path) -> None:
+    """Adds the file's name, which Python leaves out when a write fails on a full disk."""
     if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
         error.filename = str(path)
 
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
 def fresh_folder(out: Path) -> Iterator[Path]:
     """Yields an empty folder beside `out`; it replaces `out` when the block ends well and vanishes when it does not.
 
-    What a killed writer of `out` left behind goes too, so nobody takes it for a result.
+    Removes what killed writers of `out` left behind, so that nobody takes it for a result.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,5 +78,5 @@ def fresh_folder(out: Path) -> Iterator[Path]:
         os.replace(temporary, out)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        _name(error, out)
+        _add_filename(error, out)
         raise

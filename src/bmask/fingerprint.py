@@ -1,7 +1,7 @@
-"""What a training learns: the same fingerprint, the same training, wherever it runs and is kept.
+"""The fingerprint: everything that a training's result depends on, wherever the training runs and is kept.
 
-Every option is part of it but those named here, so that one that is forgotten cannot resume a foreign training. Where
-it runs changes the last bits and not what is learned, so it is noted beside it, in checkpoints: see `placement`.
+Every option counts except those named here, so that a forgotten option cannot make one training resume another. Where
+a training runs changes only the last bits of its result, so checkpoints note it separately: see `placement`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from bmask.params import Params
     from bmask.params.sections import Model
 
-PLACE = {"device", "precision", "processes", "threads"}  # of params.train; noted
+PLACE = {"device", "precision", "processes", "threads"}  # of params.train; noted in checkpoints
 WATCHED = {"samples", "sample_every", "checkpoint_every", "checkpoints"}  # what is shown and kept of a training
 LENGTH = ("epochs", "constant_epochs")  # of a schedule; a longer training may go on from a shorter one's checkpoint
 
 
 def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path]) -> dict:
-    """All but its length, as JSON values by name. `data`: the photos' digest; `warm`: files that it begins from."""
+    """What the result depends on, without the schedule's length: JSON values by name.
+
+    `data`: the photos' digest; `warm`: the files that a warm start reads.
+    """
     shared = params.train.model_dump(mode="json", exclude=PLACE | WATCHED)
     schedule = recipe.schedule.model_dump(mode="json", exclude=set(LENGTH))
     if warm:
@@ -36,14 +39,14 @@ def fingerprint(params: Params, recipe: Model, data: str, warm: dict[str, Path])
         **{f"schedule.{key}": value for key, value in schedule.items()},
         **{f"network.{key}": value for key, value in asdict(recipe.network).items()},
         "data": data,
-        "fit": params.ingest.fit,  # in the generator's header: how it frames what it serves
+        "fit": params.ingest.fit,  # in the generator's header, for the framing of photos in serving
         "torch": torch.__version__,
         "code": code_of_training(recipe.network.system),
     }
 
 
 def identity(found: dict, recipe: Model) -> str:
-    """The digest of a fingerprint with the length: which training this is."""
+    """The digest of fingerprint and length, which identifies a training."""
     return _hash({**found, **{key: getattr(recipe.schedule, key) for key in LENGTH}})
 
 

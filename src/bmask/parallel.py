@@ -14,39 +14,39 @@ import cv2
 T = TypeVar("T")
 R = TypeVar("R")
 
-CHUNK = 16  # photos a task: handing over one at a time costs as much as reading a header
-AHEAD = 4  # tasks a thread that wait for it, or for the one before them
+CHUNK = 16  # photos per task: handing over each alone costs as much as reading its header
+AHEAD = 4  # waiting tasks per thread
 
 
 def cores() -> int:
-    """How many this process may use: by its affinity, and by the limit of its container or pod."""
+    """The number of cores that this process may use, by its affinity and the limit of its container or pod."""
     import joblib
 
     return joblib.cpu_count()
 
 
 def threads(stated: int | Literal["auto"], processes: int = 1) -> int:
-    """CPU threads of each of so many processes on this machine: `auto` shares the cores among them."""
+    """CPU threads of each process on this machine: `auto` shares the cores among `processes`."""
     return max(1, cores() // processes) if stated == "auto" else stated
 
 
 def parallel(function: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
-    """Yields `function(item)` in the order of the items, a thread a core.
+    """Yields `function(item)` in the order of the items, with one thread per core.
 
-    What it raises is raised here, and the rest is left undone. Of the items, a few are taken ahead.
+    An exception is raised here and cancels the rest. Only a few items are read ahead.
     """
     return in_chunks(lambda chunk: [function(item) for item in chunk], items)
 
 
 def in_chunks(function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T]) -> Generator[R]:
-    """As `parallel`, with a function that takes and gives several items."""
+    """As `parallel`, with a function that maps several items at once."""
     with closing(ahead(function, batched(items, CHUNK), cores())) as results:
-        for some in results:
-            yield from some
+        for chunk in results:
+            yield from chunk
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int | None = None) -> Generator[R]:
-    """As `parallel`, one item a task: Executor.map with the `buffersize` of Python 3.14, which `waiting` is."""
+    """As `parallel`, one item per task. `waiting` is the `buffersize` of Executor.map in Python 3.14."""
     most = AHEAD * threads if waiting is None else waiting
     begun: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -70,11 +70,11 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """For a block whose threads keep all cores busy: a library's own threads beneath them would only be in the way.
+    """Limits OpenCV and BLAS to one thread, for a block whose own threads keep all cores busy.
 
-    BLAS with two threads under two of ours spent twice the time of the cores, waiting.
+    Two BLAS threads in each of two threads took twice the CPU time, for waiting.
     """
-    from threadpoolctl import threadpool_limits  # its import sets a variable of the environment
+    from threadpoolctl import threadpool_limits  # importing it sets an environment variable
 
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

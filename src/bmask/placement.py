@@ -1,7 +1,7 @@
 """Where a training runs: on which device, in which precision, in how many processes of how many threads.
 
-What `auto` takes follows from the machine and the batch alone, so that a machine gives the same answer every time. It
-decides bits, but not what is learned: a training may go on in another place, so no fingerprint has it.
+`auto` depends only on the machine and the batch, so a machine gives the same answer every time. The place changes only
+the last bits of a result. So a training may go on in another place, and the fingerprint leaves the place out.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Placement:
     precision: str
     processes: int
     threads: int  # of each process
-    why: str  # what each `auto` went by
+    why: str  # the reason for each `auto`
 
     def noted(self) -> dict:
-        """What decides bits, as checkpoints keep it."""
+        """What the last bits of a result depend on, as checkpoints store it."""
         named = {"device": torch.device(self.device).type, "precision": self.precision}
         return named | {"processes": self.processes, "threads": self.threads}
 
@@ -51,11 +51,11 @@ def in_words(noted: Mapping) -> str:
 def place(
     train: Train, schedule: Schedule, needs: Mapping[str, float] = UNPAIRED, couples_samples: bool = False
 ) -> Placement:
-    """What `auto` takes here; all else as the params, or torchrun's environment, say.
+    """Resolves each `auto`; all else is taken from the params or torchrun's environment.
 
     Args:
         needs: of the system: what a batch carries, with its share of `batch_size`; each process works on equal parts.
-        couples_samples: the system's losses look across a batch, so that no process may work on a part of one.
+        couples_samples: the system's losses compare photos of a batch, so no process may work on a part of one.
 
     Raises ParamsError when the device is not there.
     """
@@ -79,14 +79,14 @@ def place(
 
 
 def largest_share(photos: int, workers: int) -> int:
-    """The most processes, up to `workers`, that can work on equally many of so many photos."""
+    """The largest number of processes, up to `workers`, that can share the photos equally."""
     return next(count for count in range(max(1, min(photos, workers)), 0, -1) if photos % count == 0)
 
 
 def _processes(train: Train, photos: int, device: torch.device, couples_samples: bool) -> tuple[int, str]:
-    """On GPUs one process each. On a CPU one a core, which beats threads, above all beside other programs."""
+    """One process per GPU, or per CPU core: faster than threads, above all beside other programs."""
     if couples_samples:
-        return 1, "its losses look across the whole batch"
+        return 1, "its losses compare photos of a batch"
     if device.type == "cuda":
         workers = torch.cuda.device_count() if device.index is None else 1
         there = f"there {'is' if workers == 1 else 'are'} {_counted(workers, 'GPU')}"

@@ -33,5 +33,5 @@ def bar(items: Iterable[T], total: int | None = None, what: str = "", every: flo
 
 
 def say(line: str) -> None:
-    """A line for the person who watches; stdout stays free for results that scripts read."""
+    """Prints a line to stderr; stdout is for results that scripts read."""
     print(line, file=sys.stderr, flush=True)

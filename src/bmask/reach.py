@@ -1,7 +1,7 @@
-"""What code can a module reach? The edges of the pipeline and the fingerprints of trainings follow from it.
+"""The code that a module can reach; the edges of the pipeline and the fingerprints of trainings follow from it.
 
-Read from the sources, without importing any: imports at the top and in functions, and the templates that are named. A
-module that is chosen at run time, as a translation system is, has to be named by the caller.
+It is read from the sources without importing them: imports, also in functions, and names of templates. The caller has
+to name modules that are chosen at run time, such as translation systems.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# What watches a stage or speaks to people and decides nothing about its results: no reason to run a stage again.
+# Modules that watch and report but do not affect results: their changes are no reason to run a stage again.
 OBSERVERS = frozenset(
     {
-        "tracking",  # MLflow; `register`, whose work it is, runs every time
+        "tracking",  # MLflow; `register`, which needs it, runs every time
         "observers",  # of a training: progress, syncing of checkpoints, sheets of samples
         "serving.model",  # how a generator is logged
         "progress",  # bars and lines
         "errors",  # a stage that fails leaves no results
     }
 )
-SYSTEMS = "gan.systems"  # of which a training uses one
+SYSTEMS = "gan.systems"  # a training uses one of them
 
 
 def reach(*starts: str, without: Collection[str] = OBSERVERS, package: Path = PACKAGE) -> list[Path]:
-    """The files of our package that these modules need, with their own, sorted; relative to the package.
+    """The files of these modules and of all that they need, sorted, relative to the package.
 
-    Modules are named as below `bmask`. `without` names modules and whole packages at which the way ends; a start
-    may lie in one. Packages count where their `__init__` does something.
+    Names are relative to `bmask`. Modules and packages in `without` are not followed, but a start may lie in one. An
+    `__init__` counts if it is not empty.
 
     Raises:
-        ValueError: a start is no module.
+        ValueError: a start is not a module.
     """
     found: set[Path] = set()
     todo = list(starts)
     while todo:
         name = todo.pop()
         if (path := module_file(name, package)) is None:
-            raise ValueError(f"{name} is no module of {package}")
+            raise ValueError(f"{name} is not a module of {package}")
         if path in found:
             continue
         found.add(path)
@@ -50,7 +50,7 @@ def reach(*starts: str, without: Collection[str] = OBSERVERS, package: Path = PA
 
 
 def code_of_training(system: str, package: Path = PACKAGE) -> str:
-    """Digest of the sources that decide the bits of a training of this system: another one, another training."""
+    """Digest of the sources that the result of a training of this system depends on, for its fingerprint."""
     total = hashlib.sha256()
     for path in reach("training.loop", f"{SYSTEMS}.{system}", without=OBSERVERS, package=package):
         total.update(f"{path.as_posix()}\0{(package / path).read_text(encoding='utf-8')}\0".encode())
@@ -80,7 +80,7 @@ def names_imported(tree: ast.AST, functions: bool = True, types: bool = False) -
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(f"line {node.lineno}: relative imports hide where an arrow goes")
+                raise ValueError(f"line {node.lineno}: relative imports cannot be followed; import by full name")
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not types:
             yield from names_imported(ast.Module(node.orelse, []), functions, types)
@@ -93,7 +93,7 @@ def _below(name: str, packages: Collection[str]) -> bool:
 
 
 def _packages(name: str, package: Path) -> Iterator[str]:
-    """Those above a module whose own file runs more than a docstring."""
+    """The packages above a module whose `__init__` has more than a docstring."""
     while name:
         name = name.rpartition(".")[0]
         if (path := module_file(name, package)) is None:  # a folder without `__init__`, in which nothing can run
@@ -104,7 +104,7 @@ def _packages(name: str, package: Path) -> Iterator[str]:
 
 
 def _templates(sources: Collection[Path], package: Path) -> set[Path]:
-    """The files beside the code whose paths these sources name in quotes, and those that they name in turn."""
+    """The .html and .css files whose paths these sources name in quotes, and those that they name in turn."""
     data = {p.relative_to(package) for p in package.rglob("*") if p.is_file() and p.suffix in (".html", ".css")}
     found: set[Path] = set()
     todo = list(sources)

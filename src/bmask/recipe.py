@@ -1,4 +1,4 @@
-"""A training as params and files describe it: its recipe, where it runs, what it reads and what it begins from."""
+"""A training as params and files describe it: its recipe, where it runs, its inputs and initial weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bmask.data.split.dataset import open_array
 from bmask.errors import DataError, ParamsError
 from bmask.files import read_json
 from bmask.gan.generator_file import load_generator
-from bmask.gan.registry import build_system, system_class
+from bmask.gan.lookup import build_system, system_class
 from bmask.gan.system import Weights
 from bmask.placement import Placement, in_words, place
 from bmask.progress import say
@@ -45,18 +45,18 @@ def recipe_of(params: Params, model: str) -> Model:
 
 
 def open_photos(recipe: Model, augment_folder: Path, masks_folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The training arrays, mapped copy-on-write since torch wants writable memory, and the photos' digest.
+    """The training arrays, mapped copy-on-write since torch needs writable memory, and the photos' digest.
 
-    Both domains, and what else the system needs (see `batches.Feed`) and the stage masks has left.
+    Both domains, and what else the system needs (see `batches.Feed`) of the files that the stage `masks` wrote.
 
-    Raises DataError where the masks were made of other photos than augment's, or found on too few of them.
+    Raises DataError if the masks were made of other photos than augment's, or found on too few of them.
     """
     folder, photos = Path(augment_folder), {}
     files = {"a": folder / "masked_train.npy", "b": folder / "unmasked_train.npy"}
     others = {name: Path(masks_folder) / f"{name}_train.npy" for name in arrays_of(recipe.network.needs) - set(files)}
     files |= {name: path for name, path in sorted(others.items()) if path.exists()}
     for name, path in files.items():
-        open_array(path)  # says what is wrong with it
+        open_array(path)  # its error says what is wrong
         photos[name] = np.load(path, mmap_mode="c")
     digest = read_json(folder / "summary.json")["digest"]
     if len(files) > 2:
@@ -72,7 +72,7 @@ def open_photos(recipe: Model, augment_folder: Path, masks_folder: Path) -> tupl
 
 
 def given_digests(recipe: Model, photos: dict[str, np.ndarray], frozen: dict[str, Path]) -> dict[str, str]:
-    """What the fingerprint says of all that is handed to the system besides the photos of both domains."""
+    """Digests, for the fingerprint, of all inputs of the system but the photos of both domains."""
     wanted = sorted((arrays_of(recipe.network.needs) - {"a", "b"}) & set(photos))
     files: dict[str, Any] = {f"frozen.{name}": path.read_bytes() for name, path in frozen.items()}
     arrays = {f"array.{name}": np.ascontiguousarray(photos[name]) for name in wanted}
@@ -86,14 +86,14 @@ def loop_options(params: Params, recipe: Model, placement: Placement) -> LoopOpt
 
 
 def frozen_files(model: str, recipe: Model, masks_folder: Path) -> dict[str, Path]:
-    """The files of the networks that the system is handed: what the stage masks left, where no folder is named."""
+    """The files of the system's frozen networks; a name without a folder is a file that the stage `masks` wrote."""
     named = {name: Path(path) for name, path in recipe.network.frozen.items()}
     files = {name: path if path.parent.name else Path(masks_folder) / path for name, path in named.items()}
     for name, path in files.items():
         if not path.is_file():
             raise DataError(
-                f"models.{model}.network: the frozen network {name} is to come from {path}, which is not there;"
-                " run `bmask masks`, or name a file"
+                f"models.{model}.network: {path}, the file of the frozen network {name}, does not exist;"
+                " run `bmask masks`, or name another file"
             )
     return files
 
@@ -115,15 +115,15 @@ def warm_weights(
     """The weights to begin from; what has no file, and discriminators of another size, start fresh.
 
     Args:
-        frozen: weights of the networks that the system is handed.
-        framing: of the photos, as a generator's header states it; where a generator states another, a line says so.
+        frozen: weights of the networks that are not trained.
+        framing: of the photos, as a generator's header states it; a line is printed if a generator had another.
 
-    Raises ParamsError where a generator is another network.
+    Raises ParamsError if a generator is another network.
     """
     weights: dict[str, dict[str, Tensor]] = {}
     if not files:
         return weights
-    with torch.random.fork_rng(devices=[]):  # building draws; the caller's seed must not move
+    with torch.random.fork_rng(devices=[]):  # building draws weights; the caller's random state must not change
         system = build_system(recipe.network, frozen)
     for way, path in files.items():
         if way == "discriminators":
@@ -139,7 +139,7 @@ def warm_weights(
                 raise ParamsError(f"schedule.warm_start {path} is another network: {'; '.join(differences)}")
             weights[way] = generator.state_dict()
             if any(about.get(key) != framing.get(key) for key in ("fit", "template")):
-                say(f"{path} learned from photos that were framed otherwise, and has to learn this framing first")
+                say(f"{path} was trained on photos with another framing, and has to learn this one first")
         if way in weights:
             say(f"warm start {way} from {path}")
     return weights
@@ -150,7 +150,7 @@ def _shapes(weights: Weights) -> dict[str, torch.Size]:
 
 
 def say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement: Placement) -> None:
-    """Tells from where the training goes on, whether on other ground, or which checkpoints it refuses and why."""
+    """Says where the training goes on and whether it moved, or which checkpoints it refuses and why."""
     found, reasons = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)
     model = folder.name.rpartition("-")[0]
     others = [path for path in folder.parent.glob(f"{model}-*/{checkpoint.LATEST}") if path.parent != folder]
@@ -168,12 +168,12 @@ def say_resume(folder: Path, fingerprint: dict, options: LoopOptions, placement:
 
 
 def _say_moved(found: dict, folder: Path, options: LoopOptions, placement: Placement) -> None:
-    """Tells when the checkpoint was computed on something else than what goes on."""
+    """Says if the checkpoint was computed in another place than `placement`."""
     was, here = found["placed"][-1], placement.noted()
     if all(was[key] == value for key, value in here.items()):
         return
     if found["epoch"] == options.epochs:
-        say(f"it is complete, from {in_words(was)}")
-        say(f"to train anew in {in_words(here)}, delete its MLflow run and {folder}")
+        say(f"the training is complete; it ran in {in_words(was)}")
+        say(f"to train again in {in_words(here)}, delete its MLflow run and {folder}")
     else:
         say(f"going on with a checkpoint from {in_words(was)}: the bits will differ from here")

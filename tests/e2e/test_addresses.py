@@ -11,7 +11,7 @@ from bmask.params import load_params
 from kubeflow_api import COMMANDS, IMAGE, STRANGERS
 
 
-@pytest.mark.parametrize(("status", "remedy"), [(401, "KFP_TOKEN"), (403, "ask for the role")])
+@pytest.mark.parametrize(("status", "remedy"), [(401, "KFP_TOKEN"), (403, "ask its administrator")])
 def test_a_server_that_refuses_is_named_with_the_remedy(kubeflow, status: int, remedy: str, monkeypatch):
     monkeypatch.setenv("KFP_TOKEN", "sesame")
     kubeflow.refuse = status

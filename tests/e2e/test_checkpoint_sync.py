@@ -134,7 +134,7 @@ def test_a_server_that_dies_is_named_each_time_and_gets_later_what_it_missed(s3,
     for epoch in (2, 3):
         save(sync, epoch)
         (said,) = capsys.readouterr().err.splitlines()
-        assert f"the checkpoint is on this disk alone (train.checkpoints {PLACE}/m-1: nothing answers at" in said
+        assert f"the checkpoint is only on this disk (train.checkpoints {PLACE}/m-1: nothing answers at" in said
     with s3_server(tmp_path / "weed", ports) as server:
         assert stored(server)[LATEST] == b"state 1" * 1000
         save(sync, 4)

@@ -188,7 +188,7 @@ def test_an_interrupted_command_ends_with_130_and_promises_no_checkpoint_that_it
     child.send_signal(signal.SIGINT)
     _, err = child.communicate()
     assert child.returncode == 130
-    assert err.endswith("bmask: interrupted; the same command does it from its beginning\n")
+    assert err.endswith("bmask: interrupted; the same command starts again from the beginning\n")
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())  # so that is true
 
@@ -197,11 +197,11 @@ def test_an_interrupted_command_ends_with_130_and_promises_no_checkpoint_that_it
     ("arguments", "left"),
     [
         ("train attentiongan", "goes on from the last checkpoint, if one was written"),
-        ("train attentiongan --dry-run", "from its beginning"),
+        ("train attentiongan --dry-run", "from the beginning"),
         ("unmask in out", "the photos that are done stay"),
-        ("pipeline submit --wait", "a run that was given an id goes on in Kubeflow"),
-        ("pipeline compile", "from its beginning"),
-        ("evaluate", "from its beginning"),
+        ("pipeline submit --wait", "a run that was started goes on in Kubeflow"),
+        ("pipeline compile", "from the beginning"),
+        ("evaluate", "from the beginning"),
     ],
 )
 def test_each_interrupted_command_says_what_is_left_of_it(arguments, left, run, monkeypatch):
@@ -239,7 +239,7 @@ def test_a_full_folder_for_temporary_files_is_named_and_so_is_what_chooses_it(ru
     assert code == 1
     last = told.strip().splitlines()[-1]
     assert last.startswith(f"bmask: {tmp_path}/bmask-photos-")
-    assert last.endswith("; make room there, or set TMPDIR to a folder with more of it")
+    assert last.endswith("; make room there, or set TMPDIR to a folder with more room")
 
 
 def test_where_no_folder_takes_temporary_files_all_that_were_tried_are_named(run, tmp_path, monkeypatch):

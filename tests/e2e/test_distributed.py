@@ -243,9 +243,9 @@ def test_a_lost_process_stops_all_with_a_message_and_the_next_start_goes_on_to_t
     if command is BY_PARAMS:
         told = said.splitlines()[-1]
         assert told.startswith(
-            f"bmask: process {rank} of 2 was killed by SIGKILL (as the kernel does where memory ends)"
+            f"bmask: process {rank} of 2 was killed by SIGKILL (as the kernel does when memory runs out)"
         )
-        assert told.endswith("and so all ended; the same command goes on from the last checkpoint")
+        assert told.endswith("so all were ended; the same command goes on from the last checkpoint")
         assert "Traceback" not in said
     else:  # by the one that is left
         assert "another process of this training is gone or cannot be reached" in said
@@ -357,8 +357,8 @@ def test_processes_that_do_not_meet_say_where_and_end(tmp_path: Path, store_temp
         [*TORCHRUN[:1], "-m", "bmask", "train", "unmasker"], cwd=tmp_path, env=alone, capture_output=True, text=True
     )
     assert done.returncode == 4, done.stderr
-    assert "the 2 processes of this training do not meet at 127.0.0.1:?" in done.stderr
-    assert "start all of them by torchrun" in done.stderr
+    assert "the 2 processes of this training cannot connect at 127.0.0.1:?" in done.stderr
+    assert "start all with torchrun" in done.stderr
     assert "Traceback" not in done.stderr
     assert not place.checkpoints()
 

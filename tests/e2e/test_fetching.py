@@ -71,7 +71,7 @@ def test_what_an_interrupted_run_has_fetched_is_not_asked_for_again(s3, asked, k
     with pytest.raises(KeyboardInterrupt), fetched(URL, SETTINGS, "ingest.source"):
         raise KeyboardInterrupt
     assert len(kept()) == len(photos)
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "run the same command again to continue" in capsys.readouterr().err
     for path in kept()[:3]:
         path.unlink()
     half, empty = kept()[:2]
@@ -155,7 +155,7 @@ def test_a_disk_that_is_full_while_objects_come_is_named_with_the_way_out(s3, tm
     with full_disk(2000), pytest.raises(DataError) as told, fetched(URL, SETTINGS, "ingest.source"):
         pass
     assert f": {tmp_path}/tmp/bmask-" in str(told.value)
-    assert str(told.value).endswith("File too large; make room there, or set TMPDIR to a folder with more of it")
+    assert str(told.value).endswith("File too large; make room there, or set TMPDIR to a folder with more room")
 
 
 def test_a_disk_that_is_full_is_told_and_not_the_remote(tmp_path, kept):
@@ -215,7 +215,7 @@ def test_an_object_that_changes_after_the_listing_is_not_mixed_in(s3, tmp_path):
     prefix = objects.Prefix(URL, SETTINGS, "ingest.source")
     (item,) = prefix.objects()
     put(s3, 1)
-    with pytest.raises(DataError, match="an object changed in between; wait for who writes there, and run it again"):
+    with pytest.raises(DataError, match="an object changed meanwhile; wait until nothing writes there, and try again"):
         prefix.save(item, tmp_path / "file")
     assert not (tmp_path / "file").exists()
 
@@ -355,7 +355,7 @@ def test_an_answer_that_breaks_off_goes_on_where_it_was(s3, tmp_path, monkeypatc
         prefix.save(item, tmp_path / "whole")
         assert (tmp_path / "whole").read_bytes() == content
         monkeypatch.setattr(objects, "ATTEMPTS", 2)
-        with pytest.raises(DataError, match="breaks off in the middle of its answers; see to the server and the way"):
+        with pytest.raises(DataError, match="breaks off its answers; check the server and the network"):
             prefix.save(item, tmp_path / "half")
         assert [path.name for path in tmp_path.glob("*half*")] == []
     finally:

@@ -18,7 +18,7 @@ from logged import run_of, runs, train_here
 from tiny import tiny_params, write_augment, write_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TAKEN = "unmasker: MLflow has this training, finished, so its outputs are taken from run"
+TAKEN = "unmasker: MLflow holds this training finished; its outputs are fetched from run"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -120,7 +120,7 @@ def test_a_run_that_is_not_whole_or_another_is_not_taken(trouble, why, store, ca
     train_here(tiny_params())
     told = capsys.readouterr().err
     assert TAKEN not in told
-    assert f"is trained again, since what MLflow has of it cannot be taken ({why})" in told or not why
+    assert f"is trained again, since its outputs cannot be fetched from MLflow ({why})" in told or not why
     assert Path("checkpoints").exists()
     assert contents(folder)["losses.csv"] == before["losses.csv"]
     shutil.rmtree(folder)
@@ -210,5 +210,5 @@ def test_a_store_that_never_answers_is_asked_once_at_the_start_and_once_at_the_e
         folder = train_here(tiny_params())
     assert (folder / FILE).exists()
     assert len(asked) == 2
-    assert "unmasker is trained without it and logged at the end" in capsys.readouterr().err
+    assert "unmasker is trained anyway and logged at the end" in capsys.readouterr().err
     mlflow.set_tracking_uri(before)

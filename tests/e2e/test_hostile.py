@@ -261,7 +261,7 @@ def test_a_domain_that_may_not_be_searched_is_told(open_folder):
         (message,) = as_nobody(told)
     finally:
         (open_folder / "masked").chmod(0o755)
-    assert message == f"{open_folder}/masked cannot be searched (Permission denied); see to its rights"
+    assert message == f"{open_folder}/masked cannot be searched (Permission denied); check its permissions"
 
 
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
@@ -269,5 +269,5 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "masked/pipe.jpg")
     begun = time.monotonic()
     (photo,) = [photo for photo in map(inspect, scan(tmp_path)) if photo.reason]
-    assert photo.reason == "is no file, or a link that leads nowhere"
+    assert photo.reason == "is not a regular file, or is a broken link"
     assert time.monotonic() - begun < 60

@@ -101,10 +101,10 @@ def test_a_generator_of_faces_states_their_framing_and_a_warm_start_says_where_i
     about = load_generator(Path("teacher") / FILE)[1]
     assert (about["fit"], about["template"]) == ("face", TEMPLATE.tolist())
     train(warm_start="teacher", **STILL)
-    assert "framed otherwise" not in capsys.readouterr().err
+    assert "trained on photos with another framing" not in capsys.readouterr().err
     framed("aligned")
     folder = train(warm_start="teacher", train={"seed": 9}, **STILL)
-    assert "framed otherwise" in capsys.readouterr().err
+    assert "trained on photos with another framing" in capsys.readouterr().err
     assert "template" not in load_generator(folder / FILE)[1]
 
 
@@ -127,7 +127,8 @@ def test_other_discriminators_are_another_training_and_those_of_another_size_sta
 def test_features_masks_and_cutouts_that_are_missing_are_named_with_the_remedy(store):
     Path("results/masks/features.safetensors").unlink()
     with pytest.raises(
-        DataError, match=r"models\.painter.*features is to come from results/masks/features\.safetensors.*`bmask masks`"
+        DataError,
+        match=r"models\.painter.*: results/masks/features\.safetensors, .* network features, .*exist.*`bmask masks`",
     ):
         train()
     write_folders(Path("results"))

@@ -147,8 +147,8 @@ def answering(status: int, body: bytes, kind: str) -> Iterator[str]:
         (401, b"You are not authenticated.", "text/plain", "check MLFLOW_TRACKING_USERNAME"),
         (403, b"Invalid Host header - possible DNS rebinding attack detected", "text/plain", "--allowed-hosts"),
         (403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}', "application/json", "check MLFLOW_TRACKING_"),
-        (200, b"<html>Log in to your account</html>", "text/html", "is it behind a login"),
-        (404, b"<html>no such page</html>", "text/html", "another address"),
+        (200, b"<html>Log in to your account</html>", "text/html", "check the login"),
+        (404, b"<html>no such page</html>", "text/html", "the address in MLFLOW_TRACKING_URI"),
     ],
 )
 def test_a_server_that_refuses_or_is_another_is_not_told_to_be_started(status, body, kind, remedy, run, monkeypatch):

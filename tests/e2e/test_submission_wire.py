@@ -133,7 +133,7 @@ def test_each_run_of_a_schedule_reads_the_newest_commit_of_its_branch(kubeflow, 
     command = [*COMMANDS["schedule"], "--host", kubeflow.host, "--image", IMAGE, *settings(photos, "main")]
     code, _, said = pipeline(*command)
     assert code == 0, said
-    assert f"each run reads what main is then; today that is {photos.first}" in said
+    assert f"each run reads the newest commit of main; now that is {photos.first}" in said
     ingest, cached = sent(kubeflow, "recurringruns")
     assert not cached
     (photos.folder / "faces/masked/two.png").write_bytes(b"another photo")

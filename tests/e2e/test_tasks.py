@@ -62,7 +62,7 @@ def test_a_training_without_its_gpu_ends_before_it_reads_anything(shipped, tmp_p
     sections = {"model": {"name": "cyclegan"}, "ingest": {}, "train": {}, "s3": {}}
     code, said = run(shipped["train"], tmp_path, dict.fromkeys(("dataset", "augmented"), "system.Dataset"), **sections)
     assert code == 4
-    assert said.splitlines()[-1].startswith("bmask: cluster.gpus promised this training 1 GPU and torch sees none;")
+    assert said.splitlines()[-1].startswith("bmask: cluster.gpus requested 1 GPU, but torch sees none;")
     assert "Traceback" not in said
 
 

@@ -505,7 +505,7 @@ def test_a_dry_run_for_several_processes_measures_the_share_of_one(workplace):
     params = tiny_params(epochs=10, batch_size=4, train={"processes": 2})
     told = dry_run(params, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"))
     assert "fp32 on cpu in 2 processes of 1 thread; 10 epochs of 3 steps with batch 4" in told
-    assert "(one process was measured, alone, with its 2)" in told
+    assert "(measured with one process alone and its share of 2)" in told
     odd = tiny_params(batch_size=3, train={"processes": 2})
     with pytest.raises(DataError, match=r"models\.unmasker: schedule\.batch_size 3 cannot be shared by 2 processes"):
         dry_run(odd, "unmasker", Path("results/ingest"), Path("results/augment"), Path("results/masks"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bmask.data.split.dataset import to_tensor
 from bmask.gan.draws import Draws
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
 from bmask.training.batches import Feed

@@ -76,5 +76,5 @@ def test_a_model_that_cannot_be_served_ends_it_with_the_reason(tmp_path):
     command = [sys.executable, "-m", "bmask", "serve", "--model", str(tmp_path), "--workers", "2", "--port", "0"]
     done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 3
-    assert "generator.safetensors is no safetensors file" in done.stderr
+    assert "generator.safetensors is not a safetensors file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.training.distributed import World
 from bmask.training.engine import Engine
 from bmask.training.options import LoopOptions

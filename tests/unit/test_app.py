@@ -277,7 +277,7 @@ def test_a_failure_of_ours_is_called_ours_and_shows_nothing():
     with running(Broken()) as port:
         for _ in range(2):  # and the server goes on
             status, message = told(port, {"inputs": {"image": [encoded(photo())]}})
-            assert (status, message) == (500, "The server failed at this request; its log says why.")
+            assert (status, message) == (500, "The server failed to answer this request; see its log.")
 
 
 def test_health_model_metrics_and_page(port):

@@ -134,7 +134,7 @@ def test_one_distorted_face_within_every_mask_is_not_promoted():
 
 def test_cutouts_that_a_dataset_has_not_are_named_and_not_asked_for():
     found = check_thresholds(made(), REGISTER, EVALUATE)
-    named = [reason for reason in found.reasons if "for want of cut-outs" in reason]
+    named = [reason for reason in found.reasons if "the masks have no cut-outs" in reason]
     assert found.promote and len(named) == 2
     repaints = made()
     repaints.photos["cutout_area"] = np.full(100, 4.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bmask.gan import registry, systems
+from bmask.gan import lookup, systems
 from bmask.gan.options import SystemOptions
 from bmask.gan.system import System
 from bmask.params import parse_params
@@ -33,7 +33,7 @@ def installed(monkeypatch):
 
 
 def options() -> SystemOptions:
-    return registry.read_options({"system": "novel"})
+    return lookup.read_options({"system": "novel"})
 
 
 def run(folder: Path, observers=(), **changes) -> Trained:
@@ -44,7 +44,7 @@ def run(folder: Path, observers=(), **changes) -> Trained:
 
 def engine(world: World = World(), **changes) -> Engine:
     torch.manual_seed(3)
-    system = registry.build_system(options(), frozen_weights())
+    system = lookup.build_system(options(), frozen_weights())
     return Engine(system, dataclasses.replace(OPTIONS, **changes), torch.device("cpu"), "fp32", world)
 
 
@@ -54,8 +54,8 @@ def batches(step: int = 0) -> list[dict[str, torch.Tensor]]:
 
 
 def test_it_is_found_by_its_file_alone():
-    assert registry.names() == ["attentiongan", "cyclegan", "inpainting", "novel"]
-    assert issubclass(registry.system_class("novel"), System)
+    assert lookup.names() == ["attentiongan", "cyclegan", "inpainting", "novel"]
+    assert issubclass(lookup.system_class("novel"), System)
 
 
 def test_its_batch_carries_what_it_needs_with_its_share_of_photos_and_pairs_share_their_crop():
@@ -170,9 +170,9 @@ def test_an_array_that_is_missing_is_named(missing, tmp_path):
 
 def test_frozen_weights_that_are_missing_or_of_another_network_are_named():
     with pytest.raises(ValueError, match="needs the frozen network 'features'"):
-        registry.build_system(options(), {})
+        lookup.build_system(options(), {})
     with pytest.raises(ValueError, match=r"frozen network 'features': .*weight"):
-        registry.build_system(options(), {"features": {"weight": torch.zeros(1), "bias": torch.zeros(5)}})
+        lookup.build_system(options(), {"features": {"weight": torch.zeros(1), "bias": torch.zeros(5)}})
 
 
 def test_a_share_of_a_batch_that_is_no_whole_number_of_photos_is_refused():
@@ -182,8 +182,8 @@ def test_a_share_of_a_batch_that_is_no_whole_number_of_photos_is_refused():
 
 @pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 2)])
 def test_a_system_whose_loss_looks_across_a_batch_is_not_cut_up(processes, accumulate, monkeypatch):
-    monkeypatch.setattr(registry.system_class("novel"), "couples_samples", True)
-    with pytest.raises(ValueError, match=r"looks across a batch.*train\.processes.*schedule\.accumulate_steps"):
+    monkeypatch.setattr(lookup.system_class("novel"), "couples_samples", True)
+    with pytest.raises(ValueError, match=r"compares photos of a batch.*train\.processes.*schedule\.accumulate_steps"):
         engine(World(0, processes), accumulate_steps=accumulate)
     assert engine().parts == 1
 

@@ -73,3 +73,36 @@ def test_every_option_of_a_benchmark_that_is_named_is_one(document):
     for script, options in re.findall(r"python (benchmarks/\w+\.py)([^`#\n]*)", code_of(document)):
         known = (ROOT / script).read_text(encoding="utf-8") + (ROOT / "benchmarks/sizes.py").read_text(encoding="utf-8")
         assert all(f'"{option}"' in known for option in re.findall(r"--[a-z-]+", options)), (script, options)
+
+
+def old_words() -> list[str]:
+    """The words that the glossary has replaced: its last column."""
+    rows = re.findall(r"^\|.*\| *([\w, -]*?) *\|$", text_of(Path("docs/glossary.md")), re.MULTILINE)[1:]
+    return [word.strip() for row in rows for word in row.split(",") if word.strip(" -")]
+
+
+@pytest.mark.parametrize("word", old_words())
+def test_a_word_that_the_glossary_has_replaced_is_gone(word):
+    places = (
+        "*.md",
+        "docs/*.md",
+        "src/**/*.py",
+        "src/**/*.html",
+        "benchmarks/*.py",
+        "components/**/*",
+        "profiles/*",
+        "*.yaml",
+    )
+    files = {path for place in places for path in ROOT.glob(place) if path.is_file()} - {ROOT / "docs/glossary.md"}
+    pattern = re.compile(rf"\b{word.removesuffix('s')}s?\b", re.IGNORECASE)
+    assert not [path for path in files if pattern.search(path.read_text(encoding="utf-8", errors="replace"))]
+
+
+def test_the_glossary_has_replaced_some_words():
+    assert {"critic", "strangers"} <= set(old_words())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_lines_of_prose_are_short(document):
+    prose = re.sub(r"```.*?```", "", text_of(document), flags=re.DOTALL)
+    assert not [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")]

@@ -13,7 +13,7 @@ import torch
 
 from bmask.errors import DataError
 from bmask.gan.generator_file import FILE, load_generator, read_about, save_generator
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.gan.systems.inpainting import InpaintingOptions
@@ -162,7 +162,7 @@ def test_a_file_that_was_cut_short_is_named(files, tmp_path, ending):
     for path in files["cyclegan"].parent.iterdir():
         content = path.read_bytes()
         (tmp_path / path.name).write_bytes(content[: len(content) // 2] if path.suffix == ending else content)
-    with pytest.raises(DataError, match=r"generator\.xml is no network that can be read .*make it again"):
+    with pytest.raises(DataError, match=r"generator\.xml cannot be read as a network .*make it again"):
         Unmasker(tmp_path / FILE)
 
 
@@ -178,9 +178,9 @@ def test_a_missing_engine_is_told_with_the_remedy(files, monkeypatch):
 def test_an_export_that_paints_otherwise_is_not_taken(files, photos, monkeypatch, capsys, tmp_path):
     assert agreement.export_checked(files["cyclegan"], photos, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"generator.xml", "generator.bin"}
-    assert "OpenVINO will serve it" in capsys.readouterr().err
+    assert "OpenVINO will serve the generator" in capsys.readouterr().err
     monkeypatch.setattr(agreement, "export", lambda _, folder: export(files["attentiongan"], folder))
     (other := tmp_path / "other").mkdir()
     assert not agreement.export_checked(files["cyclegan"], photos, other)
     assert not any(other.iterdir())
-    assert "does not do the same" in capsys.readouterr().err
+    assert "too much, so PyTorch will serve the generator" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from drawn import write_dataset
 from bmask.errors import DataError
 from bmask.files import write_json
 from bmask.gan.generator_file import save_generator
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.params import parse_params
 from bmask.quality.judge import Judge, save_judge
@@ -186,7 +186,7 @@ def test_a_generator_of_other_photos_is_refused(folders, tmp_path):
     other = write_dataset(tmp_path / "ingest", seed=1)
     save_judge(tmp_path / "judge" / "judge.safetensors", Judge(4, 32), {"data_digest": other.digest})
     tree = parse_params(TREE)
-    with pytest.raises(DataError, match="tiny was trained on other photos"):
+    with pytest.raises(DataError, match="tiny was trained on another dataset"):
         evaluate(tree, tmp_path / "ingest", folders / "train", tmp_path / "judge", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

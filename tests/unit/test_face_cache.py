@@ -67,4 +67,4 @@ def test_a_cache_that_cannot_be_used_is_told_once_and_done_without(tmp_path, cap
         cache.put([("a", (1.0,))])
         assert cache.get("a") is None
     told = capsys.readouterr()
-    assert (told.out + told.err).count("faces are not kept for the next time") == 1
+    assert (told.out + told.err).count("found faces are not cached") == 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmask.faces.alignment import GREY
-from bmask.faces.finding import SMALLEST, brought, find_faces
+from bmask.faces.finding import MIN_SIDE, brought, find_faces
 from bmask.faces.network import SIZE, Face, detect, distinct, weights
 from bmask.synthetic import draw_face
 
@@ -57,7 +57,7 @@ def test_where_no_face_is_none_is_found():
 
 
 def test_a_face_of_a_few_pixels_is_none():
-    face = cv2.resize(draw_face(1, 96, None).masked, (SMALLEST - 1,) * 2, interpolation=cv2.INTER_AREA)
+    face = cv2.resize(draw_face(1, 96, None).masked, (MIN_SIDE - 1,) * 2, interpolation=cv2.INTER_AREA)
     assert find_faces(face) == []
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmask.data.split.dataset import to_tensor
-from bmask.gan.framing import beyond
+from bmask.gan.beyond import beyond
 from bmask.training.batches import Feed
 
 SIZE = 32

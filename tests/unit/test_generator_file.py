@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bmask.errors import DataError
 from bmask.gan.generator_file import load_generator, read_about, save_generator
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from tiny import SYSTEMS, full_disk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -122,9 +122,9 @@ def test_a_missing_file_a_folder_and_a_text_are_refused_with_a_remedy(tmp_path):
     (tmp_path / "text").write_text("no weights here")
     (tmp_path / "folder").mkdir()
     for name in ("missing", "folder"):
-        with pytest.raises(DataError, match=f"{name} is not there; name a generator"):
+        with pytest.raises(DataError, match=f"{name} does not exist; name a generator"):
             load_generator(tmp_path / name)
-    with pytest.raises(DataError, match="text is no safetensors file"):
+    with pytest.raises(DataError, match="text is not a safetensors file"):
         load_generator(tmp_path / "text")
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bmask.serving.grain import MOST, match_grain
+from bmask.serving.grain import MAX_GRAIN, match_grain
 
 HEIGHT, WIDTH = 240, 200
 
@@ -74,7 +74,7 @@ def test_detail_of_the_photo_is_no_grain(wide):
 def test_what_is_rougher_than_any_grain_adds_no_more_than_grain(deviation):
     photo, painted, weight = scene(deviation)
     match_grain(photo, painted, weight)
-    assert rough(painted[105:195, 45:155]) < 1.2 * rough(scene(MOST)[0][105:195, 45:155])
+    assert rough(painted[105:195, 45:155]) < 1.2 * rough(scene(MAX_GRAIN)[0][105:195, 45:155])
 
 
 def test_it_is_the_same_every_time_and_grey():

@@ -16,8 +16,8 @@ from scipy.fft import dctn
 
 from bmask.data.duplicates import groups as grouping
 from bmask.data.duplicates.alignment import SIDE
-from bmask.data.duplicates.fingerprints import FINGERPRINT, FLAT, MIRROR, fingerprint, perceptual_hash
 from bmask.data.duplicates.groups import group_names
+from bmask.data.duplicates.signatures import FLAT, MIRROR, SIGNATURE, perceptual_hash, signature
 from bmask.data.duplicates.thumbnails import area_average
 from bmask.data.split.assignment import settle, split_of
 from bmask.synthetic import draw_face
@@ -74,7 +74,7 @@ def find_groups(prints: np.ndarray, threshold: int) -> np.ndarray:
 
 
 def prints_of(photos) -> np.ndarray:
-    return np.array([fingerprint(np.ascontiguousarray(photo)) for photo in photos])
+    return np.array([signature(np.ascontiguousarray(photo)) for photo in photos])
 
 
 @pytest.mark.parametrize("change", COPIES)
@@ -138,8 +138,8 @@ def test_flat_pictures_join_one_group_and_no_other():
 
 
 def hashes_alone(values: list[int]) -> np.ndarray:
-    """Fingerprints with empty thumbnails, which align with nothing."""
-    return np.array([(value, 1, np.zeros((SIDE, SIDE))) for value in values], FINGERPRINT)
+    """Signatures with empty thumbnails, which align with nothing."""
+    return np.array([(value, 1, np.zeros((SIDE, SIDE))) for value in values], SIGNATURE)
 
 
 @settings(deadline=None)

@@ -239,9 +239,9 @@ def test_clutter_is_passed_over_and_what_is_no_photo_is_refused_with_its_reason(
     reasons = {row["name"]: row["reason"] for row in manifest(tmp_path / "out") if row["reason"]}
     assert set(reasons) == {"notes.txt", "short.jpg", "tiny.png", "gone.png"}
     assert "no picture" in reasons["notes.txt"]
-    assert "not written to its end" in reasons["short.jpg"]
+    assert "is incomplete" in reasons["short.jpg"]
     assert "8x8 px" in reasons["tiny.png"]
-    assert "nowhere" in reasons["gone.png"]
+    assert "broken link" in reasons["gone.png"]
     with open(tmp_path / "out" / "rejected.csv", newline="", encoding="utf-8") as file:
         assert {row["name"]: row["reason"] for row in csv.DictReader(file)} == reasons
     assert Dataset.open(tmp_path / "out").summary["rejected"] == 4
@@ -263,7 +263,7 @@ def test_a_source_without_one_sound_photo_says_so(tmp_path):
     for domain in DOMAINS:
         (tmp_path / "source" / domain).mkdir(parents=True)
         (tmp_path / "source" / domain / "bad.jpg").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"none of 0 masked photos fell to train; add photos"):
+    with pytest.raises(DataError, match=r"none of 0 masked photos is in train; add photos"):
         ingest(settings(tmp_path / "source", max_rejected=1.0), tmp_path / "out")
 
 
@@ -303,9 +303,9 @@ def test_linked_folders_are_searched_and_circles_are_not(source, tmp_path):
 
 
 def test_an_empty_split_is_refused_with_a_remedy(source, tmp_path):
-    with pytest.raises(DataError, match=r"fell to test; add photos .* raise ingest\.test"):
+    with pytest.raises(DataError, match=r"is in test; add photos .* raise ingest\.test"):
         ingest(settings(source, test=0.0), tmp_path / "out")
-    with pytest.raises(DataError, match=r"fell to train; .* lower ingest\.test"):
+    with pytest.raises(DataError, match=r"is in train; .* lower ingest\.test"):
         ingest(settings(source, test=1.0), tmp_path / "out")
 
 
@@ -356,7 +356,7 @@ def test_truth_that_does_not_fit_is_named(paired, tmp_path):
         ingest(settings(broken), tmp_path / "out")
     for path in (paired / "truth" / "region").iterdir():
         Image.new("L", (30, 30)).save(broken / "truth" / "region" / path.name)
-    with pytest.raises(DataError, match="30x30 px, the photo"):
+    with pytest.raises(DataError, match="30x30 px, but the photo is"):
         ingest(settings(broken), tmp_path / "out")
 
 

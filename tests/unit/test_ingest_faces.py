@@ -175,7 +175,7 @@ def test_what_was_found_is_taken_from_the_cache_and_without_it_found_again(sourc
         )
     assert digest("changed") != first
     cache.unlink()
-    monkeypatch.setattr(workers, "FEW", 0)  # and by processes
+    monkeypatch.setattr(workers, "MIN_PHOTOS", 0)  # and by processes
     assert digest("again") == first
 
 
@@ -199,7 +199,7 @@ def pairs(tmp_path_factory) -> Path:
 def test_every_face_is_taken_with_its_photos_group_and_bystanders_of_another_state_are_set_aside(
     pairs, tmp_path, monkeypatch, capsys, cache, few
 ):
-    monkeypatch.setattr(workers, "FEW", few)
+    monkeypatch.setattr(workers, "MIN_PHOTOS", few)
     cache.unlink(missing_ok=True)
     ingest(settings(pairs, faces="all"), tmp_path / "out")
     said, rows = capsys.readouterr().err, manifest(tmp_path / "out")
@@ -242,7 +242,7 @@ def test_faces_of_a_photo_come_from_the_cache_whether_one_or_all_are_taken(pairs
 
 
 def test_all_faces_need_a_fit_that_finds_them(pairs):
-    with pytest.raises(ParamsError, match="faces all needs fit face, which finds them, and fit is crop"):
+    with pytest.raises(ParamsError, match="faces: all needs fit: face, but fit is crop"):
         settings(pairs, faces="all", fit="crop")
 
 

@@ -16,9 +16,9 @@ from bmask.params import parse_params, sections
 from bmask.quality.alterations import lay, part
 from bmask.quality.judge import FILE, Judge, inside, load_judge, save_judge
 from bmask.quality.judge_export import export_judge
-from bmask.quality.judging import check_judge, train_judge
 from bmask.quality.ladder import visible_masks
 from bmask.quality.specimens import Specimens, draw_bank
+from bmask.quality.train_judge import check_judge, train_judge
 from bmask.stages.judge import judge
 
 SMALL = {"filters": 8, "steps": 150, "batch_size": 16, "lr": 6e-3}
@@ -62,8 +62,8 @@ def test_an_exported_judge_says_what_the_judge_says(dataset, trained, tmp_path):
 
 def test_a_judge_that_says_something_else_once_exported_is_not_left(dataset, trained, tmp_path, monkeypatch):
     save_judge(tmp_path / FILE, trained, {})
-    monkeypatch.setattr("bmask.quality.judge_export.AGREES", -1.0)
-    with pytest.raises(DataError, match=r"cannot be converted to OpenVINO \(exported, it differs by"):
+    monkeypatch.setattr("bmask.quality.judge_export.MAX_DIFFERENCE", -1.0)
+    with pytest.raises(DataError, match=r"cannot be converted to OpenVINO \(the exported judge differs by"):
         export_judge(tmp_path / FILE, tmp_path, dataset.photos("masked", "validation")[:2])
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 

@@ -84,7 +84,7 @@ def test_a_task_trains_in_a_process_for_each_gpu_that_it_was_promised(processes:
 def test_a_task_that_sees_fewer_gpus_than_promised_does_not_begin(seen: int, said: str, monkeypatch):
     monkeypatch.setattr("bmask.gan.device.gpus", lambda: seen)
     monkeypatch.setenv(GPUS, "2")
-    with pytest.raises(TrainingError, match=rf"cluster\.gpus promised this training 2 GPUs and torch sees {said};"):
+    with pytest.raises(TrainingError, match=rf"cluster\.gpus requested 2 GPUs, but torch sees {said};"):
         on_gpus({})
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bmask.errors import DataError
 from bmask.tracking.store import TrackingError
-from bmask.training.launch import _one, _said
+from bmask.training.launch import _reported, _run_and_report
 
 
 @pytest.mark.parametrize(("kind", "code"), [(DataError, 3), (TrackingError, 5)])
@@ -16,9 +16,9 @@ def test_an_error_keeps_its_sentence_and_its_code_from_process_to_process(kind, 
 
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as ended:
-        _one(str(tmp_path), stage)
+        _run_and_report(str(tmp_path), stage)
     assert ended.value.code == code
-    said = _said(tmp_path, 1)
+    said = _reported(tmp_path, 1)
     assert said is not None
     assert (str(said), said.exit_code) == ("no such store; start it", code)
-    assert _said(tmp_path, 0) is None
+    assert _reported(tmp_path, 0) is None

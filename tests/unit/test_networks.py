@@ -13,7 +13,7 @@ from scipy import stats
 from torch import nn
 
 from bmask.gan.blocks import InstanceNorm, PatchDiscriminator, ResidualBlock, initialise
-from bmask.gan.registry import build_generator, read_options
+from bmask.gan.lookup import build_generator, read_options
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 
@@ -147,24 +147,27 @@ def test_a_discriminator_normalises_all_but_its_first_and_last_layer_and_leaks_a
 def test_any_picture_whose_sides_are_multiples_of_4_is_translated_within_range(name, batch, height, width, seed):
     x = noise(batch, 3, height, width, seed=seed)
     with torch.inference_mode():
-        out = loud(TINY[name], seed)(x)
+        generator = loud(TINY[name], seed)
+        out = generator(x)
     assert out.image.shape == x.shape
     assert out.image.dtype == torch.float32
     assert out.image.abs().max() <= 1 + 1e-6
     if name == "cyclegan":
         assert set(out[1:]) == {None}
         return
-    masks = 2 if name == "scheme1" else 4
+    with torch.inference_mode():
+        contents, attentions = generator.masks_of(x)
     assert out.attention.shape == (batch, 1, height, width)
-    assert out.contents.shape == (batch, masks - 1, 3, height, width)
     assert 0 <= out.attention.min() <= out.attention.max() <= 1
-    assert out.contents.abs().max() <= 1
+    assert contents.abs().max() <= 1
     if name == "scheme1":
-        assert out.attentions is None
+        assert contents.shape == (batch, 3, height, width)
+        assert torch.equal(attentions, out.attention)
     else:
-        assert out.attentions.shape == (batch, masks, 1, height, width)
-        torch.testing.assert_close(out.attentions.sum(1), torch.ones(batch, 1, height, width))
-        torch.testing.assert_close(out.attention, 1 - out.attentions[:, -1])
+        assert contents.shape == (batch, 3, 3, height, width)
+        assert attentions.shape == (batch, 4, 1, height, width)
+        torch.testing.assert_close(attentions.sum(1), torch.ones(batch, 1, height, width))
+        torch.testing.assert_close(out.attention, 1 - attentions[:, -1])
 
 
 @given(
@@ -244,9 +247,10 @@ def test_scheme_2_starts_from_the_background_that_its_bias_asks_for(masks, bias)
     options = AttentionGANOptions(scheme=2, blocks=1, masks=masks, background_bias=bias)
     x = noise(2, 3, 32, 32)
     with torch.inference_mode():
-        out = build_generator(options)(x)
+        generator = build_generator(options)
+        out, (_, attentions) = generator(x), generator.masks_of(x)
     expected = np.exp(bias) / (np.exp(bias) + masks - 1)
-    assert out.attentions[:, -1].mean().item() == pytest.approx(expected, abs=0.05)
+    assert attentions[:, -1].mean().item() == pytest.approx(expected, abs=0.05)
     assert out.attention.mean().item() == pytest.approx(1 - expected, abs=0.05)
     if bias == 5 and masks == 2:
         assert (out.image - x).abs().mean() < 0.02  # it begins near the identity
@@ -318,21 +322,23 @@ def test_a_generator_under_bf16_gives_fp32_images_near_its_fp32_ones(name):
 def test_scheme_1_lays_the_content_over_the_photo_by_its_attention():
     x = noise(2, 3, 8, 12)
     with torch.inference_mode():
-        out = loud(TINY["scheme1"])(x)
+        generator = loud(TINY["scheme1"])
+        out, masks = generator(x), generator.masks_of(x)
     assert out.attention.std() > 0.1  # else the equation would be tested at one point
-    image, attention, content = (part.double().numpy() for part in (out.image, out.attention, out.contents))
+    image, content, attention = (part.double().numpy() for part in (out.image, *masks))
     for n, c, i, j in np.ndindex(image.shape):
         a = attention[n, 0, i, j]
-        y = content[n, 0, c, i, j] * a + float(x[n, c, i, j]) * (1 - a)
+        y = content[n, c, i, j] * a + float(x[n, c, i, j]) * (1 - a)
         assert abs(image[n, c, i, j] - y) < 1e-6
 
 
 def test_scheme_2_sums_the_contents_by_their_attention_and_adds_the_photo_by_the_background():
     x = noise(2, 3, 8, 12)
     with torch.inference_mode():
-        out = loud(TINY["scheme2"])(x)
-    assert (out.attentions.std(dim=(0, 2, 3, 4)) > 0.05).all()
-    image, contents, attentions = (part.double().numpy() for part in (out.image, out.contents, out.attentions))
+        generator = loud(TINY["scheme2"])
+        out, layers = generator(x), generator.masks_of(x)
+    assert (layers[1].std(dim=(0, 2, 3, 4)) > 0.05).all()
+    image, contents, attentions = (part.double().numpy() for part in (out.image, *layers))
     masks = attentions.shape[1]
     for n, c, i, j in np.ndindex(image.shape):
         y = float(x[n, c, i, j]) * attentions[n, masks - 1, 0, i, j]
@@ -343,7 +349,7 @@ def test_scheme_2_sums_the_contents_by_their_attention_and_adds_the_photo_by_the
 
 def test_scheme_2_gives_a_different_content_for_every_mask():
     with torch.inference_mode():
-        contents = loud(TINY["scheme2"])(noise(1, 3, 8, 8)).contents[0]
+        contents = loud(TINY["scheme2"]).masks_of(noise(1, 3, 8, 8))[0][0]
     for i in range(len(contents)):
         for j in range(i):
             assert (contents[i] - contents[j]).abs().mean() > 0.05

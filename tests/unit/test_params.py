@@ -94,7 +94,9 @@ def test_the_paper_profile_states_every_weight():
     for model in tree["models"].values():
         options = CycleGANOptions if model["network"]["system"] == "cyclegan" else AttentionGANOptions
         weights = {field.name for field in dataclasses.fields(options) if field.name.startswith("w_")}
-        assert weights - {"w_reconstruction", "w_region"} <= set(model["network"])  # those are of a teacher, not theirs
+        assert weights - {"w_reconstruction", "w_region"} <= set(
+            model["network"]
+        )  # only with pasted masks, which the paper does not have
         assert not model["network"].get("pasted")
 
 
@@ -152,7 +154,7 @@ def test_an_unknown_key_is_refused_with_its_place(tree, place):
         ({"ingest": {"private": "perhaps"}}, "ingest.private", "perhaps"),
         ({"evaluate": {"baselines": ["identity", "magic"]}}, "evaluate.baselines.1", "magic"),
         (network(system="dualgan"), "models.m.network", "dualgan"),
-        (network(filters=8), "models.m.network", "`system` names one of attentiongan, cyclegan"),
+        (network(filters=8), "models.m.network", "`system` must be one of attentiongan, cyclegan"),
         (network(system="attentiongan", scheme=3), "models.m.network.scheme", "3"),
         (network(system="attentiongan", masks="ten"), "models.m.network.masks", "ten"),
         ({"models": {"m": {}}}, "models.m.network", "{}"),
@@ -176,18 +178,18 @@ IMPOSSIBLE = [
     ({"train": {"checkpoint_every": 0}}, "train.checkpoint_every"),
     ({"train": {"image_size": 8}}, "train.image_size"),
     ({"train": {"image_size": 128}, "ingest": {"load_size": 72}}, "train.image_size 128 exceeds ingest.load_size 72"),
-    ({"ingest": {"revision": "v1"}}, "ingest: revision v1 is of no repository; set ingest.repository"),
+    ({"ingest": {"revision": "v1"}}, "ingest: revision v1 needs a repository; set ingest.repository"),
     *[
         ({"ingest": {"repository": ".", "source": source}}, f"ingest: source {source} {why}")
         for source, why in [
-            ("embedded", "is nothing inside a repository; correct it or remove repository"),
-            ("s3://bucket/prefix", "is nothing inside a repository; correct it or remove repository"),
+            ("embedded", "is not a path inside a repository; correct it or remove repository"),
+            ("s3://bucket/prefix", "is not a path inside a repository; correct it or remove repository"),
             ("/photos", "leads out of the repository; name a folder inside it"),
             ("a/../../photos", "leads out of the repository; name a folder inside it"),
         ]
     ],
-    ({"s3": {"endpoint": "localhost:9000"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
-    ({"s3": {"endpoint": "http://"}}, "s3.endpoint: is no http:// or https:// address; write it like"),
+    ({"s3": {"endpoint": "localhost:9000"}}, "s3.endpoint: is not an http:// or https:// address; write it like"),
+    ({"s3": {"endpoint": "http://"}}, "s3.endpoint: is not an http:// or https:// address; write it like"),
     ({"s3": {"checksums": "never"}}, "s3.checksums"),
     ({**network(system="cyclegan"), "train": {"image_size": 66}}, "train.image_size 66 is not a multiple of 4"),
     ({"models": {"telea": {"network": {"system": "cyclegan"}}}}, "models.telea has the name of one of evaluate.base"),
@@ -255,7 +257,7 @@ def test_passwords_are_refused_and_not_repeated():
         assert "ingest: repository holds a password or token; leave it to git's credential helper" in message
         assert "secret-word" not in message
     message = refused({"s3": {"endpoint": "http://me:secret-word@host:9000"}})
-    assert "s3.endpoint: holds a user or password; set AWS_ACCESS_KEY_ID" in message
+    assert "s3.endpoint: holds a user name or password; set AWS_ACCESS_KEY_ID" in message
     assert "secret-word" not in message
 
 

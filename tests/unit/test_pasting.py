@@ -13,7 +13,7 @@ from bmask.params.sections import Masks
 from bmask.pasting import drawn
 from bmask.pasting.cutouts import AREA, clean, lift
 from bmask.pasting.drawn import TAUGHT, UNSEEN, draw_masks
-from bmask.pasting.finding import find, train_finder
+from bmask.pasting.train_finder import find, train_finder
 from tiny import pictures
 
 pytestmark = pytest.mark.usefixtures("one_thread")

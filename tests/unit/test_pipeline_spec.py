@@ -84,7 +84,7 @@ def test_a_component_compiles_by_itself_and_its_docstring_reaches_the_spec(tmp_p
     text = source.with_suffix(".yaml").read_text()
     assert "goes on from its last checkpoint" in text
     inputs = yaml.safe_load(text)["root"]["inputDefinitions"]
-    assert inputs["artifacts"]["dataset"]["description"] == "What ingest left."
+    assert inputs["artifacts"]["dataset"]["description"] == "The output of ingest."
     assert "`network`" in inputs["parameters"]["model"]["description"]
 
 

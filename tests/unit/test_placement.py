@@ -110,7 +110,7 @@ def test_a_system_whose_losses_look_across_a_batch_gets_one_process(monkeypatch)
     for gpus in (0, 4):
         found = placed(monkeypatch, 8, gpus, couples=True)
         assert found.processes == 1
-        assert "one process since its losses look across the whole batch" in found.why
+        assert "one process since its losses compare photos of a batch" in found.why
 
 
 def test_what_is_stated_is_taken_and_auto_shares_what_is_left(monkeypatch):

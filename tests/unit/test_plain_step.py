@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.training.distributed import World

@@ -57,7 +57,7 @@ def test_it_ends_at_what_is_named_and_a_start_may_lie_there(house):
     assert names(reach("start", without={"watch", "room", "untyped"}, package=house)) == [
         "look/base.html", "room/page.html", "start.py", "top.py"]  # fmt: skip
     assert names(reach("watch.deep", without={"watch"}, package=house)) == ["watch/deep.py"]
-    with pytest.raises(ValueError, match="start2 is no module"):
+    with pytest.raises(ValueError, match="start2 is not a module"):
         reach("start2", package=house)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import Catalog
-from bmask.data.duplicates.fingerprints import MIRROR, perceptual_hash
+from bmask.data.duplicates.signatures import MIRROR, perceptual_hash
 from bmask.data.reading import workers
 from bmask.data.reading.matching import matched_sides
 from bmask.data.reading.squares import scratch_files
@@ -94,7 +94,7 @@ def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndar
                 size = image.size
             size = ImageOps.exif_transpose(Image.open(path)).size
         except OSError:
-            rows[key] = [*key, sha, *map(str, size), "", "", "", "", "was not written to its end; copy it again"]
+            rows[key] = [*key, sha, *map(str, size), "", "", "", "", "is incomplete; copy it again"]
             continue
         sound.append((*key, sha, size, path, perceptual_hash(np.asarray(decoded(path, 256).convert("L")))))
     sound.sort(key=lambda photo: (photo[0], photo[2], photo[1]))
@@ -226,13 +226,13 @@ def test_a_photo_that_vanishes_while_others_are_read_is_refused_with_its_name(so
         return photo
 
     monkeypatch.setattr(workers, "inspect", inspect)
-    with pytest.raises(DataError, match=r"masked/07\.png is no file, or a link that leads nowhere"):
+    with pytest.raises(DataError, match=r"masked/07\.png is not a regular file, or is a broken link"):
         ingest(settings(source, max_rejected=0.0), tmp_path / "out")
 
 
 @pytest.fixture
 def worker_processes(monkeypatch):
-    monkeypatch.setattr(workers, "FEW", 0)
+    monkeypatch.setattr(workers, "MIN_PHOTOS", 0)
     monkeypatch.setattr(workers, "cores", lambda: 2)
 
 
@@ -326,7 +326,7 @@ def test_a_full_disk_is_an_error_of_the_stage_and_of_no_photo(source, tmp_path, 
             reading.open(files)
             reading.read([photo])
             assert files.squares.read(0).any()
-            assert files.fingerprints.read(0).any()
+            assert files.signatures.read(0).any()
             with full_disk(100), pytest.raises(OSError, match="File too large"):
                 read_again = Photo(photo.entry, row=0, side=40)
                 with readers(1, settings(source).ingest) as within:

@@ -183,8 +183,8 @@ def test_a_version_is_exported_and_served_by_openvino_and_one_that_differs_by_py
     first = resolve(f"models:/{NAME}/1")
     assert Unmasker(first).engine.name == "openvino"
     assert watch_beside(first) is not None  # the judge that scored it
-    monkeypatch.setattr("bmask.serving.agreement.WORST", -1.0)
-    monkeypatch.setattr("bmask.quality.judge_export.AGREES", -1.0)
+    monkeypatch.setattr("bmask.serving.agreement.MAX_DIFFERENCE", -1.0)
+    monkeypatch.setattr("bmask.quality.judge_export.MAX_DIFFERENCE", -1.0)
     place.run(settings("a"), a=(CHANGES_MUCH, "f2"))
     second = resolve(f"models:/{NAME}/2")
     assert Unmasker(second).engine.name == "pytorch"

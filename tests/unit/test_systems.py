@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bmask.data.split.dataset import to_tensor
 from bmask.gan.draws import Draws
-from bmask.gan.registry import build_system
+from bmask.gan.lookup import build_system
 from bmask.gan.system import System, judge_both, translate_both
 from bmask.gan.translation import Translation
 from tiny import SIZE, SYSTEMS, pictures

@@ -431,7 +431,7 @@ def test_links_are_followed_and_what_is_no_file_is_named(tmp_path, unmasker):
     (source / "nowhere.jpg").symlink_to(tmp_path / "nothing")
     os.mkfifo(source / "pipe.jpg")
     left_out = unmask_files(source, tmp_path / "out", unmasker)
-    assert [line.partition(" ")[2] for line in left_out] == ["is no file, or a link that leads nowhere"] * 2
+    assert [line.partition(" ")[2] for line in left_out] == ["is not a regular file, or is a broken link"] * 2
     assert (tmp_path / "out/linked/a.jpg").is_file()
 
 

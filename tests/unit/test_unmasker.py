@@ -17,7 +17,7 @@ from bmask.data.reading.decoding import MAX_PIXELS
 from bmask.data.reading.framing import frame, resample
 from bmask.errors import DataError
 from bmask.gan.generator_file import save_generator
-from bmask.gan.registry import build_generator
+from bmask.gan.lookup import build_generator
 from bmask.gan.systems.attentiongan import AttentionGANOptions
 from bmask.gan.systems.cyclegan import CycleGANOptions
 from bmask.serving import model

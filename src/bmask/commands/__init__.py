@@ -1,1 +1,1 @@
-"""What people do with the result, as commands: cli.py puts them together with the stages."""
+"""Commands for using the results; cli.py adds them to the commands of the stages."""

@@ -1,4 +1,4 @@
-"""`bmask champion`: who is served."""
+"""`bmask champion`: which model is served."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PARAMS = Path("params.yaml")
 
 @app.callback(invoke_without_command=True)
 def champion(context: typer.Context, params: ParamsFile = PARAMS) -> None:
-    """Without a sub-command: show the versions, their scores and who is champion."""
+    """Without a sub-command: show the versions, their scores and which is the champion."""
     if context.invoked_subcommand is None:
         champion_show(params)
 
 
 @app.command("show")
 def champion_show(params: ParamsFile = PARAMS) -> None:
-    """Show the versions, their scores and who is champion."""
+    """Show the versions, their scores and which is the champion."""
     from bmask.params import load_params
     from bmask.tracking.registry import show
 
@@ -52,7 +52,7 @@ def champion_set(
 
 @app.command("rollback")
 def champion_rollback(params: ParamsFile = PARAMS) -> None:
-    """Give the alias back to the champion before this one."""
+    """Make the previous champion the champion again."""
     from bmask.params import load_params
     from bmask.tracking.registry import rollback
 

@@ -18,23 +18,23 @@ def unmask(
         str | None,
         typer.Option(
             help="`champion`, `challenger`, models:/..., a training's name or folder, a generator file, or the shipped"
-            " `photos-128`. Left out: the champion if there is one, else the shipped one."
+            " `photos-128`. Default: the champion if there is one, else the shipped one."
         ),
     ] = None,
     attention: Annotated[bool, typer.Option("--attention", help="Write PHOTO.attention.png too.")] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Pixels with attention at or below it stay as they are; the model has one of its own."),
+        typer.Option(help="Pixels with attention at or below it do not change; default: the model's own."),
     ] = None,
     mark: Annotated[
         bool,
-        typer.Option("--mark/--no-mark", help="Note in what was changed (XMP) that a model painted into it."),
+        typer.Option("--mark/--no-mark", help="Note in changed photos (XMP) that a model changed them."),
     ] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Pass over photos whose result is there already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip photos whose result exists already.")] = False,
     report: Annotated[Path | None, typer.Option(help="A CSV file that gets a line for each photo.")] = None,
-    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are squares of faces, as ingest's.")] = False,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The photos are squares, framed as by ingest.")] = False,
 ) -> None:
-    """Take the masks off photos. Pixels outside the attention stay the photo's own, bit for bit."""
+    """Take the masks off photos. Pixels outside the attention mask stay the same, bit for bit."""
     from bmask.progress import say
     from bmask.serving.files import unmask_files
     from bmask.serving.unmasker import Unmasker
@@ -58,9 +58,9 @@ def unmask(
 
 
 def serve(
-    model: Annotated[str | None, typer.Option(help="As of `bmask unmask`.")] = None,
+    model: Annotated[str | None, typer.Option(help="As for `bmask unmask`.")] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 answers other machines too.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 5001,
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5001,
     at_once: Annotated[int, typer.Option(min=1, help="Requests that are worked on at the same time.")] = 1,
     megabytes: Annotated[float, typer.Option(min=1, help="Largest request.")] = 64,
     workers: Annotated[
@@ -94,7 +94,7 @@ def serve(
 
 
 def log(
-    model: Annotated[str | None, typer.Argument(help="A training's name; all of them when left out.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A training's name; default: all.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of all stages' results.")] = Path("results"),
 ) -> None:
     """Log trainings to MLflow again, from their results: for a clone whose results came from the DVC cache."""
@@ -111,9 +111,9 @@ def draw(
     masked: Annotated[int, typer.Option(help="How many masked faces.")] = 100,
     unmasked: Annotated[int, typer.Option(help="How many unmasked faces.")] = 100,
     size: Annotated[int, typer.Option(help="Side in px.")] = 128,
-    seed: Annotated[int, typer.Option(help="Another seed, other people.")] = 7,
+    seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 7,
 ) -> None:
-    """Draw the embedded set: faces with and without masks, the truth beside them."""
+    """Draw the embedded set: faces with and without masks, and their truth."""
     from bmask.params.sections import Drawn
     from bmask.synthetic import draw_set
 

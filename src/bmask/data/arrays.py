@@ -11,15 +11,15 @@ import numpy as np
 
 
 def blocks(array: np.ndarray, length: int) -> list[np.ndarray]:
-    """The array cut into pieces of this length, the last one shorter; none where it is empty."""
+    """Cuts an array into pieces of this length, the last one shorter; an empty array gives none."""
     return np.split(array, range(length, len(array), length)) if len(array) else []
 
 
 class ArrayFile:
-    """An .npy file of uint8 rows that any number of threads write and read by number.
+    """An .npy file of uint8 rows; any number of threads may write and read rows by number.
 
-    It is not mapped: on a full disk, a write to a mapped page kills the process where this raises OSError, and mapped
-    pages count as its memory. All room is taken at the beginning, so that a disk too small is known before the work.
+    It is not memory-mapped: mapped pages count as the process's memory, and on a full disk a write to one kills the
+    process instead of raising OSError. The whole file is allocated first, so a full disk is found before any work.
 
     Args:
         path: the file, which is replaced.
@@ -44,7 +44,7 @@ class ArrayFile:
 
     @classmethod
     def existing(cls, path: Path) -> ArrayFile:
-        """Opens a file that another process has made, to write its rows too."""
+        """Opens a file that another process has created, to read and write rows."""
         array = cls.__new__(cls)
         array.path, array._file = Path(path), open(path, "r+b")  # noqa: SIM115 - closed by __exit__
         np.lib.format.read_magic(array._file)
@@ -57,7 +57,7 @@ class ArrayFile:
         if row.shape != self.shape[1:] or row.dtype != np.uint8 or not 0 <= index < self.shape[0]:
             raise ValueError(f"row {index} of {row.dtype} {row.shape} does not fit into {self.shape}")
         left, at = memoryview(row.tobytes()), self._start + index * row.nbytes
-        while left:  # a disk that is about to be full takes a part, then refuses
+        while left:  # a nearly full disk takes only a part, then raises
             done = os.pwrite(self._file.fileno(), left, at)
             left, at = left[done:], at + done
 

@@ -1,4 +1,4 @@
-"""All files that were found, a row each, on the disk: memory holds a few of them at a time, however many there are."""
+"""All files that were found, one row each, in a database on disk: memory holds only a few at a time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bmask.data.arrays import blocks
 from bmask.data.records import NO_FACE, OTHER_STATE, Entry, Photo
 from bmask.parallel import batched
 
-BLOCK = 500  # rows that are read or written at a time; SQLite takes no more than 999 values in one statement
+BLOCK = 500  # rows read or written at a time; SQLite takes at most 999 values in one statement
 CACHE = 8192  # KB
 FACELESS = f"reason = '{NO_FACE}'"
 CONTRADICTING = f"reason = '{OTHER_STATE}'"
-SOUND = "reason = ''"  # not refused, as long as none is set aside
-UNREFUSED = f"({SOUND} OR {FACELESS} OR {CONTRADICTING})"
-USED, REFUSED = "split != ''", f"\"group\" = '' AND NOT {UNREFUSED}"  # when the splits are known
+SOUND = "reason = ''"  # neither refused nor set aside
+UNREFUSED = f"({SOUND} OR {FACELESS} OR {CONTRADICTING})"  # before near-duplicates are set aside
+USED, REFUSED = "split != ''", f"\"group\" = '' AND NOT {UNREFUSED}"  # after the splits are assigned
 GROUPS = 'DISTINCT "group"'
 ASIDE = f"(\"group\" != '' OR {CONTRADICTING}) AND NOT {USED}"
 
@@ -35,11 +35,10 @@ _FOUND = {
 
 
 class Catalog:
-    """Rows of the manifest while ingest runs: a private SQLite database, which one thread uses.
+    """The rows of the manifest during ingest, in a temporary SQLite database that only one thread may use.
 
-    SQLite keeps it in memory while it is small; then it lies in a file below TMPDIR that has no name any more. `where`
-    and `order` are SQL over the fields of Photo and Entry (an entry's slices are `labels`); `number`, which every row
-    has, is the order in which they were added.
+    SQLite keeps it in memory while it is small, then in a deleted file below TMPDIR. `where` and `order` are SQL over
+    the fields of Photo and Entry (an entry's slices are `labels`); `number` counts the rows in the order of `add`.
 
     Raises:
         OSError: the disk is full; from every method.
@@ -51,7 +50,7 @@ class Catalog:
             self._run(f"PRAGMA {setting}")
         columns = ", ".join(f'"{name}" {kind} NOT NULL' for name, kind in (_ENTRY | _FOUND).items())
         self._run(f"CREATE TABLE photos (number INTEGER PRIMARY KEY, {columns})")
-        self._run("BEGIN")  # and no end: a scratch file needs no transactions
+        self._run("BEGIN")  # never committed: the database is temporary
 
     def __enter__(self) -> Catalog:
         return self
@@ -66,40 +65,40 @@ class Catalog:
         self._run_many(f"INSERT INTO photos ({names}) VALUES ({marks})", rows)
 
     def save(self, photos: Iterable[Photo], *fields: str) -> None:
-        """Stores what stages have filled in."""
+        """Stores these fields of the photos."""
         changes = ", ".join(f'"{name}" = ?' for name in fields)
         rows = ((*(_stored(photo, name) for name in fields), photo.number) for photo in photos)
         self._run_many(f"UPDATE photos SET {changes} WHERE number = ?", rows)
 
     def assign(self, field: str, numbers: np.ndarray, values: np.ndarray) -> None:
-        """Stores a value, number or text, of each of the photos int (n,)."""
+        """Stores one value, number or text, for each of the photos int (n,)."""
         rows = zip(values.tolist(), numbers.tolist(), strict=True)
         self._run_many(f'UPDATE photos SET "{field}" = ? WHERE number = ?', rows)
 
     def copy(self, source: str, target: str, where: str) -> None:
-        """Stores one field's values in another one."""
+        """Copies the values of one field to another."""
         self._run(f'UPDATE photos SET "{target}" = "{source}" WHERE {where}')
 
     def count(self, where: str = "1", of: str = "*") -> int:
-        """How many photos there are; of GROUPS, how many groups."""
+        """Counts photos, or groups with `of=GROUPS`."""
         return next(self._rows(f"SELECT COUNT({of}) FROM photos WHERE {where}"))[0]
 
     def counts(self, by: str, where: str = "1", of: str = "*") -> Counter:
-        """As `count`, by a field or by several: {value or values: count}."""
+        """As `count`, by one field or several: {value or tuple of values: count}."""
         rows = self._rows(f"SELECT COUNT({of}), {by} FROM photos WHERE {where} GROUP BY {by}")
         return Counter({tuple(values) if len(values) > 1 else values[0]: count for count, *values in rows})
 
     def column(self, field: str, dtype: Any, where: str = "1", order: str = "number") -> np.ndarray:
-        """One field, or what SQL makes of several, as an array (N,)."""
+        """One field, or an SQL expression, as an array (N,)."""
         found = self._rows(f"SELECT {field} FROM photos WHERE {where} ORDER BY {order}")
         return np.fromiter((value for (value,) in found), dtype)
 
     def photos(self, where: str = "1", order: str = "number") -> Iterator[Photo]:
-        """Copies of the rows; meanwhile others may be saved."""
+        """Yields copies of the rows; rows may be saved meanwhile."""
         return self.at(self.column("number", np.int64, where, order))
 
     def at(self, numbers: np.ndarray) -> Iterator[Photo]:
-        """As `photos`, those with these numbers, int (n,), in their order."""
+        """As `photos`, for these numbers, int (n,), in their order."""
         names = ", ".join(f'"{name}"' for name in ("number", *_ENTRY, *_FOUND))
         for block in blocks(numbers, BLOCK):
             marks = ", ".join("?" * len(block))
@@ -116,14 +115,14 @@ class Catalog:
             yield from self._base.execute(statement, values)
 
     def _run_many(self, statement: str, rows: Iterable[Sequence]) -> None:
-        for block in batched(rows, BLOCK):  # taken first: taking may read rows
+        for block in batched(rows, BLOCK):  # whole blocks, since `rows` may itself query this database
             with _as_os_error():
                 self._base.executemany(statement, block)
 
 
 @contextmanager
 def _as_os_error() -> Iterator[None]:
-    """SQLite knows one way of a full disk by its name and calls the others an I/O error."""
+    """Turns SQLite's errors of a full disk into OSError; SQLite calls some of them I/O errors."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -133,13 +132,13 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _scratch() -> str:
-    """Where SQLite puts a database without a name; it does not look where Python does."""
+    """The folder of SQLite's temporary database; SQLite searches other folders than `tempfile`."""
     places = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
     return next((place for place in places if place and os.access(place, os.W_OK | os.X_OK)), ".")
 
 
 def _of_entry(entry: Entry) -> tuple:
-    path, twin, region = map(os.fsencode, (entry.path, entry.twin, entry.region))  # of any encoding or none
+    path, twin, region = map(os.fsencode, (entry.path, entry.twin, entry.region))  # a path may be in any encoding
     return entry.domain, entry.name, path, ";".join(entry.slices), twin, region
 
 
@@ -159,10 +158,10 @@ def _photo(
 
 
 def several(text: str) -> tuple[str, ...]:
-    """The labels that a field holds."""
+    """The labels in a stored field."""
     return tuple(text.split(";")) if text else ()
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """The numbers that a field holds."""
+    """The numbers in a stored field."""
     return tuple(map(float, several(text)))

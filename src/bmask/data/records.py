@@ -1,4 +1,4 @@
-"""What all rooms of data/ share: the domains, the splits of a dataset, and the record of a photo on its way into it."""
+"""What all folders of data/ share: the domains, the splits, and the record of a photo during ingest."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from bmask.errors import DataError
 
 DOMAINS = ("masked", "unmasked")  # canonical roles: domain a and domain b of every translation system
 SPLITS = ("train", "validation", "test")
-NO_FACE = "no face found"  # a reason: such a photo is not refused, since whoever counts masks has to count it
-# A reason of a face that is not its photo's most prominent one: of a bystander with a mask among people without, say.
+NO_FACE = "no face found"  # a reason, but the photo is not refused: evaluation counts its mask as left
+# The reason of a face that is not its photo's most prominent one, such as a masked bystander in an unmasked photo.
 OTHER_STATE = "set aside: wears a mask where its folder says none, or none where its folder says one"
-MAX_BYTES = 1 << 28  # of a photo's file; it is read whole
+MAX_BYTES = 1 << 28  # of a photo's file, which is read into memory at once
 
 
 def lfs_hint(content: bytes) -> str:
-    """What a file is that git put in the place of another one, and the remedy; empty for any other file."""
+    """Says that a file is a Git LFS pointer, with the remedy; empty for any other file."""
     pointer = content.startswith(b"version https://git-lfs")
-    return "is a pointer of Git LFS and not the file itself; run `git lfs pull` where it comes from" if pointer else ""
+    return "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository" if pointer else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file that should be a photo. `name` is its path below the domain folder, with slashes, fit to be printed."""
+    """A file that should be a photo. `name` is its path below the domain folder, with slashes, printable."""
 
-    domain: str  # masked or unmasked; empty for a refused one that lies in neither
+    domain: str  # masked or unmasked; empty for a refused file outside both folders
     name: str
-    path: str  # no Path, which takes ten times the memory of its text
+    path: str  # not a Path, which takes ten times the memory of a str
     slices: tuple[str, ...] = ()
     twin: str = ""  # the same picture without the mask; evaluation only
     region: str = ""  # where the mask is, 255 in a grey picture
-    refused: str = ""  # why the source cannot give it; then nothing lies at `path`
+    refused: str = ""  # why the source cannot provide it; then there is no file at `path`
 
     def read(self) -> bytes:
-        """The file's content. Raises DataError with the reason alone when it cannot be read or is no plain file."""
+        """The file's content. Raises DataError, with the reason alone, if it is unreadable or no regular file."""
         if self.refused:
             raise DataError(self.refused)
         try:
-            if not os.path.isfile(self.path):  # nor a pipe, which would be waited for
-                raise DataError("is no file, or a link that leads nowhere")
+            if not os.path.isfile(self.path):  # a pipe would block
+                raise DataError("is not a regular file, or is a broken link")
             if (size := os.stat(self.path).st_size) > MAX_BYTES:
                 raise DataError(f"has {size} bytes; a photo has at most {MAX_BYTES}")
             with open(self.path, "rb", buffering=0) as file:
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Photo:
-    """A file on its way into the dataset; the manifest has one row for each."""
+    """A row of the manifest during ingest: a photo, or one face of it."""
 
     entry: Entry
     number: int = -1  # in the catalog
@@ -59,13 +59,13 @@ class Photo:
     height: int = 0
     group: str = ""
     split: str = ""
-    row: int = -1  # in the files of all squares and fingerprints, while ingest runs
+    row: int = -1  # in the scratch files of squares and signatures, during ingest
     index: int = -1  # row in the array of its domain and split
     side: int = 0  # effective resolution after matching, px
-    face: int = 1  # place of the face among those of its photo, by how prominent they are
-    score: float = 0.0  # of its face, 0 to 1, where photos are framed by their faces
-    landmarks: tuple[float, ...] = ()  # of its face: x and y of five points, px of the upright photo (bmask.faces)
-    further: tuple[float, ...] = ()  # score and landmarks of its other faces in a row, until these are rows themselves
+    face: int = 1  # rank of the face in its photo; 1 is the most prominent
+    score: float = 0.0  # the face detector's, 0 to 1; only with `fit: face`
+    landmarks: tuple[float, ...] = ()  # of the face: x and y of five points, px of the upright photo (bmask.faces)
+    further: tuple[float, ...] = ()  # scores and landmarks of its other faces, until each gets a row of its own
     slices: tuple[str, ...] = ()  # labels: the source's own, or by the rules of slices.py
-    guessed: tuple[str, ...] = ()  # what the rules say, whether it was used or not
+    guessed: tuple[str, ...] = ()  # labels by the rules of slices.py, used or not
     reason: str = ""  # why it is in no split

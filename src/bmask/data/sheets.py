@@ -1,4 +1,4 @@
-"""Many small pictures on one sheet, to be looked at."""
+"""Lays out many small pictures on one sheet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 4  # px
-TEXT = 13  # px
+TEXT = 13  # font size, px
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str] = (), side: int = 96) -> bytes:

@@ -1,7 +1,7 @@
-"""Turns, scales and shifts a face so that eyes, nose and mouth lie where they always lie, and lays it back.
+"""Turns, scales and shifts a face so that eyes, nose and mouth match the template, and lays it back.
 
 Coordinates are continuous, in px: (0, 0) is the upper left corner of a picture and (0.5, 0.5) the middle of its first
-pixel, so that they scale as pictures do. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
+pixel, so that they scale with the picture. A transform is float64 (2, 3), [A | t], and takes a point p to A p + t.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from bmask.faces.template import CENTRE, TEMPLATE
 
-GREY = 127  # what lies outside a photo. Mirrored borders would put second faces into the picture.
+GREY = 127  # fills what lies outside a photo; mirrored borders would add second faces
 
 
 def to_square(
@@ -29,7 +29,7 @@ def to_square(
 
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The similarity (rotation, one scale, shift; no mirroring) that takes points to points with the least squares.
+    """The similarity (rotation, one scale, shift; no mirroring) that takes points to points by least squares.
 
     Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns". In the plane it
     needs no singular values: scale and rotation are one complex number, and the estimate is linear in it.
@@ -54,12 +54,12 @@ def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def scale_of(transform: np.ndarray) -> float:
-    """By how much a similarity enlarges."""
+    """The factor by which a similarity enlarges."""
     return float(np.sqrt(np.abs(np.linalg.det(transform[:, :2]))))
 
 
 def invert(transform: np.ndarray) -> np.ndarray:
-    """The transform (2, 3) back."""
+    """The inverse transform (2, 3)."""
     back = np.linalg.inv(transform[:, :2])
     return np.hstack([back, -back @ transform[:, 2:]])
 
@@ -79,9 +79,9 @@ def align(photo: np.ndarray, transform: np.ndarray, side: int) -> np.ndarray:
 
 
 def extend(square: np.ndarray, transform: np.ndarray, height: int, width: int, margin: float) -> np.ndarray:
-    """Puts in place of what lies beyond the photo in a square what lies nearest to it in the photo.
+    """Replaces the part of a square outside its photo by the nearest pixels of the photo.
 
-    Beyond its photo a square is grey, and what is made of it is greyish at that edge too; it would be laid back there.
+    That part is grey, which makes a generated picture greyish at the photo's edge too, and that would be laid back.
 
     Args:
         square: uint8 or float32 (S, S) or (S, S, C), C at most 4.
@@ -115,10 +115,10 @@ def lay_back(picture: np.ndarray, transform: np.ndarray, height: int, width: int
 
 
 def warp(picture: np.ndarray, transform: np.ndarray, shape: tuple[int, int], border: float) -> np.ndarray:
-    """A picture (H, W) or (H, W, C) as a similarity takes it to a canvas of (height, width), cubic.
+    """Warps a picture (H, W) or (H, W, C) by a similarity to a canvas of (height, width), with cubic interpolation.
 
-    Nothing aliases: where the picture shrinks, its pixels are averaged down to twice the resolution of the canvas, and
-    those of the warped one down to it.
+    Against aliasing, a picture that shrinks is averaged down to twice the resolution of the canvas, warped at that
+    resolution, and averaged down to the canvas.
     """
     height, width = shape
     scale = scale_of(transform)

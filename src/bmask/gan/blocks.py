@@ -1,4 +1,4 @@
-"""What generators and discriminators are built from, written from the papers' descriptions.
+"""Building blocks of generators and discriminators, written from the papers' descriptions.
 
 Shapes: images are (N, 3, H, W) in [-1, 1]; H and W are multiples of 4.
 """
@@ -16,8 +16,8 @@ N = TypeVar("N", bound=nn.Module)
 class InstanceNorm(nn.Module):
     """Instance normalisation without affine parameters (Ulyanov et al. 2016); statistics in fp32 under autocast.
 
-    Computed as a group norm of one channel a group: the same equation, several times faster on a CPU, and
-    F.instance_norm rounds its statistics to bf16 (as group_norm nearly does on channels_last).
+    Computed as a group norm with one channel per group: the same equation, several times faster on a CPU.
+    F.instance_norm rounds its statistics to bf16; group_norm nearly does so on channels_last, hence `contiguous`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def initialise(network: N) -> N:
-    """Weights from N(0, 0.02), biases 0, as all three papers do."""
+    """Weights from N(0, 0.02), biases 0, as in the papers of CycleGAN and AttentionGAN."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,4 +1,4 @@
-"""Which device and which precision there are."""
+"""The choice of device and precision."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def launched() -> bool:
-    """Whether torchrun started this process: then RANK, LOCAL_RANK and WORLD_SIZE hold for it.
+    """Whether torchrun started this process, so that RANK, LOCAL_RANK and WORLD_SIZE describe it.
 
-    Without torchrun's own variable they are what another launcher left behind, a job of SLURM for example.
+    Other launchers, such as SLURM, may set these variables too, but not torchrun's own variable.
     """
     return torch.distributed.is_torchelastic_launched()
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA when it is there; of several, the processes of a training take one each, by LOCAL_RANK.
+    """`auto` takes CUDA where there is a GPU. Each process of a training takes its own GPU, by LOCAL_RANK.
 
-    Raises ParamsError when the named device is not there.
+    Raises ParamsError when the named device does not exist.
     """
     there = gpus()
     try:
@@ -37,39 +37,39 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is None and launched():
         rank = int(os.environ["LOCAL_RANK"])
         if rank >= there:
-            raise ParamsError(f"process {rank} finds no GPU of its own, there are {there}; start as many as there are")
+            raise ParamsError(f"process {rank} has no GPU of its own; start only as many processes as GPUs ({there})")
         return torch.device("cuda", rank)
     return device
 
 
 def gpus() -> int:
-    """How many can be used. A driver that is too old for this torch has devices to count, but none to use."""
+    """The number of usable GPUs. With a driver too old for this torch, GPUs are counted but cannot be used."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """`auto` takes bf16 where the device is faster in it; any other name is taken as it is."""
+    """`auto` takes bf16 where the device is faster in it; any other name is returned as it is."""
     return fast_precision(device)[0] if name == "auto" else name
 
 
 def fast_precision(device: torch.device) -> tuple[str, str]:
-    """bf16 or fp32, whichever is faster on the device, and what says so. A rule and no timing: it never changes."""
+    """bf16 or fp32, whichever is faster on the device, and the reason. A rule decides, not timing: it never changes."""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", "this GPU has units for it"
+            return "bf16", "this GPU has bf16 units"
         return "fp32", "this GPU has no bf16 units"
-    if torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx():  # there, and the kernel lets us
+    if torch.cpu._is_amx_tile_supported() and torch.cpu._init_amx():  # present, and the kernel permits its use
         return "bf16", "this processor has AMX"
     if not torch.cpu._is_avx512_bf16_supported():
         return "fp32", "this processor has no bf16 units"
-    # With avx512_bf16 alone Zen 4 and later are twice as fast in bf16, Intel's are slower: docs/results.md.
+    # With avx512_bf16 but no AMX, AMD (from Zen 4 on) is twice as fast in bf16, Intel is slower: docs/results.md.
     if _vendor() == "AuthenticAMD":
         return "bf16", "this AMD processor has avx512_bf16"
     return "fp32", "this processor has avx512_bf16 without AMX, which is slower"
 
 
 def _vendor() -> str:
-    """The processor's maker as it calls itself; empty where the system has no /proc/cpuinfo."""
+    """The processor's vendor_id; empty where the system has no /proc/cpuinfo."""
     try:
         text = CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -78,5 +78,5 @@ def _vendor() -> str:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """bf16 needs no gradient scaler: its exponent is fp32's."""
+    """bf16 needs no gradient scaler, since its exponents have the range of fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

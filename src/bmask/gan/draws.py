@@ -1,4 +1,4 @@
-"""Random numbers of a training: each a function of (seed, purpose, number), so a resume needs no generator states."""
+"""Random numbers of a training. Each depends on (seed, purpose, number) only: checkpoints need no generator states."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _CURRENT: ContextVar[Draws | None] = ContextVar("draws", default=None)
 
 
 def generator_for(seed: int, purpose: str, number: int) -> torch.Generator:
-    """A CPU generator of its own for this draw; the same arguments give the same draws on every machine."""
+    """A CPU generator for one draw; the same arguments give the same numbers on every machine."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 class Draws:
-    """What a system may draw in one pass of a step.
+    """The random numbers that a system may use in one pass of a step.
 
-    A pass works on one of `parts` equal shares of a batch, number `part`: those of the processes, each cut into those
-    of `accumulate_steps`. Numbers are drawn for the whole batch and cut to the share, so that any number of processes
-    and parts computes what one pass over the batch does. Inside `with draws:`, `Dropout` draws from them, and torch's
-    own generator begins anew, so that layers that use it repeat their draws after a resume (not so on another count).
+    A batch is divided into `parts` equal shares: one per process, each cut again by `accumulate_steps`. A pass works on
+    share number `part`. Numbers are drawn for the whole batch and cut to the share, so the result does not depend on
+    the number of shares. Inside `with draws:`, `Dropout` uses them, and torch's own generator is seeded anew: layers
+    that use it repeat their draws after a resume, but only with the same number of shares.
     """
 
     def __init__(self, seed: int, purpose: str, step: int, part: int = 0, parts: int = 1):
@@ -67,7 +67,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float = 0.5):
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"dropout {p} is not a share below 1")
+            raise ValueError(f"dropout {p} is not in [0, 1)")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = "bmask-generator-1"
-FILE = "generator.safetensors"  # its usual name; MLflow keeps it
+FILE = "generator.safetensors"  # the usual name, in MLflow too
 
 
 def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.dtype | None = None) -> None:
-    """Writes the weights, in float32 unless told otherwise.
+    """Writes the weights as `dtype`, by default float32.
 
-    `about` must hold `network` (the options as a dict); the rest is carried along.
+    `about` must hold `network` (the options as a dict); its other values are stored unchanged.
     """
     import torch
     from safetensors.torch import save_file
@@ -33,7 +33,7 @@ def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.d
     }
     temporary = path.with_name(f".{path.name}.part")
     try:
-        # One entry: safetensors writes several in an order of chance, and equal generators should be equal files.
+        # One entry, since safetensors writes several in random order, and equal generators should give equal files.
         save_file(tensors, temporary, metadata={"about": json.dumps({**about, "format": FORMAT}, sort_keys=True)})
         os.chmod(temporary, 0o644)  # safetensors' 0600 would hide it from other users of a shared volume
         os.replace(temporary, path)
@@ -43,17 +43,17 @@ def save_generator(path: Path, generator: nn.Module, about: dict, dtype: torch.d
 
 
 def read_about(path: Path) -> dict:
-    """The JSON in the header, without reading the weights. Raises DataError if the file is no generator of ours."""
+    """The JSON in the header, without reading the weights. Raises DataError if the file is not a bmask generator."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise DataError(f"{path} is not there; name a generator.safetensors that `bmask train` wrote")
+        raise DataError(f"{path} does not exist; name a generator.safetensors that `bmask train` wrote")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise DataError(
-            f"{path} is no safetensors file ({error}); it may be cut short: fetch or train it again"
+            f"{path} is not a safetensors file ({error}); it may be incomplete: fetch or train it again"
         ) from None
     about = {"format": header.get("format"), **json.loads(header.get("about", "{}"))}
     if about["format"] != FORMAT:
@@ -66,14 +66,14 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[nn.M
     import torch
     from safetensors.torch import load_file
 
-    from bmask.gan.registry import build_generator, read_options
+    from bmask.gan.lookup import build_generator, read_options
 
     about = read_about(path)
     try:
-        with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's seed must not move
+        with torch.random.fork_rng(devices=[]):  # building draws weights; the caller's random state must not change
             generator = build_generator(read_options(about["network"]))
         generator.load_state_dict(load_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         cause = str(error).splitlines()[0]
-        raise DataError(f"{path} does not fit this version of bmask ({cause}); load it with its own or train") from None
+        raise DataError(f"{path} does not fit this bmask ({cause}); use the version that wrote it, or train") from None
     return generator.to(device).eval().requires_grad_(False), about

@@ -1,4 +1,4 @@
-"""A generator at work: what serving, evaluation and the samples of a training share."""
+"""Translation by a generator, as serving, evaluation and the samples of a training use it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def translate(generator: nn.Module, x: Tensor, precision: str = "auto") -> Trans
     """Translates (N, 3, H, W) in [-1, 1] on the device where both are.
 
     Args:
-        precision: `auto` takes bf16 where the device is faster in it; attention and content masks and what is made of
-            them stay fp32. Serving and scoring take the same, so that a score is of what is served.
+        precision: `auto` takes bf16 where the device is faster in it; attention masks, content masks and the image
+            stay fp32. Serving and scoring use the same precision, so that scores describe what is served.
     """
     with autocast(x.device, pick_precision(precision, x.device)):
         return generator(x)

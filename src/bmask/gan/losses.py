@@ -1,4 +1,4 @@
-"""The losses, each a function of tensors with the equation it comes from. All are means, so free of size and batch."""
+"""The losses, as functions of tensors, with their equations. All are means: image and batch size do not matter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
 
 
 def chroma_difference(output: Tensor, target: Tensor) -> Tensor:
-    """`gradient_difference` of colour alone, a pixel less its grey: it sees coloured noise, and no sharpness."""
+    """`gradient_difference` of colour alone (each pixel minus its grey): it sees coloured noise, not sharpness."""
     apart = output - target
     return gradient_difference(apart - apart.mean(1, keepdim=True), torch.zeros_like(apart))
 
@@ -40,19 +40,19 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def wider(region: Tensor, pixels: int) -> Tensor:
-    """The region (N, 1, H, W) and what is near it: the maximum over squares of `pixels`, an odd number, a side."""
-    rows = F.max_pool2d(region, (pixels, 1), stride=1, padding=(pixels // 2, 0))  # one after the other is quicker
+    """The dilated region (N, 1, H, W): its maximum over squares of `pixels` a side, an odd number."""
+    rows = F.max_pool2d(region, (pixels, 1), stride=1, padding=(pixels // 2, 0))  # faster than squares
     return F.max_pool2d(rows, (1, pixels), stride=1, padding=(0, pixels // 2))
 
 
 def region_l1(output: Tensor, target: Tensor, region: Tensor, factor: float) -> Tensor:
-    """L1 in which a pixel of the region (N, 1, H, W), two pixels wider, counts 1 + factor."""
+    """L1 in which pixels of the region (N, 1, H, W), dilated by two pixels, have the weight 1 + factor."""
     return ((output - target).abs() * (1 + factor * wider(region, 5))).mean()
 
 
 def region_entropy(attention: Tensor, region: Tensor) -> Tensor:
-    """Cross entropy of an attention (N, 1, H, W) in [0, 1] with where a region is."""
-    found = attention.float() * (1 - 2e-4) + 1e-4  # squeezed and not cut off: a dead attention must be moved too
+    """Cross entropy between an attention mask and a region, both (N, 1, H, W) in [0, 1]."""
+    found = attention.float() * (1 - 2e-4) + 1e-4  # scaled, not clamped, so that 0 and 1 keep a gradient
     inside = (region > 0.05).float()
     return -(inside * found.log() + (1 - inside) * (1 - found).log()).mean()
 

@@ -1,4 +1,4 @@
-"""What every system's options share: plain frozen dataclasses that check themselves, without torch."""
+"""The base of all systems' options: frozen dataclasses that check themselves, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import ClassVar
 class SystemOptions:
     """Base of the `Options` of all systems. `system` is the name of the system's file in gan/systems/.
 
-    A loss weight is called w_ and the first part of the losses' names that it multiplies (see `System.weights`).
+    A loss weight is named `w_` plus the first part of the names of its losses (see `System.weights`).
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}  # for params.yaml
@@ -21,16 +21,16 @@ class SystemOptions:
 
     @property
     def needs(self) -> dict[str, float]:
-        """What a batch must carry: keys of `system.NEEDS`, with how many photos of it for one of `batch_size`."""
+        """What a batch must hold: keys of `system.NEEDS`, each with its number of photos per photo of `batch_size`."""
         return {"unpaired": 1.0}
 
     @property
     def frozen(self) -> dict[str, str]:
-        """The safetensors files of networks that are handed in and not trained, by name (see `System.frozen`)."""
+        """The safetensors files of the networks that are loaded and not trained, by name (see `System.frozen`)."""
         return {}
 
     def check_size(self, image_size: int) -> None:
-        """Raises ValueError where pictures of this size, px, cannot be trained on; `train.image_size` is the remedy."""
+        """Raises ValueError if the system cannot train on pictures of this size (`train.image_size`, px)."""
 
 
 def check_values(options: SystemOptions, least: Mapping[str, int], shares: Iterable[str] = ()) -> None:
@@ -41,15 +41,15 @@ def check_values(options: SystemOptions, least: Mapping[str, int], shares: Itera
         if (name.startswith("w_") or name in shares) and not 0 <= value < math.inf:
             raise ValueError(f"{name} {value} must be finite and not negative")
         if name in shares and value > 1:
-            raise ValueError(f"{name} {value} is a share, so at most 1")
+            raise ValueError(f"{name} {value} is a share, so it must be at most 1")
 
 
 def check_patches(image_size: int, discriminator_layers: int) -> None:
-    """Raises ValueError where a PatchGAN's last norm would see one number a plane, of which it makes 0."""
+    """Raises ValueError if a PatchGAN's last norm would get one value per channel, which it would turn into 0."""
     if image_size % 4:
         raise ValueError(f"train.image_size {image_size} is not a multiple of 4; the generator halves it twice")
     if image_size < 3 * 2**discriminator_layers:
         raise ValueError(
-            f"discriminator_layers {discriminator_layers} needs pictures of {3 * 2**discriminator_layers} px,"
-            f" train.image_size is {image_size}; lower the one or raise the other"
+            f"discriminator_layers {discriminator_layers} needs pictures of {3 * 2**discriminator_layers} px or more,"
+            f" but train.image_size is {image_size}; lower discriminator_layers or raise train.image_size"
         )

@@ -1,8 +1,8 @@
 """The contract between a translation system and the training loop.
 
-A system owns its options, its networks, its losses and how they are weighed. The loop owns everything else: data,
-devices, precision, image pool, schedule, averages, checkpoints. A new system is one new file in gan/systems/ with
-a dataclass of options and a class like `System`, and nothing else.
+A system owns its options, its networks, its losses and their weights. The loop owns everything else: data,
+devices, precision, image pool, schedule, averages, checkpoints. A new system needs only one new file in gan/systems/,
+with a dataclass of options and a subclass of `System`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from bmask.gan.draws import Draws
 from bmask.gan.options import SystemOptions
 from bmask.gan.translation import Translation
 
-Batch = Mapping[str, Tensor]  # what a step works on, by the names that stand at NEEDS
+Batch = Mapping[str, Tensor]  # the tensors of a step, by their names in NEEDS
 Weights = Mapping[str, Tensor]  # of a network, as in its state_dict
 
-# What a system may ask of a batch, and the tensors that it gets for it. Pictures are (N, 3, H, W) in [-1, 1], regions
-# (N, 1, H, W) in [0, 1]. Tensors of one need show one photo, crop and flip; those of different needs are drawn apart.
+# What a system may need in a batch, and the tensors that it gets. Pictures are (N, 3, H, W) in [-1, 1], regions
+# (N, 1, H, W) in [0, 1]. Tensors of one need share photo, crop and flip; those of different needs are independent.
 NEEDS: dict[str, tuple[str, ...]] = {
-    "unpaired": ("a", "b"),  # a masked and an unmasked photo; these two are drawn apart
-    "pasted": ("pasted", "photo", "region"),  # an unmasked photo under a pasted mask, itself, where the mask is
+    "unpaired": ("a", "b"),  # a masked and an unmasked photo, drawn independently
+    "pasted": ("pasted", "photo", "region"),  # an unmasked photo with a pasted mask, without it, where the mask is
     "cutouts": ("masked", "cutout"),  # a masked photo, and where its own mask is
     "paired": ("input", "target"),  # two pictures of one face
     "labels": ("labelled", "label"),  # a masked photo, and the number of its kind of mask, int64 (N,)
@@ -32,7 +32,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 class Rates(Protocol):
-    """What `System.optimizers` may go by; the loop's options are such."""
+    """The options that `System.optimizers` may use, a part of the loop's options."""
 
     @property
     def lr(self) -> float: ...
@@ -43,12 +43,12 @@ class Rates(Protocol):
 
 
 class GeneratorStep(NamedTuple):
-    """What a generator pass gives to the loop.
+    """The result of a generator pass.
 
-    losses: unweighted scalars by name, the same all through an epoch; the part before the first `_` names the weight.
-    fakes: what the discriminators will judge, by name: (N, C, H, W), through the image pool where `pooled` says so.
-    statistics: scalars that are logged but not optimised, the same all through an epoch. One called `attention_...`
-        is a mean of an attention mask: a training whose mask is 0 or 1 everywhere for some epochs is stopped.
+    losses: unweighted scalars; the same names throughout an epoch; the part before the first `_` names the weight.
+    fakes: what the discriminators will judge, by name, (N, C, H, W); those in `pooled` pass through the image pool.
+    statistics: scalars that are logged but not optimised; the same names throughout an epoch. `attention_...` is the
+        mean of an attention mask: the loop stops a training whose mask is 0 or 1 everywhere for some epochs.
     """
 
     losses: dict[str, Tensor]
@@ -64,7 +64,7 @@ class System(nn.Module):
 
     Args:
         options: its own `Options`.
-        frozen: weights of the networks that are handed in, by their names in `options.frozen`.
+        frozen: weights of the networks that are not trained, by their names in `options.frozen`.
 
     Raises ValueError where one of them is missing or does not fit.
     """
@@ -74,10 +74,10 @@ class System(nn.Module):
     generators: nn.ModuleDict  # by direction, "ab" and perhaps "ba"; these are averaged, exported and registered
     discriminators: nn.ModuleDict  # any names
     helpers: nn.ModuleDict  # trained with the generators, neither averaged nor exported: projectors, encoders
-    frozen: dict[str, nn.Module]  # handed in by `freeze`: in no optimizer, checkpoint or export
+    frozen: dict[str, nn.Module]  # filled by `freeze`; in no optimizer, checkpoint or export
     pooled: frozenset[str] = frozenset(("a", "b"))  # names of the fakes that go through the image pool
-    couples_samples: bool = False  # a loss looks across the batch: then it is neither accumulated nor shared
-    discriminator_steps: int = 1  # in a step; each but the first has a batch and fakes of its own
+    couples_samples: bool = False  # a loss compares photos of a batch, so the batch is never divided
+    discriminator_steps: int = 1  # per step; each after the first gets a new batch and new fakes
 
     def __init__(self, options: SystemOptions, frozen: Mapping[str, Weights] = {}):
         super().__init__()
@@ -87,7 +87,7 @@ class System(nn.Module):
         self.build(options)
 
     def build(self, options: Any) -> None:
-        """Fills `generators` and, where there are such, `discriminators` and `helpers`; calls `freeze`.
+        """Fills `generators` and, if the system has them, `discriminators` and `helpers`; calls `freeze`.
 
         Networks are initialised from torch's global seed, in an order that must not change.
         """
@@ -97,19 +97,19 @@ class System(nn.Module):
     def build_generator(cls, options: Any) -> nn.Module:
         """A generator as the options describe it, initialised from torch's global seed; (N, 3, H, W) -> Translation.
 
-        What a generator's file is loaded into: it must need nothing but the options.
+        Generator files are loaded into it, so it must depend on the options alone.
         """
         raise NotImplementedError
 
     def start_epoch(self, epoch: int) -> None:
-        """Before the steps of each epoch (0-based), also of one that a resumed training goes on in."""
+        """Called before the steps of each epoch (0-based), also when a training resumes within an epoch."""
 
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
-        """One pass of generators and helpers. `draws` are all the randomness that it may use."""
+        """One pass of generators and helpers. `draws` is its only source of randomness."""
         raise NotImplementedError
 
     def discriminator_losses(self, batch: Batch, fakes: Mapping[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        """Losses by name, to be summed. `fakes` carry no gradient. Without any, no discriminator is updated."""
+        """Losses by name, to be summed; without any, nothing is updated. `fakes` carry no gradient."""
         return {}
 
     def weights(self, epoch: int) -> dict[str, float]:
@@ -117,7 +117,7 @@ class System(nn.Module):
         raise NotImplementedError
 
     def optimizers(self, schedule: Rates) -> dict[str, torch.optim.Optimizer]:
-        """One for "generators" (helpers included) and one for "discriminators"; the loop scales their rates alike."""
+        """One for "generators" (helpers included), one for "discriminators"; the loop scales both rates alike."""
         groups = {
             "generators": [*self.generators.parameters(), *self.helpers.parameters()],
             "discriminators": [*self.discriminators.parameters()],
@@ -130,12 +130,12 @@ class System(nn.Module):
         }
 
     def after_discriminator_step(self) -> None:
-        """Once the discriminators are updated: where critics are clipped."""
+        """Called after each update of the discriminators, for example to clip weights."""
 
     def freeze(self, name: str, network: nn.Module) -> None:
-        """Fills a network with the weights that were handed in under a name of `Options.frozen`, and keeps it fixed.
+        """Loads the weights given under this name of `Options.frozen` into a network, and keeps it fixed.
 
-        Raises ValueError when they are not there or do not fit.
+        Raises ValueError when the weights are missing or do not fit.
         """
         if name not in self._given:
             raise ValueError(f"the system needs the frozen network {name!r} and was not given its weights")
@@ -164,7 +164,7 @@ class System(nn.Module):
 def translate_both(
     generator: nn.Module, first: Tensor, second: Tensor | None
 ) -> tuple[Translation, Translation | None]:
-    """Two batches through one generator in one pass: the same as two, since instance norm keeps samples apart."""
+    """Translates two batches in one pass, with the results of two, since instance norm treats samples separately."""
     if second is None:
         return generator(first), None
     both: Translation = generator(torch.cat([first, second]))
@@ -175,5 +175,5 @@ def translate_both(
 
 
 def judge_both(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of a real and a fake batch in one pass; the same as two passes, for the same reason."""
+    """Scores of a real and a fake batch in one pass, with the results of two, for the same reason."""
     return discriminator(torch.cat([real, fake])).split([len(real), len(fake)])

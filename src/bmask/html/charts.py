@@ -53,7 +53,7 @@ def strip(rows: list[tuple[str, list[NDArray]]], cell: int = 96, gap: int = 6) -
 
 
 def read_losses(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """losses.csv (step, epoch, lr, a column per loss) as steps and losses; empty cells are NaN. No file: nothing."""
+    """losses.csv (step, epoch, lr, a column per loss) as steps and losses; empty cells are NaN. No file: empty."""
     if not path.is_file():
         return np.zeros(0), {}
     with open(path, newline="", encoding="utf-8") as file:
@@ -99,8 +99,8 @@ def loss_chart(steps: NDArray[np.float64], losses: dict[str, NDArray[np.float64]
 
 
 def _matplotlib() -> ModuleType:
-    """The library without pyplot, which would look for a screen. A backend that a notebook left in the environment is
-    kept from it: matplotlib refuses to be imported when it does not know that name.
+    """matplotlib without pyplot, which would look for a screen. MPLBACKEND is hidden during the import: a notebook may
+    have set a backend that matplotlib does not know, and then the import fails.
     """
     notebook = os.environ.pop("MPLBACKEND", None)
     try:
@@ -118,10 +118,10 @@ def _running_mean(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def histogram(values: dict[str, NDArray], low: float, high: float, ticks: dict[float, str], bins: int = 32) -> str:
-    """Distributions as one inline SVG, a filled outline for each name; the page colours the class of that name.
+    """Distributions as one inline SVG, a filled outline for each name; the name is its CSS class.
 
     Args:
-        values: {name: numbers}; each name's add up to 1, those outside low..high count to the first or last bin.
+        values: {name: numbers}; each outline sums to 1, numbers outside low..high count in the first or last bin.
         ticks: {place: label} below the chart.
     """
     width, height, foot = 260, 96, 16

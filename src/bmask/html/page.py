@@ -1,4 +1,4 @@
-"""The pages that people read, in one style; a page needs nothing but a browser."""
+"""HTML pages in one style; a page is one file that needs only a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def page(template: str, **values: Any) -> str:
-    """Fills in a template, named by its path below src/bmask; what it names and is not given is an error."""
+    """Fills in a template, named by its path below src/bmask; a missing value is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = FileSystemLoader(Path(__file__).parents[1])

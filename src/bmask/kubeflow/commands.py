@@ -13,19 +13,19 @@ app = typer.Typer(no_args_is_help=True, help="The stages as a Kubeflow pipeline:
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file.", show_default=True)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter for this once; may be repeated."),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter for this call; may be repeated."),
 ]
-Image = Annotated[str, typer.Option(help="Image with its tag; else `cluster.image` tagged with the git commit.")]
-Uploaded = Annotated[str, typer.Option(help="Image with its tag, for a file that is uploaded; else a placeholder.")]
+Image = Annotated[str, typer.Option(help="Image with its tag; default: `cluster.image` tagged with the git commit.")]
+Uploaded = Annotated[str, typer.Option(help="Image with its tag, needed for uploading; default: a placeholder.")]
 Host = Annotated[str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Kubeflow's address; empty inside a cluster.")]
-TokenFile = Annotated[Path | None, typer.Option(help="File with the token; else the variable KFP_TOKEN.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token; default: the variable KFP_TOKEN.")]
 Namespace = Annotated[str, typer.Option(help="Your namespace, in a multi-user Kubeflow.")]
 Experiment = Annotated[str, typer.Option(help="Kubeflow's experiment that the run appears in.")]
 ServiceAccount = Annotated[str, typer.Option(help="Service account of the pods.")]
 Cache = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Take tasks whose inputs did not change from the cache.")
+    bool, typer.Option("--cache/--no-cache", help="Reuse cached outputs of tasks whose inputs did not change.")
 ]
-AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Submit although files differ from the commit.")]
+AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Submit even if files differ from the commit.")]
 PARAMS = Path("params.yaml")
 
 
@@ -45,7 +45,7 @@ def compile_(
     typer.echo(f"{out}: {len(chosen.models)} trainings ({', '.join(chosen.models)})")
     if not image:
         typer.echo(
-            f"its image {placeholder(chosen)} cannot be pulled: to upload the file, name one by --image", err=True
+            f"its image {placeholder(chosen)} is a placeholder: to upload the file, name one by --image", err=True
         )
 
 
@@ -57,7 +57,7 @@ def run(
     image: Annotated[str, typer.Option(help="Run each task in a container of this image, through Docker's API.")] = "",
     cache: Cache = True,
 ) -> None:
-    """Run the pipeline on this machine, each task a process of its own. The same bits as `dvc repro`."""
+    """Run the pipeline on this machine, each task in its own process. Gives the same bits as `dvc repro`."""
     from bmask.kubeflow.local import run
     from bmask.kubeflow.remote import pinned
     from bmask.params import load_params
@@ -109,9 +109,9 @@ def schedule(
     allow_dirty: AllowDirty = False,
     cache: Cache = True,
 ) -> None:
-    """Run the pipeline again and again, never two at once; print the schedule's id.
+    """Run the pipeline on a schedule, never two runs at once; print the schedule's id.
 
-    Each run reads the photos as they are then: the newest commit of the branch `ingest.revision`, what is in S3 or on
+    Each run reads the photos of that time: the newest commit of the branch `ingest.revision`, or what is in S3 or on
     the volume.
     """
     from bmask.kubeflow import remote

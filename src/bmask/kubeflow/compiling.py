@@ -1,9 +1,10 @@
-"""From pipelines/unmask.py to the file that a cluster is given."""
+"""Compiles pipelines/unmask.py into a file for a cluster."""
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,17 +25,19 @@ TAG = "REPLACE_WITH_GIT_SHA"
 
 
 def build_pipeline(params: Params, image: str, parallelism: int = 0) -> BaseComponent:
-    """The pipeline of the checkout in the working folder. Raises PipelineError where there is none."""
-    return _module(Path.cwd() / SOURCE).build(params, image, parallelism)
+    """The pipeline of the checkout in the working folder. Raises PipelineError if there is none."""
+    module = _module(Path.cwd() / SOURCE)
+    with ThreadPoolExecutor(1) as thread:  # a short stack: KFP reads the source of all its frames for each setting
+        return thread.submit(module.build, params, image, parallelism).result()
 
 
 def placeholder(params: Params) -> str:
-    """The image of a pipeline that is compiled to be read: the same at any commit, and obviously none to be pulled."""
+    """The image of a pipeline that is compiled only for reading: the same at any commit, and clearly no real image."""
     return f"{params.cluster.image or 'registry.example.com/team/bmask'}:{TAG}"
 
 
 def write_pipeline(pipeline: BaseComponent, path: Path) -> None:
-    """Compiles to YAML, the same bytes for the same pipeline: kfp's own header is in no fixed order, so it goes."""
+    """Compiles to YAML, the same bytes for the same pipeline; drops kfp's header, whose order varies."""
     import yaml
     from kfp import compiler
 
@@ -49,7 +52,7 @@ def _module(path: Path) -> ModuleType:
     if not path.is_file():
         raise PipelineError(f"there is no {path}; run in the folder of a bmask checkout")
     specification = importlib.util.spec_from_file_location("bmask_pipeline", path)
-    assert specification and specification.loader  # as there are of every .py
+    assert specification and specification.loader  # every .py file has them
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module

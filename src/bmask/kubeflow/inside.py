@@ -1,4 +1,4 @@
-"""What the components need inside their containers: parameters as they arrive, artifacts as the stages know them."""
+"""For the components in their containers: turns Kubeflow's parameters and artifacts into those of the stages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bmask.errors import BmaskError, TrainingError, explained
 from bmask.files import read_json, write_json
 from bmask.params import Params, parse_params
 
-GPUS = "BMASK_GPUS"  # how many the pipeline asked for; no input of the task, since Kubeflow's cache goes by those
+GPUS = "BMASK_GPUS"  # number of GPUs requested; not an input, since inputs are in Kubeflow's cache key
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """What a user can mend ends the task as it ends `bmask`: one sentence and its exit code, no traceback."""
+    """Ends the task as `bmask` ends for errors that a user can fix: one sentence and an exit code, no traceback."""
     try:
         yield
     except (BmaskError, OSError) as error:
@@ -31,40 +31,40 @@ def one_sentence() -> Iterator[None]:
 
 
 def params_of(models: Sequence[dict[str, Any]] = (), **sections: dict[str, Any]) -> Params:
-    """Params from the sections that a task was given; those left out have their defaults.
+    """Params from the sections that a task was given; other sections have their defaults.
 
-    `models` has a `name` in each entry, since Kubeflow loops over lists. Raises ParamsError.
+    Each entry of `models` has a `name`, since Kubeflow loops over lists and not over dicts. Raises ParamsError.
     """
     named = {entry["name"]: {key: value for key, value in entry.items() if key != "name"} for entry in models}
     return parse_params(_whole({**sections, "models": named}), "the task's parameters")
 
 
 def on_gpus(train: dict[str, Any]) -> dict[str, Any]:
-    """The section `train` for a task that was promised GPUs: a process for each, however many cores the pod has.
+    """The section `train` for a task that requested GPUs: one process per GPU, whatever the number of cores.
 
-    Raises TrainingError when torch sees fewer: on CPUs the training would take days without a word.
+    Raises TrainingError when torch sees fewer: on CPUs the training would take days without any warning.
     """
     from bmask.gan.device import gpus
 
-    promised = int(os.environ.get(GPUS, 0))
-    if not promised:
+    requested = int(os.environ.get(GPUS, 0))
+    if not requested:
         return train
-    if (seen := gpus()) < promised:
+    if (seen := gpus()) < requested:
         raise TrainingError(
-            f"cluster.gpus promised this training {promised} GPU{'s' * (promised > 1)} and torch sees {seen or 'none'};"
-            " see that the nodes' driver fits the image's CUDA and that cluster.gpu is a kind that one process can see"
-            " so many of, or train on CPUs with cluster.gpus=0"
+            f"cluster.gpus requested {requested} GPU{'s' * (requested > 1)}, but torch sees {seen or 'none'};"
+            " check that the nodes' driver supports the image's CUDA and that one process can use that many of"
+            " cluster.gpu, or train on CPUs with cluster.gpus=0"
         )
-    return {**train, "processes": promised}
+    return {**train, "processes": requested}
 
 
 def on_any_node(train: dict[str, Any]) -> dict[str, Any]:
-    """The section `train` for a task that does not train: a node without GPUs has to do, whatever trainings need."""
+    """The section `train` for a task that does not train: its node may have no GPU, so `cuda` becomes `auto`."""
     return {**train, "device": "auto"} if str(train.get("device", "")).startswith("cuda") else train
 
 
 def _whole(tree: Any) -> Any:
-    """Kubeflow carries numbers as doubles, so that 8 may arrive as 8.0; where a share is meant, 1 is as good as 1.0."""
+    """Turns 8.0 into 8, since Kubeflow passes integers as doubles. Where a float is expected, 1 is as good as 1.0."""
     if isinstance(tree, dict):
         return {key: _whole(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -74,7 +74,7 @@ def _whole(tree: Any) -> Any:
 
 @contextmanager
 def training_folder(trainings: Sequence[str]) -> Iterator[Path]:
-    """A folder as `bmask train` leaves it, a folder for each model, made of links to the artifacts of the tasks."""
+    """A folder as `bmask train` leaves it, with a link for each model to the artifact of its task."""
     with tempfile.TemporaryDirectory(prefix="bmask-trainings-") as folder:
         for path in map(Path, trainings):
             (Path(folder) / read_json(path / "run.json")["model"]).symlink_to(path.resolve())
@@ -95,9 +95,9 @@ def last_losses(folder: str) -> dict[str, float]:
 
 
 def log_numbers(metrics: Any, tree: dict[str, Any]) -> None:
-    """Logs the numbers of a nested dict to a KFP Metrics artifact, named a.b.c; ends of intervals are left out.
+    """Logs the numbers of a nested dict to a KFP Metrics artifact, named a.b.c, without the ends of intervals.
 
-    They are written as JSON too: kfp's local cache does not take an artifact without a file for one that is there.
+    Also writes them as JSON: kfp's local cache treats an artifact without a file as missing.
     """
     numbers = _numbers(tree)
     for name, value in numbers.items():

@@ -1,4 +1,4 @@
-"""The pipeline on this machine, no cluster: each task a process of its own, or a container of its own."""
+"""Runs the pipeline on this machine without a cluster, each task in its own process or container."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bmask.params import Params
 if TYPE_CHECKING:
     from kfp.local import DockerRunner
 
-PASSED_ON = ("KFP_RUN_ID", "MLFLOW_", "AWS_")  # beginnings of the variables that a container is given
+PASSED_ON = ("KFP_RUN_ID", "MLFLOW_", "AWS_")  # prefixes of the environment variables that a container gets
 
 
 def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> Path:
     """Runs all tasks, trainings one after another, with outputs below `folder`. Returns evaluate's folder.
 
-    What `cluster` promises holds on a cluster alone: here a training takes the GPUs that are there, as by `dvc repro`.
-    Tasks whose inputs did not change are taken from the cache in `folder`. MLflow is used as by `dvc repro` too; the
-    runs hang together under one parent. With `image` each task runs in a container of it, which reaches MLflow and
-    object storage over the network alone.
+    `cluster` has no effect here: a training uses the GPUs of this machine, as with `dvc repro`. Outputs of tasks whose
+    inputs did not change are taken from the cache in `folder`. MLflow is used as with `dvc repro`, and all runs have
+    one parent. With `image`, each task runs in a container, which reaches MLflow and object storage only over the
+    network.
 
-    Raises PipelineError when a task failed; its own message was printed before.
+    Raises PipelineError when a task fails, after the task has printed its own message.
     """
     from kfp import local
 
-    cluster = params.cluster.model_copy(update={"gpus": 0, "retries": 0})  # kfp would wait minutes between them here
+    cluster = params.cluster.model_copy(update={"gpus": 0, "retries": 0})  # kfp would wait minutes before a retry
     pipeline = build_pipeline(params.model_copy(update={"cluster": cluster}), image or "bmask:local", parallelism=1)
     for noise in ("You may be attemping to run a task that uses custom", "Task '.*': settings .* have no e"):
         warnings.filterwarnings("ignore", message=noise)
@@ -43,7 +43,7 @@ def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> 
     try:
         return Path(pipeline().output.path)
     except RuntimeError as error:
-        raise PipelineError(f"{str(error).splitlines()[0]} What it said stands above.") from None
+        raise PipelineError(f"{str(error).splitlines()[0]} Its own message is above.") from None
     finally:
         if mask is not None:
             os.umask(mask)
@@ -51,11 +51,11 @@ def run(params: Params, folder: Path, caching: bool = True, image: str = "") -> 
 
 
 def _containers() -> DockerRunner:
-    """As narrow as on a careful cluster: nobody's user, no capabilities, nothing writable but outputs and memory."""
+    """Containers restricted as on a strict cluster: not root, no capabilities, only outputs and memory are writable."""
     from kfp import local
 
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise PipelineError("a container cannot reach mlflow.db here; start a server and set MLFLOW_TRACKING_URI")
+        raise PipelineError("a container cannot reach mlflow.db; start an MLflow server and set MLFLOW_TRACKING_URI")
     given = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     writable = {"/tmp": "mode=1777,exec", "/work": "mode=1777", "/dev/shm": "mode=1777"}
     return local.DockerRunner(

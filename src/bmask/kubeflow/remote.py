@@ -15,11 +15,11 @@ from bmask.params import Params
 from bmask.progress import say
 
 ENDED = {"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"}
-PATIENCE = 300.0  # seconds of an unreachable server that watching a run outlasts
+MAX_SILENCE = 300.0  # seconds without an answer after which `wait` gives up
 
 
 def image_of_commit(params: Params, allow_dirty: bool = False) -> str:
-    """`cluster.image` with the commit as its tag, which is also what Kubeflow's cache goes by.
+    """`cluster.image` with the commit as its tag, which is part of Kubeflow's cache key.
 
     Raises:
         ParamsError: `cluster.image` is not set.
@@ -29,22 +29,22 @@ def image_of_commit(params: Params, allow_dirty: bool = False) -> str:
 
     if not params.cluster.image:
         raise ParamsError(
-            "cluster.image is not set, so there is nothing that the pods could pull; name your registry's image without"
-            " its tag, as in --set cluster.image=registry.example.com/team/bmask, or a whole one with --image"
+            "cluster.image is not set, so the pods have no image to pull; name your registry's image without its tag,"
+            " as in --set cluster.image=registry.example.com/team/bmask, or an image with its tag by --image"
         )
     sha = git_sha()
     if sha == "unknown":
-        raise PipelineError("this is no git checkout, so no commit to tag the image with; name one with --image")
+        raise PipelineError("this is no git checkout, so there is no commit to tag the image; name one with --image")
     if sha.endswith("-dirty") and not allow_dirty:
         raise PipelineError(
             "the working folder differs from its commit, so the image of that commit would run other code;"
-            " commit and `make image`, or say --allow-dirty"
+            " commit and run `make image`, or use --allow-dirty"
         )
     return f"{params.cluster.image}:{sha}"
 
 
 def pinned(params: Params) -> Params:
-    """`ingest.revision` as a full commit: then a run is of one commit, and cached for it. Raises DataError."""
+    """Params with `ingest.revision` as a full commit, so that a run is of one commit and cached. Raises DataError."""
     if not params.ingest.repository or params.ingest.is_fixed:
         return params
     from bmask.data.sources.revisions import pin_revision
@@ -54,7 +54,7 @@ def pinned(params: Params) -> Params:
 
 
 def submit(params: Params, image: str, target: Target, name: str) -> str:
-    """Starts a run and returns its id. Raises PipelineError when the server does not take it."""
+    """Starts a run and returns its id. Raises PipelineError when the server refuses it."""
     with target.answering() as client:
         experiment = target.experiment_id(client)
         with _package(params, image) as package:
@@ -63,18 +63,18 @@ def submit(params: Params, image: str, target: Target, name: str) -> str:
 
 
 def schedule(params: Params, image: str, target: Target, name: str, cron: str) -> str:
-    """Creates a recurring run, never two at once and none made up for, and returns its id.
+    """Creates a recurring run and returns its id. Runs never overlap, and missed runs are not made up for.
 
-    `cron` has six fields, seconds first, as Kubeflow wants it. A branch stays a branch: each run reads its newest
-    commit, uncached.
+    `cron` has six fields, seconds first, as Kubeflow expects. A branch is not pinned: each run reads its newest commit,
+    without the cache.
 
     Raises:
-        PipelineError: the server does not take it. DataError: there is no such revision even today.
+        PipelineError: the server refuses it. DataError: there is no such revision now.
     """
     if len(cron.split()) != 6:
         raise PipelineError(f"--cron {cron!r} needs six fields, seconds first, as in '0 0 3 * * *' for 3 o'clock")
-    if (today := pinned(params).ingest.revision) != params.ingest.revision:
-        say(f"each run reads what {params.ingest.revision or 'HEAD'} is then; today that is {today}")
+    if (now := pinned(params).ingest.revision) != params.ingest.revision:
+        say(f"each run reads the newest commit of {params.ingest.revision or 'HEAD'}; now that is {now}")
     with target.answering() as client:
         experiment = target.experiment_id(client)
         with _package(params, image) as package:
@@ -93,19 +93,19 @@ def schedule(params: Params, image: str, target: Target, name: str, cron: str) -
 def wait(run_id: str, target: Target, every: float = 10.0) -> None:
     """Prints each change of a task's state until the run ends.
 
-    Raises PipelineError when it ends otherwise than well, naming the tasks that failed, or when the server stays away.
+    Raises PipelineError when the run fails, with the names of the failed tasks, or when the server stops answering.
     """
     shown: dict[str, str] = {}
-    heard = time.monotonic()
+    answered = time.monotonic()
     with target.answering() as client:
         while True:
             try:
                 run = client.get_run(run_id)
-                heard = time.monotonic()
+                answered = time.monotonic()
             except Exception as error:
-                if time.monotonic() - heard > PATIENCE or getattr(error, "status", None) in (401, 403, 404):
+                if time.monotonic() - answered > MAX_SILENCE or getattr(error, "status", None) in (401, 403, 404):
                     raise
-                say(f"no answer ({type(error).__name__}); the run goes on, asking again")
+                say(f"no answer ({type(error).__name__}); the run goes on, trying again")
                 time.sleep(every)
                 continue
             target.told(run, "run_id")

@@ -1,4 +1,4 @@
-"""Kubeflow's API server: where it is, how to be let in, and in one sentence why it does not answer as it should."""
+"""Kubeflow's API server: its address, how to log in, and its failures in one sentence."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ FORWARD = "`kubectl -n kubeflow port-forward svc/ml-pipeline 8888`"
 class Target:
     """Which Kubeflow, and how to run there.
 
-    Without `host` the client asks its own surroundings: the cluster that it runs in, else the kubeconfig. The token
-    comes from `token_file`, else from the environment variable KFP_TOKEN, never from an argument that everyone on the
-    machine can read.
+    Without `host`, the client uses the cluster that it runs in, else the kubeconfig. The token comes from `token_file`,
+    else from the environment variable KFP_TOKEN, never from an argument, which every user of the machine could read.
     """
 
     host: str = ""
@@ -53,19 +52,19 @@ class Target:
 
     @property
     def where(self) -> str:
-        """Its name in errors."""
+        """The server's name in errors."""
         return self.host or "Kubeflow"
 
     @property
     def options(self) -> dict[str, Any]:
-        """What runs and schedules are created with alike; None leaves caching to what each task says."""
+        """Options of runs and schedules; with None, each task decides about caching."""
         return {"enable_caching": None if self.caching else False, "service_account": self.service_account or None}
 
     @contextmanager
     def answering(self) -> Iterator[Client]:
-        """The client; what goes wrong with the server ends as a PipelineError that names it and the remedy.
+        """The client; a failure of the server becomes a PipelineError that names the server and the remedy.
 
-        What kfp prints, links to what was made, is said when all went well.
+        What kfp prints, links to what was made, is shown only on success.
         """
         import kfp_server_api
         from urllib3.exceptions import HTTPError
@@ -76,27 +75,27 @@ class Target:
         except kfp_server_api.ApiException as error:
             raise _refusal(self.where, error.status, str(error.body or error.reason)) from None
         except (HTTPError, OSError) as error:
-            raise _absence(self.where, error) from None
+            raise _no_answer(self.where, error) from None
         for line in links.getvalue().splitlines():
             say(line)
 
     def experiment_id(self, client: Client) -> str:
-        """The experiment, which is made where there is none. Raises PipelineError like `told`."""
+        """The experiment's id; makes the experiment if there is none. Raises PipelineError like `told`."""
         experiment = client.create_experiment(self.experiment, namespace=self.namespace or None)
         return self.told(experiment, "experiment_id")
 
     def told(self, answer: Any, field: str) -> str:
-        """A field that Kubeflow's API always fills. kfp makes objects without it of a login page and of no answer.
+        """A field that Kubeflow's API always fills.
 
-        Raises PipelineError for those.
+        Raises PipelineError if it is missing, as in the object that kfp makes from a login page or an empty answer.
         """
         if value := getattr(answer, field, None):
             return value
-        raise _stranger(self.where)
+        raise _not_kubeflow(self.where)
 
 
 def _check(host: str, token: str | None) -> None:
-    """Asks once whether the server is there and lets us in; kfp would try for half a minute and print stack traces."""
+    """Checks once that the server answers and lets us in; kfp would retry for 30 s and print stack traces."""
     import requests
 
     address = host if host.startswith("http") else f"https://{host}"
@@ -104,7 +103,7 @@ def _check(host: str, token: str | None) -> None:
     try:
         answer = requests.get(f"{address.rstrip('/')}/apis/v2beta1/healthz", headers=headers, timeout=20)
     except requests.RequestException as error:
-        raise _absence(host, error) from None
+        raise _no_answer(host, error) from None
     if answer.status_code >= 400:
         raise _refusal(host, answer.status_code, answer.text)
     try:
@@ -112,22 +111,22 @@ def _check(host: str, token: str | None) -> None:
     except requests.JSONDecodeError:
         healthy = False
     if not healthy:
-        raise _stranger(host)
+        raise _not_kubeflow(host)
 
 
 def _refusal(where: str, status: int, said: str) -> PipelineError:
-    remedy = {401: f"; the token is missing or too old: {TOKEN} or --token-file", 403: "; ask for the role there"}
+    remedy = {401: f"; set {TOKEN} or --token-file to a valid token", 403: "; ask its administrator for access"}
     return PipelineError(f"{where} answered {status} ({' '.join(said.split())[:300]}){remedy.get(status, '')}")
 
 
-def _stranger(where: str) -> PipelineError:
+def _not_kubeflow(where: str) -> PipelineError:
     return PipelineError(
-        f"{where} answers, but not as Kubeflow's API does: with a login, or a page of something else; send a token"
+        f"{where} answers, but not as Kubeflow's API does: it shows a login or another page; send a token"
         f" ({TOKEN} or --token-file), correct --host, or forward the API's own port with {FORWARD}"
     )
 
 
-def _absence(where: str, error: Exception) -> PipelineError:
+def _no_answer(where: str, error: Exception) -> PipelineError:
     return PipelineError(
         f"{where} does not answer ({type(error).__name__}); check --host, or forward its port with {FORWARD}"
     )

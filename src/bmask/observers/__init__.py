@@ -1,1 +1,1 @@
-"""What watches a training and changes nothing about it; `tracking.tracker.Tracker` is such an observer too."""
+"""Observers of a training, which change nothing about it; `tracking.tracker.Tracker` is one too."""

@@ -1,6 +1,6 @@
-"""Checkpoints in object storage, for trainings whose disk does not last: a retried task goes on where it was.
+"""Checkpoint sync with object storage, for trainings on temporary disks: a retried task goes on where it was.
 
-`train.checkpoints: s3://bucket/prefix` keeps prefix/MODEL-FINGERPRINT/ like the folder of that name on the disk.
+With `train.checkpoints: s3://bucket/prefix`, prefix/MODEL-FINGERPRINT/ has the files of that folder on the disk.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ABOUT = "fingerprint.json"
 
 
 def open_checkpoints(params: Params, name: str, fingerprint: dict, private: bool) -> tuple[Path, list[CheckpointSync]]:
-    """The folder `name` of a training's checkpoints, with what the storage has of it, and who keeps the storage so.
+    """The folder `name` of a training's checkpoints, filled from the storage, and the observer that syncs it.
 
-    Raises DataError when the storage cannot be read and written: a training would silently start over.
+    Raises DataError if the storage cannot be read and written; else the training would silently start over.
     """
     place = params.train.checkpoints
     if not place.startswith(SCHEME):
@@ -51,16 +51,16 @@ def remove_samples(params: Params, name: str) -> None:
 class CheckpointSync:
     """Observer of the training loop that sends the folder's files to the storage after each checkpoint.
 
-    An object appears whole or not at all, so an upload that is cut off leaves the checkpoint before it. A storage that
-    fails is named and the training goes on; the next checkpoint takes along what is missing.
+    An object appears whole or not at all, so an interrupted upload leaves the previous checkpoint. If the storage
+    fails, a line says so and the training goes on; the next checkpoint also uploads what is missing.
     """
 
     def __init__(self, folder: Path, storage: Prefix):
         self.folder, self.storage = folder, storage
-        self.sent: dict[str, tuple[int, int]] = {}  # size and time of change of what the storage has
+        self.sent: dict[str, tuple[int, int]] = {}  # size and modification time of what the storage has
 
     def fetch(self, fingerprint: dict, private: bool) -> None:
-        """Brings what this disk lacks, and shows that the storage may be written. Pictures of a private set go."""
+        """Fetches what this disk lacks, and checks that the storage is writable. Removes samples of private photos."""
         self.storage.put(ABOUT, json.dumps(fingerprint, indent=2, sort_keys=True).encode())
         for name in self.storage.names():
             path = self.folder / name
@@ -82,16 +82,16 @@ class CheckpointSync:
         try:
             self._send()
         except DataError as error:
-            say(f"the checkpoint is on this disk alone ({error}); the next one tries again")
+            say(f"the checkpoint is only on this disk ({error}); the next one tries again")
 
     def _send(self) -> None:
         files = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
         names = {path.relative_to(self.folder).as_posix(): _stamp(path) for path in files}
-        for name in sorted(names, key=lambda name: (name == LATEST, name)):  # the latest last: it leads to the others
+        for name in sorted(names, key=lambda name: (name == LATEST, name)):  # last: never ahead of the others
             if self.sent.get(name) == names[name]:
                 continue
             if name == PREVIOUS and self.sent.get(LATEST) == names[name]:
-                self.storage.copy(LATEST, PREVIOUS)  # was renamed here; there is no need to send it twice
+                self.storage.copy(LATEST, PREVIOUS)  # renamed on the disk; no need to send it again
             else:
                 self.storage.send(self.folder / name, name)
             self.sent[name] = names[name]

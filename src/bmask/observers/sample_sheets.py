@@ -1,4 +1,4 @@
-"""Pictures of the same photos through time."""
+"""Pictures of the same photos during a training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bmask.gan.translation import Translation
 
 
 class SampleSheets:
-    """Pictures of the same photos through time: photo, translation, attention mask; one PNG per epoch shown."""
+    """Observer that draws the same photos, their translations and attention masks; one PNG per epoch shown."""
 
     def __init__(self, folder: Path, private: bool):
         self.folder, self.private = folder, private
 
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None:
         if self.private:
-            shutil.rmtree(self.folder, ignore_errors=True)  # from before the photos were called private
+            shutil.rmtree(self.folder, ignore_errors=True)  # from before the photos were private
 
     def losses(self, row: dict) -> None: ...
 
@@ -41,6 +41,6 @@ class SampleSheets:
     def saved(self) -> None: ...
 
     def sheets(self, every: int, epochs: int) -> list[Path]:
-        """The sheets of this schedule; a longer training before may have left more."""
+        """The sheets of this schedule; an earlier, longer training may have left more."""
         shown = [epoch for epoch in range(1, epochs + 1) if epoch % every == 0 or epoch == epochs]
         return [path for epoch in shown if (path := self.folder / f"epoch-{epoch:04d}.png").exists()]

@@ -1,7 +1,7 @@
-"""params.yaml as typed, frozen sections. Unknown keys, wrong types and impossible values are refused with their place.
+"""params.yaml as typed, frozen sections. Unknown keys, wrong types and impossible values are errors that name the key.
 
 One section per stage, named like the stage. `models` names the trainings: each is a recipe of one translation system,
-and one more line there is one more training in the pipeline.
+and each entry is one training in the pipeline.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Params:
-        both = {"ingest", "train"} <= self.model_fields_set  # a task on Kubeflow is given the sections it reads
+        both = {"ingest", "train"} <= self.model_fields_set  # a task on Kubeflow gets only the sections it reads
         if both and self.train.image_size > self.ingest.load_size:
             raise ValueError(
                 f"train.image_size {self.train.image_size} exceeds ingest.load_size {self.ingest.load_size}"
@@ -46,8 +46,8 @@ class Params(Section):
                 "where ingest.fit is face, such as 144 for 128 or 72 for 64"
             )
         for name, model in self.models.items():
-            if name in self.evaluate.baselines:  # both would be one row of the leaderboard
-                raise ValueError(f"models.{name} has the name of one of evaluate.baselines; give it another")
+            if name in self.evaluate.baselines:  # both would share a row of the leaderboard
+                raise ValueError(f"models.{name} has the name of one of evaluate.baselines; give it another name")
             try:
                 model.network.check_size(self.train.image_size)
             except ValueError as error:
@@ -56,7 +56,7 @@ class Params(Section):
 
 
 def load_params(path: Path | str = "params.yaml", changes: Sequence[str] = ()) -> Params:
-    """Reads and checks a parameter file. `changes` are settings of single fields, `section.key=value`, made before.
+    """Reads and checks a parameter file. `changes` set single fields, `section.key=value`, before the check.
 
     Raises:
         ParamsError: the file is missing, not YAML, or a field is unknown, of the wrong type or out of range.
@@ -78,7 +78,7 @@ def load_params(path: Path | str = "params.yaml", changes: Sequence[str] = ()) -
 def _changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
     place, equals, text = change.partition("=")
     if not equals or not all(place.split(".")):
-        raise ParamsError(f"--set {change}: say section.key=value, as in train.seed=2")
+        raise ParamsError(f"--set {change}: write section.key=value, as in train.seed=2")
     try:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
@@ -88,7 +88,7 @@ def _changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
     for parent in parents:
         here = here.setdefault(parent, {})
         if not isinstance(here, dict):
-            raise ParamsError(f"--set {change}: {parent} is no section")
+            raise ParamsError(f"--set {change}: {parent} is not a section")
     here[key] = value
     return tree
 
@@ -105,6 +105,6 @@ def _sentence(error: ErrorDetails) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "top level"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place} is not a parameter; remove it or correct its name"
-    if error["type"] == "value_error":  # ours: it names what it should and leaves passwords out
+    if error["type"] == "value_error":  # our own message, which shows no password
         return f"{place}: {error['msg'].removeprefix('Value error, ')}"
     return f"{place}: {error['msg']} (got {error['input']!r})"[:300]

@@ -1,7 +1,7 @@
-"""Masks drawn from a seed, to be pasted on photos of faces: the teacher's, and others that no training sees.
+"""Masks drawn from a seed, to be pasted on photos of faces: a style for training, and one that no training sees.
 
-Two styles share no outline and no pattern, so that a measure on the one says how well the other was learned from. The
-drawn faces of the embedded set wear masks of their own (`synthetic`), of which nothing here knows.
+The two styles share no outline and no pattern, so that scores on one show how well learning from the other generalises.
+The drawn faces of the embedded set wear other masks (`synthetic`), which are not used here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Plane = Any  # float32 (S, S); what OpenCV returns is not typed by more
-FINE = 4  # outlines are drawn this many times larger
+Plane = Any  # float32 (S, S); OpenCV's results have no more precise type
+OVERSAMPLING = 4  # outlines are drawn this many times larger
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Style:
 TAUGHT = Style(outline="cornered", patterns=("stripes", "lattice"), straps=0.6, patterned=0.35)
 UNSEEN = Style(outline="rounded", patterns=("dots", "checks", "blotches"), straps=0.5, patterned=0.5)
 
-# Corners of a mask from the ear's side over the nose and round the chin, of half axes 1; each is moved at random.
+# Corners of a mask from one side over the nose to the other and around the chin, in half axes; each moves at random.
 CORNERS = np.array(
     [(-1, -0.6), (-0.5, -0.8), (0, -1), (0.5, -0.8), (1, -0.6)]
     + [(0.97, 0.2), (0.6, 0.8), (0, 1), (-0.6, 0.8), (-0.97, 0.2)]
@@ -41,7 +41,7 @@ CORNERS = np.array(
 def draw_masks(count: int, side: int, seed: int, style: Style = TAUGHT, first: int = 0) -> NDArray[np.uint8]:
     """Masks as they lie on a face in the middle of a square: RGBA, uint8 (count, side, side, 4).
 
-    Alpha is soft at the edge. They are numbered from `first`; one depends on seed, style and its number alone.
+    Alpha is soft at the edge. They are numbered from `first`; each depends on seed, style and its number only.
     """
     masks = np.empty((count, side, side, 4), np.uint8)
     for number in range(count):
@@ -70,15 +70,15 @@ class _Place:
         """Points (n, 2) in units of the half axes -> pixels of the enlarged picture."""
         c, s = np.cos(self.turn), np.sin(self.turn)
         turned = (unit * self.axes) @ np.array([[c, s], [-s, c]]) + self.centre
-        return np.round(turned * FINE).astype(np.int32)
+        return np.round(turned * OVERSAMPLING).astype(np.int32)
 
 
 def _shape(place: _Place, style: Style, rng: Generator) -> Plane:
-    fine = np.zeros((place.side * FINE, place.side * FINE), np.float32)
+    fine = np.zeros((place.side * OVERSAMPLING, place.side * OVERSAMPLING), np.float32)
     outline = _cornered(rng) if style.outline == "cornered" else _rounded(rng)
     cv2.fillPoly(fine, [place.points(outline)], 1.0)
     if rng.random() < style.straps:
-        width = max(1, round(FINE * place.side * rng.uniform(0.009, 0.03)))
+        width = max(1, round(OVERSAMPLING * place.side * rng.uniform(0.009, 0.03)))
         for across in (-1, 1):
             for down in (-0.45, 0.4):
                 if rng.random() < 0.7:
@@ -95,7 +95,7 @@ def _cornered(rng: Generator) -> NDArray[np.float64]:
 
 
 def _rounded(rng: Generator) -> NDArray[np.float64]:
-    """A superellipse, now rounder, now squarer, flattened at the top."""
+    """A superellipse of random roundness, flattened at the top."""
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     power = rng.uniform(0.55, 1.1)
     x, y = (np.sign(f(angle)) * np.abs(f(angle)) ** power for f in (np.cos, np.sin))
@@ -122,7 +122,7 @@ def _cloth(side: int, style: Style, rng: Generator) -> NDArray[np.uint8]:
 
 
 def _colour(rng: Generator) -> NDArray[np.float64]:
-    """White, grey and black are as frequent as all colours together; skin's own are among them."""
+    """White, grey or black in 45 %, else any colour, skin's included."""
     if rng.random() < 0.45:
         grey = (rng.uniform(5, 60), rng.uniform(190, 255), rng.uniform(60, 190))[rng.integers(3)]
         return grey + rng.uniform(-8, 8, 3)
@@ -156,7 +156,7 @@ def _checks(across: Plane, down: Plane, rng: Generator) -> Plane:
 
 
 def _blotches(across: Plane, down: Plane, rng: Generator) -> Plane:
-    """Large spots of one grey, as on camouflage and on flowers."""
+    """Large spots, as in camouflage and flower patterns."""
     noise = cv2.GaussianBlur(
         rng.normal(size=across.shape).astype(np.float32), (0, 0), len(across) * rng.uniform(0.02, 0.06)
     )

@@ -1,8 +1,8 @@
-"""What can stand where a mask was: another's face, a blur, a smear, a mask that shines through.
+"""Alterations of the lower face: another person's face, a blur, a smear, a translucent mask.
 
 All of them are made from an unmasked photo, so that its true face is known. Pictures are float32 (S, S, 3) in [0, 255];
 `alpha` is float32 (S, S) in [0, 1], 1 where the face is altered; a mask is RGBA uint8 (S, S, 4). Outside alpha the
-photo stays as it is, but for `lay`, whose alpha is the mask's own.
+photo stays as it is; `lay` uses the mask's own alpha.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Picture = np.ndarray  # what OpenCV returns is not typed by more
+Picture = np.ndarray  # OpenCV's results have no more precise type
 Mask = NDArray[np.uint8]
 
 
@@ -21,7 +21,7 @@ def alpha_of(mask: Mask) -> Picture:
 
 
 def part(mask: Mask, share: float, angle: float) -> Mask:
-    """What a straight cut leaves of a mask: `share` of its area; what lies towards `angle`, radians, is gone."""
+    """A mask after a straight cut: `share` of its area stays; the rest, towards `angle` (radians), is removed."""
     rows, columns = np.mgrid[: len(mask), : len(mask)]
     along = columns * np.cos(angle) + rows * np.sin(angle)
     covered = mask[..., 3] > 127
@@ -47,7 +47,7 @@ def soft(alpha: Picture, sigma: float) -> Picture:
 
 
 def other_face(photo: Picture, other: Picture, alpha: Picture) -> Picture:
-    """Another one's lower face, brought to the photo's mean colour there."""
+    """Another person's lower face, shifted to the photo's mean colour there."""
     weight = alpha[..., None] / max(float(alpha.sum()), 1e-6)
     shift = ((photo - other) * weight).sum(axis=(0, 1))
     return blend(photo, np.clip(other + shift, 0, 255), alpha)
@@ -80,8 +80,8 @@ def smeared(photo: Picture, mask: Mask, strength: float, sigma: float, rng: Gene
 
 
 def recoloured(photo: Picture, mask: Mask, contrast: float, rng: Generator) -> Picture:
-    """The mask's light and dark in the skin's colour, with a dark line for a mouth: what a network gives that has
-    learned to recolour masks. `contrast` is the share that stays of the mask's own."""
+    """The mask's brightness pattern in the skin's colour, with a dark line for a mouth, as from a network that has
+    learned to recolour masks. `contrast` is the share of the mask's contrast that stays."""
     alpha = alpha_of(mask)
     light = mask[..., :3].astype(np.float32).mean(axis=2, keepdims=True)
     light = light - (light[..., 0] * alpha).sum() / max(float(alpha.sum()), 1e-6)
@@ -102,7 +102,7 @@ def _with_a_line(picture: Picture, alpha: Picture, rng: Generator) -> Picture:
 
 
 def rimmed(photo: Picture, mask: Mask, width: int, opacity: float) -> Picture:
-    """Inpainting of the mask but for its rim of `width` px, whose colours it drags inwards."""
+    """Inpaints the mask except for its rim of `width` px, whose colours spread inwards."""
     alpha = alpha_of(mask)
     inner = cv2.erode(alpha, np.ones((2 * width + 1, 2 * width + 1)))
     covered = lay(photo, mask, opacity)
@@ -110,8 +110,8 @@ def rimmed(photo: Picture, mask: Mask, width: int, opacity: float) -> Picture:
 
 
 def distorted(photo: Picture, other: Picture, alpha: Picture, rng: Generator) -> Picture:
-    """A twisted, too contrasty face with coloured noise: what generators paint whose discriminator has learned to tell
-    real masked photos from pasted ones. There `other`, who lends the face, is the same for all photos."""
+    """A twisted face with too much contrast and coloured noise. Generators paint it, the same face `other` in all
+    photos, if their discriminator has learned to separate real masked photos from pasted ones."""
     side = len(photo)
     rows, columns = np.mgrid[:side, :side].astype(np.float32) / side
     bends = rng.uniform(6, 14, 4), rng.uniform(0, 6.3, 4), rng.uniform(0.03, 0.08, 2)

@@ -27,13 +27,13 @@ def score_as_served(
 
     Args:
         masks_folder: what the stage masks left, where it ran.
-        unsound: measures that decide nothing, as evaluate found them.
+        unsound: scores whose measures failed the ladder in evaluate.
     """
 
     def render(photos: np.ndarray) -> Rendered:
         results = unmasker.unmask(list(photos), framed=True)
         images, weights = (np.stack([getattr(one, name) for one in results]) for name in ("image", "attention"))
-        whole = (weights == 255).all()  # of systems without attention
+        whole = (weights == 255).all()  # as of systems without attention
         return Rendered(photos, images, None if whole else (weights / 255).astype(np.float32))
 
     judge, _ = load_judge(judge_folder / FILE)

@@ -1,7 +1,7 @@
 """What a translation system must beat: doing nothing, pasting the mean face, and inpainting by Telea (2004).
 
-They know what a user knows: the photo, and that a framed face has its mouth below the middle. So they work on one fixed
-ellipse, never on the true mask region. They report that ellipse as their attention.
+Baselines know only the photo, and that a framed face has its mouth below the middle. So they change one fixed ellipse,
+never the true mask region, and report that ellipse as their attention.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def baseline(name: str, dataset: Dataset, size: int) -> Translate:
         return lambda photos: _paste(photos, mean, cv2.GaussianBlur(region, (0, 0), max(FEATHER * size, 0.5)))
     if name == "telea":
         return lambda photos: _inpaint(photos, region)
-    raise ValueError(f"there is no baseline {name!r}")
+    raise ValueError(f"there is no baseline {name!r}; there are identity, mean_face and telea")
 
 
 def lower_face(size: int) -> NDArray[np.float32]:

@@ -15,58 +15,58 @@ class Decision(NamedTuple):
     reasons: tuple[str, ...]  # sentences with the numbers behind the decision
 
 
-INSTEAD = ("residue", "kid")
-LIMITS = {  # score: what it is
+FALLBACKS = ("residue", "kid")
+THRESHOLDS = {  # the score of each threshold and what it means
     "residue_rate": "share of photos that still show a mask",
-    "grade": "distance of the masks' areas from a photo",
-    "paste_outside": "change outside of pasted masks",
-    "cutout_outside": "change beyond real masks",
-    "cutout_area": "attention over the area of real masks",
+    "grade": "grade of the masks' areas",
+    "paste_outside": "change outside pasted masks",
+    "cutout_outside": "change outside real masks",
+    "cutout_area": "attention divided by the area of real masks",
 }
-CUTOUTS = ("cutout_outside", "cutout_area")  # which a dataset without cut-outs of its masks cannot have
+CUTOUT_SCORES = ("cutout_outside", "cutout_area")  # measured only where the dataset has cut-outs of its masks
 
 
 def check_thresholds(scores: Scores, register: sections.Register, evaluate: sections.Evaluate) -> Decision:
-    """Whether the upper ends of the intervals of LIMITS keep to their thresholds.
+    """Whether the upper end of the interval of each score in THRESHOLDS is at most its threshold.
 
-    What was not measured, or was measured by what failed the ladder on these photos, keeps to no threshold: a gate
-    that opens when its measures fall is none. Only CUTOUTS may be missing. Each is named in the reasons.
+    A score also misses its threshold if it was not measured, or if its measure failed the ladder on these photos: a
+    failed measure must not open the gate. Only CUTOUT_SCORES may be missing. The reasons name each case.
     """
-    keeps, reasons = True, []
-    for name, what in LIMITS.items():
-        if not scores.has(name) and name in CUTOUTS:
-            reasons.append(f"The {what} was not measured, for want of cut-outs of the masks; it is not asked for.")
+    met, reasons = True, []
+    for name, what in THRESHOLDS.items():
+        if not scores.has(name) and name in CUTOUT_SCORES:
+            reasons.append(f"The {what} was not measured, because the masks have no cut-outs; it is not required.")
             continue
         if not scores.has(name) or name in scores.unsound:
             why = "its measure failed the ladder on these photos" if scores.has(name) else "it was not measured"
-            keeps = False
-            reasons.append(f"The {what} misses register.max_{name}, since {why}; a person may promote by hand.")
+            met = False
+            reasons.append(f"The {what} misses register.max_{name}, because {why}; `bmask champion set` overrides it.")
             continue
-        found, limit = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed), getattr(register, f"max_{name}")
-        below = bool(found.high <= limit)
-        keeps = keeps and below
+        found, most = photo_interval(scores, name, evaluate.bootstrap, evaluate.seed), getattr(register, f"max_{name}")
+        meets = bool(found.high <= most)
+        met = met and meets
         reasons.append(
             f"The {what} is {found.value:.3f} (95 % interval up to {found.high:.3f}), which "
-            f"{'keeps to' if below else 'misses'} register.max_{name} {limit:g}."
+            f"{'meets' if meets else 'misses'} register.max_{name} {most:g}."
         )
-    return Decision(keeps, tuple(reasons))
+    return Decision(met, tuple(reasons))
 
 
 def deciding(scores: Scores, register: sections.Register) -> str:
-    """The score that decides between systems: register.primary, or the first of INSTEAD where it was not measured or
-    failed the ladder. One that is held to no ladder, such as kid, is the last resort."""
-    rivals = (register.primary, *INSTEAD)
-    return next(name for name in rivals if name == "kid" or (scores.has(name) and name not in scores.unsound))
+    """The score that decides between systems: register.primary, or the first of FALLBACKS if that was not measured or
+    failed the ladder. kid, which no ladder checks, is the last resort."""
+    names = (register.primary, *FALLBACKS)
+    return next(name for name in names if name == "kid" or (scores.has(name) and name not in scores.unsound))
 
 
 def decide(
     challenger: Scores, champion: Scores | None, register: sections.Register, evaluate: sections.Evaluate
 ) -> Decision:
-    """Whether the challenger becomes champion. Both are scored on the same photos of today by the same judge.
+    """Whether the challenger becomes champion. The same judge scores both on today's photos.
 
-    A challenger that misses a threshold never does. One that keeps to all of them does when there is no champion, when
-    the champion itself misses one on today's photos, or when it is better in the primary score in at least
-    `register.confidence` of the paired resamples. Raises DataError when the two were scored on different photos.
+    A challenger that misses a threshold is never promoted. One that meets all of them is promoted if there is no
+    champion, if the champion itself misses one on today's photos, or if its primary score is better in at least
+    `register.confidence` of the paired resamples. Raises DataError if the two were scored on different photos.
     """
     own = check_thresholds(challenger, register, evaluate)
     if not own.promote:
@@ -84,7 +84,7 @@ def decide(
         *own.reasons,
         *((instead,) if primary != register.primary else ()),
         f"Its {name} is {new:.4g} against the champion's {old:.4g}, better in {share:.1%} of {evaluate.bootstrap} "
-        f"paired resamples; register.confidence asks for {register.confidence:.0%}.",
+        f"paired resamples; register.confidence requires {register.confidence:.0%}.",
     )
     present = check_thresholds(champion, register, evaluate)
     if not present.promote:
@@ -94,7 +94,7 @@ def decide(
 
 
 def pick(candidates: dict[str, Scores], register: sections.Register, evaluate: sections.Evaluate) -> str | None:
-    """The best in the primary score among those that keep to all thresholds; None where none does."""
+    """The best in the primary score among those that meet all thresholds; None if none does."""
     kept = [name for name, scores in candidates.items() if check_thresholds(scores, register, evaluate).promote]
     return max(
         kept, key=lambda name: primary_value(candidates[name], deciding(candidates[name], register)), default=None

@@ -1,7 +1,7 @@
 """Distances between two sets of feature vectors, plain or with a weight per vector, so that a bootstrap is one call.
 
 Frechet distance between Gaussians: Heusel et al. 2017 (eq. 6). Kernel distance: unbiased squared MMD with the cubic
-kernel of Binkowski et al. 2018, which stays unbiased for small sets, where the Frechet distance reads too high.
+kernel of Binkowski et al. 2018, which stays unbiased for small sets, where the Frechet distance is too high.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _short(a: NDArray) -> NDArray:
     """R of a = QR where there are more rows than columns: the same A'A, and the same singular values of A B'."""
     if a.shape[0] <= a.shape[1]:
         return a
-    return np.linalg.qr(a, mode="r")  # type: ignore[return-value]  # the stubs take every mode for the usual one
+    return np.linalg.qr(a, mode="r")  # type: ignore[return-value]  # the stubs know only the default mode
 
 
 def cubic_kernel(x: Features, y: Features) -> NDArray[np.float64]:
@@ -47,15 +47,15 @@ def cubic_kernel(x: Features, y: Features) -> NDArray[np.float64]:
 
 
 def kernel_distance(x: Features, y: Features) -> float:
-    """Unbiased squared MMD of two sets of at least two vectors; around 0, and at times below it, for like sets."""
+    """Unbiased squared MMD of two sets of at least two vectors; around 0, possibly negative, for similar sets."""
     ones_x, ones_y = np.ones((1, len(x))), np.ones((1, len(y)))
     return float(kernel_distances(x, y, ones_x, ones_y)[0])
 
 
 def kernel_distances(x: Features, y: Features, weights_x: NDArray, weights_y: NDArray) -> NDArray[np.float64]:
-    """The kernel distance (R,) for each row of weights, (R, N) and (R, M): of the vectors repeated so often.
+    """The kernel distance (R,) for each row of weights, (R, N) and (R, M), which say how often a vector is repeated.
 
-    A vector and its own repetition are left out like a vector and itself: k(x, x) would lift every resample.
+    Pairs of a vector and its own repetition are left out, because k(x, x) would raise the distance of every resample.
     """
     weights_x, weights_y = np.asarray(weights_x, np.float64), np.asarray(weights_y, np.float64)
     across = _bilinear(weights_x, cubic_kernel(x, y), weights_y) / (weights_x.sum(1) * weights_y.sum(1))

@@ -1,7 +1,7 @@
-"""What the distances are measured on: Inception features where torchvision's weights are cached, else the judge's.
+"""The features for distances between sets: Inception's where torchvision's weights are cached, else the judge's.
 
-Nothing is downloaded. The judge's distances carry its name (`judge_kid`, `judge_frechet`), since their values compare
-only under one judge; Inception's are `kid` and `frechet`.
+Nothing is downloaded. The judge's distances carry its name (`judge_kid`, `judge_frechet`), because their values
+are comparable only under one judge; Inception's are `kid` and `frechet`.
 """
 
 from __future__ import annotations

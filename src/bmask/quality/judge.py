@@ -1,8 +1,8 @@
 """The judge: a small network that says, for each pixel, how much of a mask still shows and how far it is from a photo.
 
-A classifier of whole pictures takes a face under a half transparent mask for a face, and an orange smear too. This one
-has learned from masks pasted at known opacities and from a ladder of spoiled faces, so it says what is left of a mask,
-and where. It is trained once per split, before any system is scored, and named by its digest.
+A classifier of whole pictures accepts a face under a half transparent mask, and even an orange smear, as a face. The
+judge learns from masks pasted at known opacities and from altered faces, so it says what is left of a mask, and where.
+It is trained once per split, before any system is scored, and identified by its digest.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from torch import Tensor, nn
 from bmask.errors import DataError
 from bmask.files import write_bytes
 
-SIZE = 64  # px; masks are plain to see at this size, and the judge stays quick beside generators of larger pictures
+SIZE = 64  # px; masks are visible at this size, and the judge stays fast when generators work on larger pictures
 BATCH = 64
-COARSE = 2  # px of the picture for one of the maps: half the time, and a mask's place is as plain
-FOLD = 2  # pixels a side that the last layer unfolds
-# What can have been done to a pixel, and how bad that is to the eye, from 0 for a photo to 1 for an opaque mask. The
-# numbers were chosen so that their mean ranks the ladder's pictures, on drawn faces.
+MAP_STRIDE = 2  # px of the picture per px of the maps; 2 takes half the time of 1 and locates masks as well
+FOLD = 2  # the last layer enlarges by this factor
+# What can have been done to a pixel, and how bad that looks, from 0 for a photo to 1 for an opaque mask. The numbers
+# were chosen so that their mean ranks the ladder's pictures, on drawn faces.
 KINDS = ("photo", "other", "blurred", "flat", "distorted", "smeared", "mask")
 GRADES = (0.0, 0.035, 0.15, 0.18, 0.29, 0.19, 0.38)
-OPAQUE = 0.62  # what the mask's opacity adds to its grade
-TOP = 0.04  # share of the picture that a quarter of the smallest masks takes
+OPACITY_WEIGHT = 0.62  # added to the grade of an opaque mask, in proportion to its opacity
+TOP_SHARE = 0.04  # of the picture: the area of a quarter of the smallest masks
 FILE = "judge.safetensors"
 
 Photos = NDArray[np.uint8]
-Maps = NDArray[np.float32]  # (N, size / COARSE, size / COARSE) in [0, 1]
+Maps = NDArray[np.float32]  # (N, size / MAP_STRIDE, size / MAP_STRIDE) in [0, 1]
 
 
 class Seen(NamedTuple):
-    """What the judge says of N photos; maps are in [0, 1]."""
+    """What the judge says about N photos; maps are in [0, 1]."""
 
     shows: Maps  # the probability that a mask, or a smear of one, shows
-    opacity: Maps  # the mask's
-    grade: Maps  # how bad it is to the eye, 0 for a photo and 1 for an opaque mask
+    opacity: Maps  # of the mask
+    grade: Maps  # how bad it looks, 0 for a photo and 1 for an opaque mask
     features: NDArray[np.float32]  # (N, 4 * filters, s, s) at an eighth of the picture, of unit length at each place
 
 
 class Judge(nn.Module):
-    """A U of four levels, from a half to a sixteenth of the picture, with a sub-pixel head.
+    """A U-shaped network of four levels, from a half to a sixteenth of the picture, with a sub-pixel head.
 
     Args:
         filters: channels of the first level; the next have 2, 4 and 4 times as many.
@@ -68,12 +68,12 @@ class Judge(nn.Module):
         self.join = _convolution(2 * c, 2 * c)
         self.head = nn.Sequential(nn.Conv2d(2 * c, (len(KINDS) + 1) * FOLD**2, 3, padding=1), nn.PixelShuffle(FOLD))
         self.register_buffer("scale", torch.ones(()))  # brings features to a mean square of 1 on real photos
-        self.register_buffer("limit", torch.tensor(0.5))  # of `most`; above it a mask shows
-        self.to(memory_format=torch.channels_last)  # quicker on CPUs
+        self.register_buffer("limit", torch.tensor(0.5))  # the threshold of `most`; above it a mask shows
+        self.to(memory_format=torch.channels_last)  # faster on CPUs
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float (N, 3, size, size) in [-1, 1] -> logits of KINDS (N, 7, s, s), s is size / COARSE, and of the root of
-        the mask's opacity, so that faint masks count, (N, s, s)."""
+        """float (N, 3, size, size) in [-1, 1] -> logits of KINDS (N, 7, s, s), s is size / MAP_STRIDE, and of the
+        square root of the mask's opacity (N, s, s); the root makes faint masks count."""
         fine, middle, low = self.levels(x)
         middle = middle + self.ups[0](low)
         found = self.head(self.join(fine + self.ups[1](middle)))
@@ -86,7 +86,7 @@ class Judge(nn.Module):
         return fine, middle, self.sixteenth(middle)
 
     def see(self, photos: Photos) -> Seen:
-        """What it says of uint8 (N, S, S, 3): means over each photo and its mirror image."""
+        """What it says about photos, uint8 (N, S, S, 3): means over each photo and its mirror image."""
         both = self._each(photos, self.said)
         features = self._each(photos, lambda x: nn.functional.normalize(self.eighth(self.quarter(x)), dim=1, eps=1e-3))
         return Seen(both[:, 0], both[:, 1], both[:, 2], features)
@@ -98,15 +98,15 @@ class Judge(nn.Module):
     def _said(self, x: Tensor) -> Tensor:
         kinds, root = self(x)
         shares, opacity = kinds.softmax(1), torch.sigmoid(root).square()
-        grade = (shares * torch.tensor(GRADES)[:, None, None]).sum(1) + OPAQUE * shares[:, -1] * opacity
+        grade = (shares * torch.tensor(GRADES)[:, None, None]).sum(1) + OPACITY_WEIGHT * shares[:, -1] * opacity
         return torch.stack([shares[:, -2] + shares[:, -1], opacity, grade], 1)
 
     def unmasked(self, photos: Photos) -> NDArray[np.float64]:
-        """How sure it is that each photo shows no mask: uint8 (N, S, S, 3) -> (N,) in [0, 1]; one half at the limit."""
+        """How sure it is that each photo shows no mask: uint8 (N, S, S, 3) -> (N,) in [0, 1]; 0.5 at the threshold."""
         return self.sure(self.see(photos).shows)
 
     def sure(self, shows: Maps) -> NDArray[np.float64]:
-        """`unmasked` of what was seen."""
+        """`unmasked`, from the map `shows`."""
         return 1 - np.interp(most(shows), (0, float(self.limit), 1), (0, 0.5, 1))
 
     def photo_features(self, photos: Photos) -> NDArray[np.float32]:
@@ -124,18 +124,18 @@ class Judge(nn.Module):
 
 def top(pixels: int) -> int:
     """How many of a picture's pixels `most` looks at."""
-    return max(1, round(TOP * pixels))
+    return max(1, round(TOP_SHARE * pixels))
 
 
 def most(maps: Maps) -> NDArray[np.float64]:
-    """Mean over the TOP share of pixels that have most of it: (N, S, S) -> (N,)."""
+    """Mean over the TOP_SHARE of pixels with the highest values: (N, S, S) -> (N,)."""
     flat = maps.reshape(len(maps), -1)
     count = top(flat.shape[1])
     return np.partition(flat, -count, axis=1)[:, -count:].mean(axis=1, dtype=np.float64)
 
 
 def inside(maps: Maps, regions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean over each picture's region (N, S, S), brought to the maps' size; NaN where it is empty."""
+    """Mean over each picture's region (N, S, S), resized to the maps' size; NaN where it is empty."""
     import cv2
 
     size = maps.shape[1]
@@ -158,7 +158,7 @@ def _enlarged(inputs: int, outputs: int) -> nn.Module:
 
 
 def digest(judge: Judge) -> str:
-    """sha256 of the weights: scores compare only under one judge."""
+    """sha256 of the weights: only scores of the same judge are comparable."""
     whole = hashlib.sha256()
     for name, tensor in sorted(judge.state_dict().items()):
         whole.update(name.encode())
@@ -186,5 +186,5 @@ def load_judge(path: Path) -> tuple[Judge, dict[str, Any]]:
         judge = Judge(about["filters"], about["size"])
         judge.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise DataError(f"{path} holds no judge of today ({error}); run the stage judge first") from error
+        raise DataError(f"{path} holds no judge that can be loaded ({error}); run the stage judge again") from error
     return judge.eval(), about

@@ -1,4 +1,4 @@
-"""From a judge to a file that a server runs, to watch what is left of masks."""
+"""Exports a judge to a file with which a server watches what is left of masks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from bmask.compiled import import_openvino
 from bmask.errors import DataError
 from bmask.faces.watch import FILE, SIDE, Watch
-from bmask.quality.judge import COARSE, Judge, load_judge, top
+from bmask.quality.judge import MAP_STRIDE, Judge, load_judge, top
 
-AGREES = 0.01  # by which an exported judge may differ
+MAX_DIFFERENCE = 0.01  # between the judge and the exported one
 
 
 class MaskShows(nn.Module):
@@ -22,7 +22,7 @@ class MaskShows(nn.Module):
 
     def __init__(self, judge: Judge) -> None:
         super().__init__()
-        self.judge, self.top = judge, top((judge.size // COARSE) ** 2)
+        self.judge, self.top = judge, top((judge.size // MAP_STRIDE) ** 2)
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.judge.said(x)[:, 0].flatten(1).topk(self.top).values.mean(1)
@@ -31,20 +31,20 @@ class MaskShows(nn.Module):
 
 
 def export_judge(file: Path, folder: Path, photos: np.ndarray) -> None:
-    """Writes a saved judge as faces/watch.py runs it.
+    """Exports a saved judge for faces/watch.py.
 
     Args:
-        photos: uint8 (N, S, S, 3), squares on which it must say what the judge says.
+        photos: uint8 (N, S, S, 3), squares on which both must agree.
 
     Raises:
-        DataError: it cannot be read or converted, says something else, or OpenVINO is not installed. Nothing is left.
+        DataError: the judge cannot be read or converted, the export differs, or OpenVINO is missing. No file is left.
     """
     openvino = import_openvino()
     judge, _ = load_judge(file)
     target = folder / FILE
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # tracing, which OpenVINO does, is deprecated in PyTorch
+            warnings.simplefilter("ignore")  # OpenVINO uses tracing, which PyTorch deprecates
             picture = torch.zeros(1, 3, judge.size, judge.size)
             model = openvino.convert_model(MaskShows(judge).eval(), example_input=picture)
         model.reshape([-1, 3, judge.size, judge.size])
@@ -52,9 +52,9 @@ def export_judge(file: Path, folder: Path, photos: np.ndarray) -> None:
         openvino.save_model(model, target, compress_to_fp16=False)
         watch = Watch(target)
         apart = np.abs([watch(photo) for photo in photos] - (1 - judge.unmasked(photos))).max()
-        if apart > AGREES:
-            raise DataError(f"exported, it differs by {apart:.2g}")
-    except Exception as error:  # OpenVINO has kinds of its own, which have no common one
+        if apart > MAX_DIFFERENCE:
+            raise DataError(f"the exported judge differs by {apart:.2g}")
+    except Exception as error:  # OpenVINO's exceptions have no common type
         for left in (target, target.with_suffix(".bin")):
             left.unlink(missing_ok=True)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,12 +1,12 @@
-"""The ladder: pictures whose order anyone sees, which a measure must rank before it may decide anything.
+"""The ladder: pictures whose order is obvious, which a measure must rank correctly before it may decide anything.
 
-From the best rung to the worst: the photo; another one's lower face blended in; that, blurred; the mean face and
-classical inpainting; smears of the mask, the mask in the skin's colour, and one distorted face for everybody; the mask
+From the best rung to the worst: the photo; another person's lower face blended in; the same, blurred; the mean face and
+classical inpainting; smears of the mask, the mask in the skin's colour, and one distorted face for all photos; the mask
 over the face at 25, 50, 75 and 100 % opacity. All are made from unmasked photos and masks of a style that no training
 sees, so their truth is known.
 
-Few measures can see every step: a network that looks for masks has nothing to say about whose mouth it is. So each
-states over which kinds of pictures it claims to rank, and is held to that.
+Few measures can rank every step: a network that detects masks cannot say whose mouth it sees. So each measure states
+which kinds of pictures it claims to rank, and is checked on these only.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ RUNGS = (
 )
 Rungs = tuple[tuple[str, ...], ...]
 KINDS = tuple(kind for rung in RUNGS for kind in rung)
-MOST = 200  # photos
-APART = 40  # grey levels; a mask nearer to the face's colours can be seen by nobody at a low opacity
-MEAN_OF = 64  # faces in the mean face
+MAX_PHOTOS = 200
+MIN_CONTRAST = 40  # grey levels; a mask closer to the face's colours is invisible at a low opacity
+MEAN_FACE_PHOTOS = 64
 
 
 @dataclass(frozen=True)
@@ -47,37 +47,37 @@ class Ladder:
     photos: Photos  # (N, S, S, 3) the truth
     regions: NDArray[np.bool_]  # (N, S, S) where they were altered
     pictures: dict[str, Photos]  # by kind, each (N, S, S, 3)
-    contrast: NDArray[np.float64]  # (N,) of the masks with the faces below them, grey levels
+    contrast: NDArray[np.float64]  # (N,) between the masks and the faces below them, grey levels
 
 
 @dataclass(frozen=True)
 class Climb:
-    """How a measure fared: it passes when it inverts no two rungs by their means and tells neighbours apart."""
+    """A measure's result: it passes if its means invert no two rungs and it ranks neighbours right often enough."""
 
     measure: str
-    claims: Rungs  # that it claims to rank, from the best to the worst; kinds that it does not tell apart share one
+    claims: Rungs  # that it claims to rank, best first; kinds that it does not rank share a rung
     means: dict[str, float]  # by kind; lower is better
-    worst: tuple[str, str]  # the neighbouring kinds told apart least often
-    share: float  # of photos in which those are told apart
+    worst: tuple[str, str]  # the neighbouring kinds that it ranks right least often
+    share: float  # of photos in which it ranks those right
     inverted: tuple[tuple[str, str], ...]
     photos: int
 
     def passed(self, told: float) -> bool:
-        """`told`: the share of photos in which neighbours must be told apart; 0 asks for nothing."""
+        """`told`: the share of photos in which neighbours must be ranked right; 0 requires nothing."""
         return told == 0 or (not self.inverted and self.share >= told)
 
 
 def visible_masks(photos: Photos, seed: int) -> NDArray[np.uint8]:
     """A mask of the unseen style for each photo: RGBA uint8 (N, S, S, 4).
 
-    Of three that are drawn for a photo the first is taken that stands off the face, else the one that does so most.
+    Three are drawn for a photo; the first with enough contrast to the face is taken, else the one with the most.
     """
     tries, side = 3, photos.shape[1]
     drawn = draw_masks(tries * len(photos), side, seed, UNSEEN).reshape(len(photos), tries, side, side, 4)
     chosen = np.empty((len(photos), side, side, 4), np.uint8)
     for i, photo in enumerate(photos):
         contrasts = [contrast(photo, mask) for mask in drawn[i]]
-        chosen[i] = drawn[i][next((k for k, c in enumerate(contrasts) if c > APART), int(np.argmax(contrasts)))]
+        chosen[i] = drawn[i][next((k for k, c in enumerate(contrasts) if c > MIN_CONTRAST), int(np.argmax(contrasts)))]
     return chosen
 
 
@@ -86,12 +86,12 @@ def contrast(photo: Photos, mask: NDArray[np.uint8]) -> float:
     return float(np.abs(mask[..., :3].astype(np.float32) - photo)[mask[..., 3] > 127].mean())
 
 
-def build(photos: Photos, seed: int, most: int = MOST) -> Ladder:
-    """The ladder of up to `most` unmasked photos uint8 (N, S, S, 3), N at least 2; each lends its lower face to the one
-    before."""
+def build(photos: Photos, seed: int, most: int = MAX_PHOTOS) -> Ladder:
+    """The ladder of up to `most` unmasked photos uint8 (N, S, S, 3), N at least 2; each lends its lower face to the
+    previous one."""
     rng, photos = np.random.default_rng(seed), np.asarray(photos[:most])
     masks = visible_masks(photos, seed)
-    mean = photos[:MEAN_OF].mean(axis=0, dtype=np.float32)
+    mean = photos[:MEAN_FACE_PHOTOS].mean(axis=0, dtype=np.float32)
     drawn: dict[str, list[NDArray]] = {kind: [] for kind in KINDS}
     regions = []
     for i, (photo, mask) in enumerate(zip(photos.astype(np.float32), masks, strict=True)):
@@ -118,7 +118,7 @@ def build(photos: Photos, seed: int, most: int = MOST) -> Ladder:
 
 
 def left_part(ladder: Ladder, share: float) -> Photos:
-    """Opaque masks of which only the left `share` of the area is still there, (N, S, S, 3)."""
+    """Opaque masks of which only the left `share` of the area remains, (N, S, S, 3)."""
     parts = []
     for full, photo, region in zip(ladder.pictures["mask at 100 %"], ladder.photos, ladder.regions, strict=True):
         stays = np.arange(region.shape[1]) <= np.quantile(np.nonzero(region)[1], share)
@@ -127,7 +127,7 @@ def left_part(ladder: Ladder, share: float) -> Photos:
 
 
 def climb(measure: str, values: dict[str, NDArray[np.float64]], claims: Rungs = RUNGS) -> Climb:
-    """Holds a measure's values, by kind and each (N,), lower is better, to the order of the rungs that it claims."""
+    """Checks a measure's values, {kind: (N,)}, lower is better, against the order of the rungs that it claims."""
     means = {kind: float(np.mean(values[kind])) for rung in claims for kind in rung}
     pairs = [
         (better, worse)

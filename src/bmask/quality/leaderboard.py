@@ -42,68 +42,68 @@ class Column:
         return self.form.format(value) if math.isfinite(value) else "–"
 
 
-CHANCE = 0.5  # of being right by guessing; a classifier that does worse has told nothing apart either
-MOST = 25  # numbers in DVC's tables
-# The first of them decide: how near is the truth, is the mask gone, is the rest left alone, does it look real.
+CHANCE = 0.5  # accuracy of guessing; a classifier with a lower accuracy cannot separate the photos either
+MAX_NUMBERS = 25  # in DVC's tables
+# The most important first: distance to the truth, what is left of masks, change elsewhere, realism.
 HEADLINES = (
     *("paste_distance", "residue_rate", "paste_outside", "realism", "region_psnr", "region_ssim"),
     *("bare_untouched", "kid", "judge_kid"),
 )
 _REAL = "distance to real unmasked photos"
-_PASTED = "of masks pasted on unmasked photos, against the face that was there"
+_PASTED = "for masks pasted on unmasked photos, against the original face"
 COLUMNS = (
-    Column("paste_distance", "Distance to truth", f"to the eye (0 the true face, 1 a mask), {_PASTED}", "{:.3f}"),
+    Column("paste_distance", "Distance to truth", f"perceptual (0 the true face, 1 a mask), {_PASTED}", "{:.3f}"),
     Column("residue_rate", "Mask left", "share of the masked photos in which a mask still shows", "{:.1%}"),
-    Column("residue", "Residue", "mean opacity of what still shows of the masks, over their area", "{:.3f}"),
-    Column("grade", "Grade", "how far from any photo the masks' areas are, 0 to 1", "{:.3f}"),
+    Column("residue", "Residue", "mean opacity of the remaining masks over their area", "{:.3f}"),
+    Column("grade", "Grade", "how bad the masks' areas look, from 0 for a photo to 1 for an opaque mask", "{:.3f}"),
     Column(
         "realism",
-        "Told from real",
-        "accuracy of a classifier that tells lower faces from real ones; 50 % is best",
+        "Classifier accuracy",
+        "of a classifier that separates generated from real lower faces; 50 % is best",
         "{:.1%}",
     ),
-    Column("paste_psnr", "Pasted PSNR", f"inside, {_PASTED}, dB", "{:.1f}"),
-    Column("paste_ssim", "Pasted SSIM", f"inside, {_PASTED}", "{:.3f}"),
+    Column("paste_psnr", "Pasted PSNR", f"inside the mask, {_PASTED}, dB", "{:.1f}"),
+    Column("paste_ssim", "Pasted SSIM", f"inside the mask, {_PASTED}", "{:.3f}"),
     Column(
         "paste_sharpness",
         "Sharpness",
-        "gradient energy inside pasted masks over the true face's; 0.8 to 1.25 is good",
+        "gradient energy inside pasted masks, divided by the true face's; 0.8 to 1.25 is good",
         "{:.2f}",
     ),
-    Column("paste_outside", "Pasted outside", "mean change outside of pasted masks, grey levels of 255", "{:.2f}"),
+    Column("paste_outside", "Pasted outside", "mean change outside pasted masks, grey levels of 255", "{:.2f}"),
     Column("paste_iou", "Pasted IoU", "overlap of the attention with pasted masks", "{:.2f}"),
-    Column("bare_untouched", "Bare untouched", "share of an unmasked photo's pixels that stay bit for bit", "{:.1%}"),
+    Column("bare_untouched", "Bare untouched", "share of an unmasked photo's pixels that stay identical", "{:.1%}"),
     Column(
-        "cutout_outside", "Beyond masks", "mean change beyond the masks of real photos, grey levels of 255", "{:.2f}"
+        "cutout_outside", "Outside masks", "mean change outside the masks of real photos, grey levels of 255", "{:.2f}"
     ),
-    Column("cutout_area", "Attention over mask", "attention over the area of real masks", "{:.2f}"),
+    Column("cutout_area", "Attention per mask", "attention divided by the area of real masks", "{:.2f}"),
     Column("cutout_iou", "Mask IoU", "overlap of the attention with real masks", "{:.2f}"),
     Column("unmask_rate", "Unmask rate", "share of the photos in which no mask shows afterwards", "{:.1%}"),
-    Column("kid", "KID", f"kernel {_REAL}, on Inception features; sound for small sets", "{:.4f}"),
+    Column("kid", "KID", f"kernel {_REAL}, on Inception features; unbiased for small sets", "{:.4f}"),
     Column("judge_kid", "Judge KID", f"kernel {_REAL}, on features of this report's own judge", "{:.3f}"),
     Column("frechet", "FID", f"Frechet {_REAL}, on Inception features; too high for small sets", "{:.1f}"),
     Column("judge_frechet", "Judge Frechet", f"Frechet {_REAL}, on features of this report's own judge", "{:.2f}"),
-    Column("upper_ssim", "Upper SSIM", "likeness of the picture's upper 45 % to the input; 1 is the same", "{:.3f}"),
-    Column("region_distance", "Face distance", "to the eye, to the true face inside the true mask region", "{:.3f}"),
+    Column("upper_ssim", "Upper SSIM", "similarity of the picture's upper 45 % to the input; 1 is identical", "{:.3f}"),
+    Column("region_distance", "Face distance", "perceptual, to the true face inside the true mask region", "{:.3f}"),
     Column("region_psnr", "Face PSNR", "against the true face, inside the true mask region, dB", "{:.1f}"),
     Column("region_ssim", "Face SSIM", "against the true face, inside the true mask region", "{:.3f}"),
     Column("outside_mae", "Outside error", "mean change outside the true mask region, grey levels of 255", "{:.2f}"),
-    Column("untouched", "Untouched", "share of pixels that are the input's own, bit for bit", "{:.0%}"),
-    Column("attention", "Attention", "mean of the attention mask, above its threshold", "{:.2f}"),
+    Column("untouched", "Untouched", "share of pixels that are identical to the input's", "{:.0%}"),
+    Column("attention", "Attention", "mean of the attention mask above its threshold", "{:.2f}"),
 )
 
 
 def shown_columns(entries: list[Entry]) -> list[Column]:
-    """Those that some system has."""
+    """The columns that at least one system has."""
     return [column for column in COLUMNS if any(column.name in entry.found for entry in entries)]
 
 
 def best(entries: list[Entry], column: Column) -> str | None:
-    """The trained system that leads a column; None where nothing is to be won or nothing was trained."""
-    rivals = [entry for entry in entries if entry.trained and math.isfinite(_value(entry, column))]
-    if not rivals or not column.better:
+    """The trained system that leads a column; None if the column is not ranked or nothing was trained."""
+    trained = [entry for entry in entries if entry.trained and math.isfinite(_value(entry, column))]
+    if not trained or not column.better:
         return None
-    return (max if column.better == "higher" else min)(rivals, key=lambda entry: _value(entry, column)).name
+    return (max if column.better == "higher" else min)(trained, key=lambda entry: _value(entry, column)).name
 
 
 def _value(entry: Entry, column: Column) -> float:
@@ -123,9 +123,9 @@ def intervals_of(numbers: dict[str, float]) -> dict[str, Interval]:
     return {name: Interval(*(numbers.get(name + end, math.nan) for end in ends)) for name in names}
 
 
-def headlines(entries: list[Entry], most: int = MOST) -> dict[str, dict[str, float]]:
-    """What DVC compares between experiments, {system: {score: value}}: of each trained system as many of HEADLINES as
-    keep the table readable. Baselines say the same in every experiment on the same photos; alone, they are shown."""
+def headlines(entries: list[Entry], most: int = MAX_NUMBERS) -> dict[str, dict[str, float]]:
+    """What DVC compares between experiments, {system: {score: value}}: as many HEADLINES of each trained system as fit
+    into `most` numbers. Baselines, which never change on the same photos, are shown only if nothing was trained."""
     shown = [entry for entry in entries if entry.trained] or entries
     scores = all_scores(shown)
     each = max(1, most // len(shown))
@@ -144,7 +144,7 @@ def _flat(found: dict[str, Interval]) -> Iterator[tuple[str, float]]:
 def slice_rates(
     entries: list[Entry], resamples: int, seed: int
 ) -> list[tuple[str, int, dict[str, dict[str, Interval]]]]:
-    """(slice, photos, {score: {system: interval}}) for every label, photos without a label first, then the labels."""
+    """(slice, photos, {score: {system: interval}}), first for the photos without a label, then for each label."""
     labels = [set(filter(None, text.split(";"))) for text in entries[0].scores.slices]
     rows = []
     for label in (None, *sorted(set().union(*labels))):

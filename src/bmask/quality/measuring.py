@@ -1,24 +1,22 @@
 """Measures one translation of the test photos: per photo and, as features, for the set.
 
-Everything is measured on the composite that serving gives, before it is enlarged and gets the grain of its photo.
+Everything is measured on the composite that serving returns, before it is enlarged and the photo's grain is added.
 Per masked photo (grey levels are of 255):
 
-    residue        mean opacity of what still shows of the mask, over the mask's area
+    residue        mean opacity of the remaining mask over the mask's area
     residue_rate   1 where a mask still shows; unmask_rate is 1 where none does
-    probability    how sure the judge is that none shows
-    grade          how far from any photo the mask's area is, 0 to 1
-    told           1 where a classifier tells the lower face from real ones: one side of `realism`
+    probability    how sure the judge is that no mask shows
+    grade          how bad the mask's area looks, from 0 for a photo to 1 for an opaque mask
+    told           1 where a classifier recognises the lower face as generated: one half of `realism`
     upper_ssim     SSIM with the input on the upper 45 % of the picture; upper_mae, its mean absolute difference
-    attention      mean of the attention mask, above its threshold, where the system has one
-    untouched      share of pixels that are the input's own, bit for bit
-    cutout_...     change beyond the mask, attention over the mask's area, IoU with it, where cut-outs are given
-    region_psnr, region_ssim, region_mae, region_distance    against the true face inside the true mask region, where
-                                                             truth exists
-    outside_ssim, outside_mae                                against the input outside that region, where truth exists
+    attention      mean of the attention mask above its threshold, if the system has one
+    untouched      share of pixels that are identical to the input's
+    cutout_...     change outside the mask, attention divided by the mask's area, IoU; if cut-outs are given
+    region_psnr, region_ssim, region_mae, region_distance    against the true face inside its mask region, if known
+    outside_ssim, outside_mae                                against the input outside that region, if known
 
-Per unmasked photo: paste_..., what was made of a mask pasted on it, against the photo itself (`pasted`);
-bare_untouched, the share of its pixels that stay as they are when it comes without a mask; told, the other side of
-`realism`.
+Per unmasked photo: paste_..., the result for a mask pasted on it, against the photo itself (`pasted`); bare_untouched,
+the share of its pixels that stay identical if it has no mask; told, the other half of `realism`.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from bmask.errors import DataError
 from bmask.files import read_json
 from bmask.quality import realism, similarity
 from bmask.quality.features import Extract, extractor
-from bmask.quality.judge import TOP, Seen, inside
+from bmask.quality.judge import TOP_SHARE, Seen, inside
 from bmask.quality.pasted import Pasted, measure_cutouts, measure_pasted, paste
 from bmask.quality.perceptual import perceptual_distance
 from bmask.quality.render import Photos, Render, Rendered, require_photos, resize_regions
@@ -46,12 +44,12 @@ if TYPE_CHECKING:
     from bmask.quality.judge import Judge
 
 SEED = 19  # of pasted masks: the same for all systems, here and at the gate
-SHOWS = 0.5  # probability from which a pixel counts as the mask's
+SHOWS = 0.5  # a pixel counts as the mask's above this probability
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What all systems are measured with and against, made once for a split at one size."""
+    """What all systems are compared with, computed once for a split at one size."""
 
     dataset: Dataset
     split: str
@@ -61,12 +59,12 @@ class Reference:
     extract: Extract
     masked: Photos  # (N, size, size, 3)
     real: NDArray[np.float32]  # features of the real unmasked photos
-    lower: NDArray[np.float64]  # of their lower faces
+    lower: NDArray[np.float64]  # features of their lower faces
     pasted: Pasted
     regions: NDArray[np.bool_]  # (N, S, S) where the masked photos' masks are
     cutouts: NDArray[np.uint8] | None = None  # (N, size, size)
     twins: Seen | None = None  # what the judge sees in the true faces, where they are known
-    unsound: tuple[str, ...] = ()  # measures that failed the ladder
+    unsound: tuple[str, ...] = ()  # scores whose measures failed the ladder
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -82,12 +80,12 @@ def reference(
     cutouts: NDArray[np.uint8] | None = None,
     unsound: tuple[str, ...] = (),
 ) -> Reference:
-    """What there is to measure against in a split, at `size` px.
+    """The Reference of a split, at `size` px.
 
     Args:
-        cutouts: uint8 (N, S, S), where the masks of the masked photos are. In photos without one, and without truth,
-            the judge says itself where they are: hard photos must not drop out of the means.
-        unsound: measures that failed the ladder on these photos.
+        cutouts: uint8 (N, S, S), of the masked photos. Where a photo has neither cut-out nor truth, the judge says
+            where its mask is, so that hard photos stay in the means.
+        unsound: scores whose measures failed the ladder on these photos.
 
     Raises:
         DataError: the split has fewer than two masked or unmasked photos.
@@ -117,9 +115,9 @@ def reference(
 
 
 def read_cutouts(folder: Path | None, dataset: Dataset, split: str) -> NDArray[np.uint8] | None:
-    """Where the masks of a split's masked photos are, uint8 (N, S, S), as the stage `masks` leaves it; None without.
+    """The cut-outs of a split's masked photos, uint8 (N, S, S), from the stage `masks`; None if it did not run.
 
-    Raises DataError where they are of another dataset's photos.
+    Raises DataError if they belong to another dataset's photos.
     """
     from bmask.data.split.dataset import open_array
 
@@ -137,7 +135,7 @@ def score(render: Render, real: Reference) -> Scores:
 
 
 def measure(own: Rendered, render: Render, real: Reference) -> Scores:
-    """Scores of what was made of the masked photos, and of what `render` makes of pasted masks and of bare photos."""
+    """Scores of the results for the masked photos, and of what `render` makes of pasted masks and of bare photos."""
     dataset, split = real.dataset, real.split
     photos, told = measure_masked(own, real), _told(own.images, real)
     covered, bare = render(real.pasted.covered), render(real.pasted.photos)
@@ -158,7 +156,7 @@ def measure(own: Rendered, render: Render, real: Reference) -> Scores:
 
 
 def measure_masked(own: Rendered, real: Reference) -> dict[str, NDArray[np.float64]]:
-    """Scores (N,) of what was made of the masked photos."""
+    """Scores (N,) of the results for the masked photos."""
     inputs, images, attention = own
     seen = real.judge.see(images)
     probability = real.judge.sure(seen.shows)
@@ -204,7 +202,7 @@ def _told(images: Photos, real: Reference) -> realism.Told:
 
 
 def ceiling(real: Reference) -> dict[str, float]:
-    """What the measures say of real faces: no system can be expected to be better than that."""
+    """What the measures say about real faces; no system can be expected to be better."""
     unmasked = real.pasted.photos
     shares = {"of real unmasked photos show a mask": real.judge.unmasked(unmasked) <= 0.5}
     if (truth := real.dataset.truth(real.split)) is not None:
@@ -216,12 +214,12 @@ def ceiling(real: Reference) -> dict[str, float]:
 
 
 def _seen_regions(judge: Judge, photos: Photos) -> NDArray[np.bool_]:
-    """Where the judge sees a mask (N, S, S); where it is sure of none, the share TOP that shows most of one."""
+    """Where the judge sees a mask (N, S, S); where it sees none, the TOP_SHARE of most probable pixels."""
     import cv2
 
     size = photos.shape[1]
     maps = [cv2.resize(own, (size, size), interpolation=cv2.INTER_LINEAR) for own in judge.see(photos).shows]
-    return np.stack([own > SHOWS if (own > SHOWS).any() else own >= np.quantile(own, 1 - TOP) for own in maps])
+    return np.stack([own > SHOWS if (own > SHOWS).any() else own >= np.quantile(own, 1 - TOP_SHARE) for own in maps])
 
 
 def _resized(cutouts: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

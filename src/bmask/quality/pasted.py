@@ -1,7 +1,6 @@
-"""Truth where there is none: masks pasted on unmasked test photos, and the same photos bare.
+"""Scores on unmasked test photos, with a pasted mask and without one: their true faces are known.
 
-What a system makes of a pasted mask can be held against the face that was there. The masks are of a style that no
-training sees, or were cut out of masked test photos.
+The masks are drawn in a style that no training sees, or are cut-outs of masked test photos.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bmask.data.split.dataset import to_tensor
-from bmask.gan.framing import beyond
+from bmask.gan.beyond import beyond
 from bmask.pasting.cutouts import lift
 from bmask.quality import alterations as alter
 from bmask.quality import similarity
@@ -23,7 +22,7 @@ from bmask.quality.perceptual import perceptual_distance, sharpness
 from bmask.quality.render import Rendered
 
 Photos = NDArray[np.uint8]
-EDGE = 0.02  # alpha up to which a pixel lies outside
+MAX_OUTSIDE = 0.02  # alpha up to which a pixel lies outside the mask
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,12 @@ class Pasted:
 def paste(
     judge: Judge, unmasked: Photos, seed: int, masked: Photos | None = None, cutouts: NDArray[np.uint8] | None = None
 ) -> Pasted:
-    """Masks on unmasked photos (N, S, S, 3): drawn ones, and, where cut-outs (M, S, S) of masked photos are given,
-    those on every other photo. None reaches beyond its photo."""
+    """Pastes drawn masks on unmasked photos (N, S, S, 3); if cut-outs (M, S, S) of masked photos are given, every other
+    photo gets one of those instead. Masks end where the photo ends in its square."""
     masks = visible_masks(unmasked, seed)
     if masked is not None and cutouts is not None and cutouts.any():
         there = np.flatnonzero(cutouts.any(axis=(1, 2)))
-        lifted = lift(masked[there], cutouts[there], len(unmasked[1::2]), seed)
-        masks[1::2] = lifted
+        masks[1::2] = lift(masked[there], cutouts[there], len(unmasked[1::2]), seed)
     masks[..., 3] *= beyond(to_tensor(unmasked)).numpy()[:, 0] == 0
     covered = np.stack([alter.lay(p.astype(np.float32), m) for p, m in zip(unmasked, masks, strict=True)])
     return Pasted(
@@ -57,9 +55,9 @@ def paste(
 
 
 def measure_pasted(covered: Rendered, bare: Rendered, pasted: Pasted, judge: Judge) -> dict[str, NDArray[np.float64]]:
-    """Scores (N,) of what was made of the covered and of the bare photos; NaN where a mask took no pixel."""
+    """Scores (N,) of a system's results for the covered and the bare photos; NaN where a mask has no pixel."""
     images, inside = covered.images, pasted.alpha > 0.5
-    outside = pasted.alpha <= EDGE
+    outside = pasted.alpha <= MAX_OUTSIDE
     rows = list(zip(images, pasted.photos, inside, strict=True))
     scores = {
         "paste_psnr": np.array([similarity.psnr(*row) for row in rows]),
@@ -76,7 +74,7 @@ def measure_pasted(covered: Rendered, bare: Rendered, pasted: Pasted, judge: Jud
 
 
 def changed(rendered: Rendered) -> NDArray[np.float32]:
-    """Where a system changed the photo, (N, S, S) in [0, 1]: its opacity, or, without one, all pixels that differ."""
+    """Where a system changed the photo, (N, S, S) in [0, 1]: its opacity, or, without one, each pixel that differs."""
     if rendered.attention is not None:
         return rendered.attention
     return (rendered.images != rendered.photos).any(axis=3).astype(np.float32)
@@ -90,9 +88,9 @@ def overlap(attention: NDArray[np.float32], region: NDArray[np.bool_]) -> NDArra
 
 
 def measure_cutouts(rendered: Rendered, cutouts: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Scores (N,) of what was made of real masked photos, given where their masks are, (N, S, S) from 0 to 255.
+    """Scores (N,) of a system's results for real masked photos, whose cut-outs are (N, S, S) in [0, 255].
 
-    This is what finds a system whose attention widens on real masked photos alone. NaN without a cut-out.
+    They detect a system whose attention widens on real masked photos only. NaN without a cut-out.
     """
     region, side = cutouts > 127, cutouts.shape[1]
     reach = np.ones((2 * (side // 20) + 1,) * 2, np.uint8)

@@ -1,4 +1,4 @@
-"""The few rendered pictures that the report shows, as evaluate leaves them: all systems, chosen photos alone."""
+"""The pictures that the report shows, as evaluate saves them: chosen photos, rendered by all systems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bmask.quality.render import Rendered
     from bmask.quality.scores import Scores
 
-PICTURES = "pictures.npz"  # its usual name
+PICTURES = "pictures.npz"  # in evaluate's folder
 STRIP = 8  # photos in before_after.png
 
 
@@ -26,11 +26,11 @@ STRIP = 8  # photos in before_after.png
 class Pictures:
     """K photos of the split before and after each system."""
 
-    index: NDArray[np.int64]  # (K,) their places among the split's masked photos, rising
+    index: NDArray[np.int64]  # (K,) positions among the split's masked photos, ascending
     photos: NDArray[np.uint8]  # (K, S, S, 3) as the systems saw them
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by system, each (K, S, S, 3)
-    attention: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (K, S, S), 255 where all is changed
-    truth: NDArray[np.uint8] | None = None  # (K, S, S, 3) the true faces, where there are some
+    attention: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (K, S, S), 255 where the pixel is replaced
+    truth: NDArray[np.uint8] | None = None  # (K, S, S, 3) the true faces, if they are known
 
     def save(self, path: Path) -> None:
         """One .npz file without pickles."""
@@ -44,7 +44,7 @@ class Pictures:
 
     @staticmethod
     def load(path: Path) -> Pictures:
-        """Raises DataError when the file is missing or is none of save's."""
+        """Raises DataError when the file is missing or was not written by save."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays: dict[str, Any] = {name: file[name] for name in file.files}
@@ -60,10 +60,10 @@ class Pictures:
 def chosen_pictures(
     rendered: dict[str, Rendered], leaders: list[Scores], rows: int, truth: NDArray[np.uint8] | None
 ) -> Pictures:
-    """What a report of `rows` photos may show, whichever of the leaders it puts first, and what before_after.png shows.
+    """All photos that before_after.png or a report of `rows` photos may show, whichever of the leaders it puts first.
 
     Args:
-        rendered: every system's pictures of the split. leaders: scores of those that may lead.
+        rendered: every system's pictures of the split. leaders: scores of the systems that may lead.
         truth: uint8 (N, S, S, 3), the true faces behind the masks.
     """
     first = next(iter(rendered.values())).photos
@@ -92,13 +92,13 @@ def shown_photos(scores: Scores, rows: int) -> tuple[list[int], dict[int, str]]:
 
 
 def seen_badness(scores: Scores) -> NDArray[np.float64]:
-    """How bad each masked photo came out to the eye: against its true face, or, where there is none, by its grade."""
+    """How bad each masked photo's result looks: its distance to the true face, or its grade if that is not known."""
     known = scores.photos.get("region_distance")
     return scores.photos["grade"] if known is None else known
 
 
 def hardest_photos(badness: NDArray[np.float64], slices: NDArray[np.str_]) -> list[tuple[int, str]]:
-    """(index, note): the worst photo of each slice, then all others from the worst on."""
+    """(index, note): the worst photo of each slice, then all others, worst first."""
     labels = [set(filter(None, text.split(";"))) for text in slices]
     order = np.argsort(-badness, kind="stable")
     chosen: dict[int, str] = {}

@@ -1,7 +1,7 @@
-"""Realism as a two-sample test: how well a classifier tells painted lower faces from real ones.
+"""Realism as a two-sample test: how well a classifier separates generated lower faces from real ones.
 
-Lopez-Paz and Oquab 2017: train a classifier on part of both samples and test it on the rest. At one half it cannot tell
-them apart; at one, each of them shows what it is. The features are fixed and in no network's loss: histograms of
+Lopez-Paz and Oquab 2017: train a classifier on part of both samples and test it on the rest. An accuracy of 0.5 means
+that it cannot separate them, 1 that it always can. The features are fixed and in no network's loss: histograms of
 oriented gradients (Dalal and Triggs 2005), colours, and contrast at four scales, each in a coarse grid.
 """
 
@@ -24,14 +24,14 @@ Photos = NDArray[np.uint8]
 
 
 class Told(NamedTuple):
-    """Which photos a classifier that never saw them put on the right side, as 0 and 1; NaN where there was none."""
+    """Whether a classifier that was not trained on a photo is right about it, 0 or 1; NaN where there was none."""
 
     fake: NDArray[np.float64]  # (N,)
     real: NDArray[np.float64]  # (M,)
 
     @property
     def accuracy(self) -> float:
-        """Mean over both sides, so that the larger one does not count more."""
+        """Mean over both samples, so that the larger one does not count more."""
         return float(np.mean([np.nan if np.isnan(own).all() else np.nanmean(own) for own in self]))
 
 
@@ -87,7 +87,7 @@ def two_sample(
 
 
 def _fitted(x: NDArray, y: NDArray, unseen: NDArray) -> NDArray:
-    """Ridge regression on standardised features, both sides weighing the same (Fisher's discriminant with a ridge)."""
+    """Ridge regression on standardised features, both samples weighted equally (Fisher's discriminant with a ridge)."""
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
     x, unseen = (x - mean) / spread, (unseen - mean) / spread
     weight = np.where(y > 0, 0.5 / (y > 0).mean(), 0.5 / (y < 0).mean())[:, None]
@@ -97,7 +97,7 @@ def _fitted(x: NDArray, y: NDArray, unseen: NDArray) -> NDArray:
 
 
 def real_against_real(real: NDArray[np.float64], groups: NDArray[np.str_], seed: int = 0) -> Told:
-    """The test on two halves of the real photos: what it says where there is nothing to tell."""
+    """The test on two halves of the real photos: its result where there is no difference."""
     names, member = np.unique(groups, return_inverse=True)
     half = (np.random.default_rng(seed).permutation(len(names)) % 2 == 0)[member]
     return two_sample(real[half], real[~half], (groups[half], groups[~half]), seed)

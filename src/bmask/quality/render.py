@@ -1,4 +1,4 @@
-"""The pictures that are judged: a translation of the test photos, composited as serving does."""
+"""The pictures that are scored: translations of the test photos, composited as in serving."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rendered(NamedTuple):
 
     photos: Photos  # (N, S, S, 3) as the generator saw them
     images: Photos  # (N, S, S, 3) the composites
-    attention: Attention | None  # (N, S, S) opacity of what was painted: attention with the threshold taken off
+    attention: Attention | None  # (N, S, S) opacity of the translation: attention above the threshold
 
 
 Render = Callable[[Photos], Rendered]
@@ -62,9 +62,9 @@ def require_photos(dataset: Dataset, split: str) -> None:
 
 
 def rendered(translate: Translate, photos: Photos, threshold: float, what: str = "translate") -> Rendered:
-    """What serving would give for photos (N, S, S, 3), framed already; `what` names the progress bar.
+    """What serving would return for framed photos (N, S, S, 3); `what` names the progress bar.
 
-    But for systems without an attention, of which serving takes an oval about each face and this the whole square.
+    Exception: for systems without attention, serving takes an oval around each face, and this the whole square.
     """
     from bmask.serving.compositing import composite, opacity
 
@@ -85,7 +85,7 @@ def renderer(translate: Translate, threshold: float, what: str = "translate") ->
 
 
 def resize_regions(regions: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
-    """Mask regions 0/255 (N, S, S) at `size` px; a pixel that the mask touches at all belongs to it."""
+    """Mask regions 0/255 (N, S, S) at `size` px; every pixel that the mask touches belongs to it."""
     import cv2
 
     return np.stack([cv2.resize(np.asarray(r), (size, size), interpolation=cv2.INTER_AREA) > 0 for r in regions])

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing but a browser: what was measured, how, and what it looks like."""
+"""The report: one self-contained HTML file with the scores, how they were measured, and pictures."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bmask.quality.scores import Interval, Scores, primary_name, primary_value
 if TYPE_CHECKING:
     from bmask.params import Params
 
-LEADING = ("paste_distance", "residue_rate")  # that may head the page, the first that climbed the ladder
+LEADING_SCORES = ("paste_distance", "residue_rate")  # may head the page; the first that passed the ladder does
 
 
 def evaluation_report(params: Params, summary: dict[str, Any], train: Path, judge: Path, evaluate: Path) -> str:
-    """The page as text, from what the stages left in their folders; `summary` is the dataset's. Pictures of people are
+    """The page as text, from the files in the stages' folders; `summary` is the dataset's. Pictures of people are
     left out when the dataset is private.
 
     Raises DataError when a file is missing.
@@ -78,17 +78,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def headline(entries: list[Entry], params: Params) -> Entry:
-    """The trained system that the gate would choose; if none keeps to the thresholds, the best in the primary score."""
+    """The trained system that the gate would choose; if none meets the thresholds, the best in the primary score."""
     chosen = _within_thresholds(entries, params)
-    rivals = [entry for entry in entries if entry.name == chosen] or [entry for entry in entries if entry.trained]
+    allowed = [entry for entry in entries if entry.name == chosen] or [entry for entry in entries if entry.trained]
     return max(
-        rivals or entries, key=lambda entry: primary_value(entry.scores, deciding(entry.scores, params.register_))
+        allowed or entries, key=lambda entry: primary_value(entry.scores, deciding(entry.scores, params.register_))
     )
 
 
 def leading_score(entry: Entry) -> str:
-    """The number that agrees best with the eye among those that climbed the ladder."""
-    return next((name for name in LEADING if name not in entry.scores.unsound), LEADING[-1])
+    """The first of LEADING_SCORES that passed the ladder, or the last of them."""
+    return next((name for name in LEADING_SCORES if name not in entry.scores.unsound), LEADING_SCORES[-1])
 
 
 def _within_thresholds(entries: list[Entry], params: Params) -> str | None:
@@ -115,7 +115,7 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _pictures(evaluate: Path, entries: list[Entry], leader: Entry, rows: int) -> list[dict[str, Any]]:
-    """Two sections: photos around the leader's median, and those where it fares worst, by slice and overall."""
+    """Two sections: photos around the leader's median, and its worst ones, by slice and overall."""
     pictures = Pictures.load(evaluate / PICTURES)
     median, hardest = shown_photos(leader.scores, rows)
     plan = {
@@ -134,7 +134,7 @@ def _row(index: int, note: str, entries: list[Entry], pictures: Pictures) -> dic
     cells = [{"caption": "before", "picture": pictures.photos[place]}]
     for entry in entries:
         badness = seen_badness(entry.scores)[index]
-        if entry.name == "identity":  # its picture stands there already
+        if entry.name == "identity":  # its picture is the photo, which is shown already
             cells[0]["badness"] = badness
             continue
         if entry.trained and entry.name in pictures.attention:
@@ -156,7 +156,7 @@ def _losses(entries: list[Entry], trained: Path) -> dict[str, str]:
 
 
 def loss_tables(models: Iterable[str], trained: Path) -> dict[str, str]:
-    """{model/loss: a CSV of step and value}, so that each is one plot in DVC, whichever losses a system has."""
+    """{model/loss: a CSV of step and value}: one plot each in DVC, because systems have different losses."""
     tables = {}
     for model in models:
         steps, losses = charts.read_losses(trained / model / "losses.csv")

@@ -1,7 +1,7 @@
 """Scores of one translation on the test photos, their intervals, and whether one translation is better than another.
 
 `measuring` says what is measured per photo. For the set there are kid and frechet, under the name `judge_...` when they
-are measured on the judge's features.
+use the judge's features.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOWER_IS_BETTER = {
 }
 NEUTRAL = {"attention", "untouched", "paste_sharpness", "cutout_area"}  # described, not ranked
 RATES = {"unmask_rate", "residue_rate"}
-TOLD = "told"  # of photos and unmasked: whether a classifier put them on the right side; together they are `realism`
+TOLD = "told"  # in photos and unmasked: whether a classifier is right about a photo; both give `realism`
 FRECHET_RESAMPLES = 100  # each needs a singular value decomposition
 
 
@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured on N masked photos translated, beside M real unmasked ones."""
+    """What was measured on N translated masked photos and on M real unmasked ones."""
 
     names: NDArray[np.str_]  # (N,)
     groups: NDArray[np.str_]  # (N,) photos of one group are resampled together
@@ -60,15 +60,15 @@ class Scores:
     real_groups: NDArray[np.str_]  # (M,)
     prefix: str  # of the distances' names
     unmasked: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # scores of the unmasked photos, (M,)
-    lost: float = 0.0  # share of all masked photos in which no face was found: their masks stay, in every rate
-    unsound: tuple[str, ...] = ()  # measures that failed the ladder on these photos, so that they decide nothing
+    lost: float = 0.0  # share of all masked photos in which no face was found; rates count them as still masked
+    unsound: tuple[str, ...] = ()  # scores whose measures failed the ladder on these photos; they decide nothing
 
     def has(self, name: str) -> bool:
         """Whether the score was measured, in at least one photo."""
         return any(name in own and not np.isnan(own[name]).all() for own in (self.photos, self.unmasked))
 
     def column(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-        """A score's values and the groups of its photos, be they the masked or the unmasked ones."""
+        """A score's values and the groups of its photos, masked or unmasked."""
         if name in self.photos:
             return self.photos[name], self.groups
         return self.unmasked[name], self.real_groups
@@ -86,7 +86,7 @@ class Scores:
 
     @staticmethod
     def load(path: Path) -> Scores:
-        """Raises DataError when the file is missing or is none of save's."""
+        """Raises DataError when the file is missing or was not written by save."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 by_kind: dict[str, dict[str, NDArray]] = {"photos": {}, "unmasked": {}}
@@ -107,8 +107,8 @@ _ARRAYS = ("names", "groups", "slices", "features", "real", "real_groups")
 def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
     """Every score of the set with its 95 % interval, from a bootstrap over groups of photos (percentiles).
 
-    The Frechet distance of a resample reads too high, since a resample holds fewer different photos; its interval comes
-    from FRECHET_RESAMPLES resamples, shifted so that their median is the value.
+    The Frechet distance of a resample is too high, because it has fewer different photos; its interval comes from
+    FRECHET_RESAMPLES resamples, shifted so that their median is the value.
     """
     weights = group_weights(scores.groups, resamples, seed)
     real_weights = group_weights(scores.real_groups, resamples, seed + 1)
@@ -132,9 +132,9 @@ def intervals(scores: Scores, resamples: int, seed: int) -> dict[str, Interval]:
 def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: NDArray | None = None) -> Interval:
     """Mean of a per-photo score with its interval; `among`, bool (N,), chooses photos, such as those of one slice.
 
-    A rate that is 0 or 1 in all n groups leaves a bootstrap nothing to vary; there the interval ends where the binomial
-    distribution gives n such groups a chance of 2.5 % (Clopper and Pearson 1934). Photos in which no face was found,
-    `scores.lost`, count in the rates of the whole set as ones on which a mask still shows.
+    A bootstrap cannot vary a rate that is 0 or 1 in all n groups; its interval ends where the binomial distribution
+    gives n such groups a probability of 2.5 % (Clopper and Pearson 1934). In rates of the whole set, photos in which no
+    face was found (`scores.lost`) count as still masked.
     """
     values, groups = scores.column(name)
     chosen = np.ones(len(values), bool) if among is None else among
@@ -152,7 +152,7 @@ def photo_interval(scores: Scores, name: str, resamples: int, seed: int, among: 
 
 
 def primary_name(scores: Scores, primary: str) -> str:
-    """`kid` means the kernel distance that is there: Inception's or the judge's."""
+    """The full name of the primary score: `kid` stands for Inception's kernel distance or the judge's."""
     return f"{scores.prefix}kid" if primary == "kid" else primary
 
 

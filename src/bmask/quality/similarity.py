@@ -19,7 +19,7 @@ Photo = NDArray[np.uint8]
 def ssim_map(x: Photo, y: Photo) -> NDArray[np.float32]:
     """SSIM of the window around each pixel, mean over the channels. x, y: uint8 (H, W, 3). Returns (H, W) in [-1, 1].
 
-    Windows that reach over the border see the picture mirrored there.
+    The picture is mirrored at its border for windows that reach over it.
     """
     import cv2
 
@@ -36,7 +36,7 @@ def ssim_map(x: Photo, y: Photo) -> NDArray[np.float32]:
 
 
 def upper(photo: NDArray) -> NDArray:
-    """The rows of (H, W, ...) that count as the upper face; cut before any window is laid, so none sees the mask."""
+    """The rows of (H, W, ...) that count as the upper face; cut first, so that no SSIM window includes the mask."""
     return photo[: max(1, round(UPPER * len(photo)))]
 
 

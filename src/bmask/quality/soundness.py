@@ -1,6 +1,6 @@
-"""Which measures climb the ladder on the photos at hand; the others are shown and decide nothing.
+"""Which measures pass the ladder on the photos at hand; the others are shown but decide nothing.
 
-The perceptual distance is held to five coarse rungs, not to the whole ladder, which it cannot order (see COARSE).
+The perceptual distance is checked on five coarse rungs, because it cannot rank the whole ladder (see COARSE).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bmask.quality.ladder import RUNGS, Climb, Ladder, Rungs, climb
 from bmask.quality.perceptual import perceptual_distance
 
 CLEAN = ("photo", "other face", "blurred", "mean face", "inpainted")
-# Coarser than the ladder, and made so after the perceptual distance had failed it rung by rung: its judge of a few
-# minutes ranks these five and cannot order the rungs within one, such as a smear and a mask at 25 %, or a mask at 50 %
-# and at 100 %. "the same, rung by rung" shows how it fares on the whole ladder.
+# Rungs were merged after the perceptual distance had failed the whole ladder: its judge, trained for a few minutes,
+# ranks these five but not the kinds within one, such as a smear and a mask at 25 %, or masks at 50 % and 100 %.
+# "the same, rung by rung" is the same distance, checked on the whole ladder.
 COARSE: Rungs = (
     ("photo",),
     ("other face",),
@@ -33,12 +33,12 @@ MASKS = tuple((f"mask at {share} %",) for share in (25, 50, 75, 100))
 
 @dataclass(frozen=True)
 class Measure:
-    """One that is held to the ladder."""
+    """A measure that is checked on the ladder."""
 
     name: str
     claims: Rungs
-    scores: tuple[str, ...]  # of the leaderboard that rest on it
-    values: Callable[[Ladder, str, dict[str, Seen]], NDArray[np.float64]]  # of a kind's pictures; lower is better
+    scores: tuple[str, ...]  # of the leaderboard that depend on it
+    values: Callable[[Ladder, str, dict[str, Seen]], NDArray[np.float64]]  # of the pictures of a kind; lower is better
 
 
 MEASURES = (
@@ -82,7 +82,7 @@ MEASURES = (
 
 
 def climbs(judge: Judge, ladder: Ladder) -> list[Climb]:
-    """How every measure fares."""
+    """The result of every measure."""
     seen, found = {kind: judge.see(pictures) for kind, pictures in ladder.pictures.items()}, []
     for measure in MEASURES:
         kinds = [kind for rung in measure.claims for kind in rung]
@@ -92,13 +92,13 @@ def climbs(judge: Judge, ladder: Ladder) -> list[Climb]:
 
 
 def unsound(found: list[Climb], told: float) -> tuple[str, ...]:
-    """The scores that rest on a measure that fell."""
-    fallen = {own.measure for own in found if not own.passed(told)}
-    return tuple(score for measure in MEASURES if measure.name in fallen for score in measure.scores)
+    """The scores that depend on a measure that failed."""
+    failed = {own.measure for own in found if not own.passed(told)}
+    return tuple(score for measure in MEASURES if measure.name in failed for score in measure.scores)
 
 
 def as_rows(found: list[Climb], told: float) -> list[dict[str, Any]]:
-    """For files and reports."""
+    """The results for files and reports."""
     return [
         {
             "measure": own.measure,

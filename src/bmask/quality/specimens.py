@@ -1,7 +1,7 @@
-"""Pictures that the judge learns from: unmasked photos with and without a trace of a mask, and what was done to them.
+"""The judge's training pictures: unmasked photos with and without a trace of a mask, and what was done to them.
 
-The masks are drawn in the style that trainings may see; their cloth is drawn too, or lent by masked training photos,
-and takes any colour.
+Outlines of masks are drawn in the style that trainings may see; the cloth is drawn too, or comes from masked training
+photos, and may get any colour.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from torch import Tensor
 from bmask.pasting.drawn import TAUGHT, draw_masks
 from bmask.progress import bar
 from bmask.quality import alterations as alter
-from bmask.quality.judge import COARSE, KINDS
+from bmask.quality.judge import KINDS, MAP_STRIDE
 
 Photos = NDArray[np.uint8]
 Picture = NDArray[np.float32]
-MASKS = 1200  # that are drawn
+DRAWN_MASKS = 1200
 MASKS_SEED = 21
-FAINTEST = 5.0  # grey levels; what changes a photo less on average is not taught, since nobody can see it
-IN_PART = 0.2  # share of the masks of which a network has left a part
-CLEAR = 0.3  # alpha from which a pixel counts as altered
+MIN_CHANGE = 5.0  # grey levels; a mask that changes a photo less on average is invisible and not taught
+CUT_SHARE = 0.2  # of the masks: cut, as by a network that removes only a part
+MIN_ALPHA = 0.3  # above it, a pixel counts as altered
 
 
 class Bank(NamedTuple):
-    """Pairs of specimens, drawn once: a judge sees each several times, since drawing costs as much as learning."""
+    """Pairs of specimens, drawn once; the judge sees each several times, because drawing takes as long as learning."""
 
     pictures: NDArray[np.uint8]  # (P, 2, S, S, 3)
-    truths: NDArray[np.uint8]  # (P, 2, s, s, 2): what was done to a pixel, by its number, and a mask's opacity
+    truths: NDArray[np.uint8]  # (P, 2, s, s, 2): a pixel's number in KINDS, and the mask's opacity
 
     def batch(self, rng: Generator, pairs: int) -> tuple[Tensor, Tensor]:
         """Pictures (2 * pairs, 3, S, S) in [-1, 1], and each pixel's kind and opacity in [0, 1] (2 * pairs, 2, s, s).
 
         Each pair is mirrored with a chance of one half.
         """
-        few = rng.integers(len(self.pictures), size=pairs)
+        chosen = rng.integers(len(self.pictures), size=pairs)
         mirrored = rng.random(pairs) < 0.5
         pictures, truths = (
-            torch.from_numpy(np.where(mirrored[:, None, None, None, None], own[few, :, :, ::-1], own[few]))
+            torch.from_numpy(np.where(mirrored[:, None, None, None, None], own[chosen, :, :, ::-1], own[chosen]))
             for own in (self.pictures, self.truths)
         )
-        # So laid out that the channels come last, which is quicker.
+        # permute keeps the channels last in memory, which is faster.
         photos = pictures.flatten(0, 1).permute(0, 3, 1, 2) / 127.5 - 1
         return photos, truths.flatten(0, 1).permute(0, 3, 1, 2) / torch.tensor((1.0, 255.0))[:, None, None]
 
 
 class Specimen(NamedTuple):
-    """A picture and what is to be said of each of its pixels."""
+    """A picture and the truth about each of its pixels."""
 
     picture: Picture  # (S, S, 3) in [0, 255]
     kind: str  # of KINDS: what was done to it
-    alpha: NDArray  # (S, S) where
+    alpha: NDArray  # (S, S) where that was done
     opacity: NDArray  # (S, S) of a mask
 
 
@@ -67,10 +67,10 @@ class Specimens:
     def __init__(self, masked: Photos, unmasked: Photos, rng: Generator) -> None:
         self.masked, self.unmasked, self.rng = masked, unmasked, rng
         self.side = unmasked.shape[1]
-        self.masks = draw_masks(MASKS, self.side, MASKS_SEED, TAUGHT)
+        self.masks = draw_masks(DRAWN_MASKS, self.side, MASKS_SEED, TAUGHT)
 
     def pair(self) -> Iterator[Specimen]:
-        """One photo without and with a trace of a mask, altered alike, so that nothing else tells the two apart."""
+        """One photo without and with a trace of a mask, altered alike, so that they differ in nothing else."""
         photo = self._photo()
         marked = self._marked(photo)
         alpha = alter.alpha_of(self._mask()) if marked is None else marked.alpha
@@ -80,11 +80,11 @@ class Specimens:
         return altered([clean, bare if marked is None else marked], self.rng)
 
     def _marked(self, photo: Picture) -> Specimen | None:
-        """A trace of a mask; None where a few tries left none that one can see."""
+        """The photo with a trace of a mask; None if four tries left none that is visible."""
         rng = self.rng
         for _ in range(4):
             mask = self._mask()
-            if rng.random() < IN_PART:
+            if rng.random() < CUT_SHARE:
                 mask = alter.part(mask, rng.uniform(0.1, 0.8), rng.uniform(0, 2 * np.pi))
             alpha = alter.alpha_of(mask)
             kind = rng.choice(["mask", "smear", "recoloured", "rim"], p=[0.72, 0.11, 0.13, 0.04])
@@ -103,12 +103,12 @@ class Specimens:
             else:
                 opacity = rng.uniform(0.4, 1)
                 picture, shown = alter.rimmed(photo, mask, int(rng.integers(1, 4)), opacity), opacity * alpha
-            if np.abs(picture - photo)[alpha > 0.5].mean() > FAINTEST:
+            if np.abs(picture - photo)[alpha > 0.5].mean() > MIN_CHANGE:
                 return Specimen(picture, "mask" if kind == "mask" else "smeared", alpha, shown)
         return None
 
     def _spoiled(self, photo: Picture, alpha: Picture) -> Specimen:
-        """The photo with something else than a mask about its lower face."""
+        """The photo with its lower face altered without a mask."""
         rng, side = self.rng, self.side
         where = alter.soft(alpha, side * rng.uniform(0.005, 0.04))
         kind = rng.choice(["other", "blurred", "flat", "inpainted", "distorted"], p=[0.34, 0.22, 0.14, 0.14, 0.16])
@@ -149,21 +149,21 @@ class Specimens:
 
 
 def draw_bank(specimens: Specimens, count: int) -> Bank:
-    """Draws so many specimens, in pairs."""
+    """Draws `count` specimens, in pairs."""
     pairs, side = max(1, count // 2), specimens.side
-    low = side // COARSE
+    low = side // MAP_STRIDE
     bank = Bank(np.empty((pairs, 2, side, side, 3), np.uint8), np.empty((pairs, 2, low, low, 2), np.uint8))
-    for pair in bar(range(pairs), what="judge: pictures to learn from"):
+    for pair in bar(range(pairs), what="judge: training pictures"):
         for one, specimen in enumerate(specimens.pair()):
             bank.pictures[pair, one] = specimen.picture.round()
             alpha, opacity = (cv2.resize(own, (low, low), interpolation=cv2.INTER_AREA) for own in specimen[2:])
-            bank.truths[pair, one, ..., 0] = KINDS.index(specimen.kind) * (alpha > CLEAR)
+            bank.truths[pair, one, ..., 0] = KINDS.index(specimen.kind) * (alpha > MIN_ALPHA)
             bank.truths[pair, one, ..., 1] = (255 * opacity).round()
     return bank
 
 
 def altered(specimens: list[Specimen], rng: Generator) -> Iterator[Specimen]:
-    """Moves, mirrors, recolours and degrades pictures, all of them alike."""
+    """Moves, recolours and degrades pictures, all of them alike."""
     side = len(specimens[0].picture)
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-12, 12), rng.uniform(0.85, 1.25))
     matrix[:, 2] = matrix[:, 2] + rng.uniform(-0.08, 0.08, 2) * side

@@ -1,4 +1,4 @@
-"""What is asked about photos and what is answered, in `mlflow models serve` and in `bmask serve` alike."""
+"""Answers requests about photos, for both `mlflow models serve` and `bmask serve`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bmask.errors import DataError
 from bmask.serving import pictures
 from bmask.serving.unmasker import DoneFace, Unmasker
 
-NULLS = ("None", "nan")  # what MLflow makes of a JSON null and of NaN on their way through `inputs`
-FIND, ALIGNED = "find", "aligned"  # what `faces` in a request's params can be
+NULLS = ("None", "nan")  # MLflow turns a JSON null and NaN in `inputs` into these strings
+FIND, ALIGNED = "find", "aligned"  # values of `faces` in a request's params
 URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648, section 5
 
 
 class BadRequest(Exception):
-    """A request that cannot be answered, in one sentence that shows nothing of the photos."""
+    """A request that cannot be answered. The message is one sentence that shows nothing of the photos."""
 
 
 class Wanted(NamedTuple):
-    """What a request asks for besides, its `params`.
+    """The `params` of a request.
 
     attention: whether records hold the attention masks too.
-    aligned: the photos are squares of faces already, framed as ingest frames them; else faces are found.
+    aligned: whether the photos are squares of faces, framed as ingest frames them; if not, faces are searched for.
     """
 
     attention: bool = False
@@ -34,13 +34,13 @@ class Wanted(NamedTuple):
 
 
 def wanted(params: Any) -> Wanted:
-    """A request's params; each may be left out, and unknown ones are ignored, as MLflow does. Raises BadRequest."""
+    """Reads a request's params. All are optional; unknown ones are ignored, as in MLflow. Raises BadRequest."""
     params = {} if params is None else params
     if isinstance(params, Mapping):
         attention, faces = params.get("attention", False), params.get("faces", FIND)
         if isinstance(attention, bool) and faces in (FIND, ALIGNED):
             return Wanted(attention, faces == ALIGNED)
-    raise BadRequest('params must be an object such as {"attention": true, "faces": "find"}, or "aligned".')
+    raise BadRequest('params must be an object such as {"attention": true, "faces": "find"} or "aligned".')
 
 
 class Done(NamedTuple):
@@ -53,14 +53,14 @@ class Done(NamedTuple):
 def answer(
     unmasker: Unmasker, rows: Sequence[Any], asked: Wanted = Wanted(), megapixels: float = math.inf
 ) -> tuple[list[dict[str, Any]], list[Done]]:
-    """A record for each photo, fit for JSON, and what was done. Pictures are held for a batch of photos alone.
+    """Returns a JSON-ready record and a Done for each photo. Memory holds the pictures of one batch only.
 
     Args:
-        rows: base64 strings, of either alphabet, padded or not; `data:` URLs are accepted.
-        megapixels: of all photos together.
+        rows: base64 strings, in the standard or URL-safe alphabet, padded or not, or `data:` URLs.
+        megapixels: the most that all photos together may have.
 
     Raises:
-        BadRequest: names the row, counted from 0.
+        BadRequest: the message names the row, counted from 0.
     """
     if not len(rows):
         raise BadRequest("The request holds no photos; send base64 strings in the column image.")
@@ -85,7 +85,7 @@ def answer(
 
 
 def picture(text: Any, row: int) -> pictures.Picture:
-    """The picture in row number `row`. Raises BadRequest."""
+    """Decodes the picture in row number `row`. Raises BadRequest."""
     if text is None or text in NULLS or (isinstance(text, float) and math.isnan(text)):
         raise BadRequest(f"Row {row} of image is null; send the photo's file as a base64 string.")
     if not isinstance(text, str):
@@ -100,7 +100,7 @@ def picture(text: Any, row: int) -> pictures.Picture:
     try:
         return pictures.read(content)
     except DataError as error:
-        # Pillow's own words can hold bytes of the file.
+        # Pillow's messages can contain bytes of the file.
         reason = re.sub(r"^(cannot be decoded \(\w+):.*\)$", r"\1)", str(error), flags=re.DOTALL)
         raise BadRequest(f"Row {row} of image {reason}.") from None
 

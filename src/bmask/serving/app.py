@@ -1,13 +1,13 @@
-"""Our own server: MLflow's scoring protocol behind limits, a page for people, metrics and health.
+"""The server of `bmask serve`: MLflow's scoring protocol with limits, a web page, metrics and health checks.
 
-    POST /invocations   as `mlflow models serve` has it (see served.py)
-    GET  /              a page that asks /invocations
-    GET  /model         which model answers
+    POST /invocations   the protocol of `mlflow models serve` (see served.py)
+    GET  /              a page that sends photos to /invocations
+    GET  /model         name and properties of the model
     GET  /metrics       for Prometheus
-    GET  /ping, /health whether it answers
+    GET  /ping, /health health checks
 
-A request is refused before any work is done where it is too large, too slow or no JSON, and when too many wait. Every
-error is one sentence, and none repeats what was sent.
+A request that is too large, too slow or not JSON is refused before any photo is decoded. So is every request while too
+many wait. Every error is one sentence that repeats nothing of the request.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ from bmask.progress import say
 from bmask.serving import answering
 from bmask.serving.unmasker import Unmasker
 
-# The page loads nothing from elsewhere, and nobody may put it into a frame.
+# The page loads nothing from other servers, and no other page may embed it.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: blob:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-COUNTED = "PROMETHEUS_MULTIPROC_DIR"  # the library's variable: the folder where several workers keep their counts
-GRACE = 30  # seconds that requests get when the server is to stop
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # Prometheus's environment variable: the folder of all workers' counts
+GRACE = 30  # seconds that running requests get to finish when the server stops
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes on."""
+    """Limits of a server."""
 
     megabytes: float = 64.0  # of a request's body
     photos: int = 64  # in a request
-    megapixels: float = 200.0  # of all of them
-    at_once: int = 1  # requests that are worked on; a photo takes some 20 bytes a pixel while it is
-    waiting: int = 32  # requests that come in or wait for that
-    seconds: float = 30.0  # without a byte of a body that has begun
-    minutes: float = 3.0  # for a whole body
+    megapixels: float = 200.0  # of all photos in a request
+    at_once: int = 1  # requests processed at the same time; each photo then needs some 20 bytes per pixel
+    waiting: int = 32  # further requests that are being received or wait
+    seconds: float = 30.0  # the longest pause while a body is received
+    minutes: float = 3.0  # to receive a whole body
 
 
 class Server:
-    """The routes of one model."""
+    """The HTTP routes that serve one model."""
 
     def __init__(self, unmasker: Unmasker, name: str, limits: Limits = Limits()):
-        self._unmasker, self._name, self._limits = unmasker, _shown(name), limits
+        self._unmasker, self._name, self._limits = unmasker, _public_name(name), limits
         self._slots = asyncio.Semaphore(limits.at_once)
         self._threads = anyio.CapacityLimiter(limits.at_once)
-        self._inside = 0  # requests that are neither refused nor answered yet
-        self._watched = _Watched()
+        self._pending = 0  # requests that were accepted and are not answered yet
+        self._metrics = _Metrics()
 
     def app(self) -> Starlette:
         routes = [
@@ -92,20 +92,20 @@ class Server:
         return JSONResponse(about, headers=HEADERS)
 
     async def metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._watched.all()), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._metrics.all()), media_type=CONTENT_TYPE_LATEST)
 
     async def invocations(self, request: Request) -> Response:
         began = time.monotonic()
         try:
             answered = await self._answered(request)
         except HTTPException as error:
-            self._watched.requests.labels(str(error.status_code)).inc()
+            self._metrics.requests.labels(str(error.status_code)).inc()
             raise
         except Exception:
-            self._watched.requests.labels("500").inc()
+            self._metrics.requests.labels("500").inc()
             raise
-        self._watched.requests.labels("200").inc()
-        self._watched.seconds.observe(time.monotonic() - began)
+        self._metrics.requests.labels("200").inc()
+        self._metrics.seconds.observe(time.monotonic() - began)
         return answered
 
     async def _answered(self, request: Request) -> Response:
@@ -113,9 +113,9 @@ class Server:
         charset = rest.strip().lower().removeprefix("charset=").strip('"')
         if kind.strip().lower() != "application/json" or charset not in ("", "utf-8"):
             raise HTTPException(415, "Send JSON: the header Content-Type must be application/json, in UTF-8.")
-        if self._inside >= self._limits.at_once + self._limits.waiting:
-            raise HTTPException(503, "Too many requests wait already; try again later.", {"Retry-After": "5"})
-        self._inside += 1
+        if self._pending >= self._limits.at_once + self._limits.waiting:
+            raise HTTPException(503, "Too many requests are waiting; try again later.", {"Retry-After": "5"})
+        self._pending += 1
         try:
             body = await self._body(request)
             async with self._slots:
@@ -125,14 +125,14 @@ class Server:
         except answering.BadRequest as error:
             raise HTTPException(400, str(error)) from None
         finally:
-            self._inside -= 1
-        self._watched.photos(done)
+            self._pending -= 1
+        self._metrics.photos(done)
         headers = {**HEADERS, "X-Bmask-Model": quote(self._name, safe=":/@ ")}
         return Response(content, media_type="application/json", headers=headers)
 
     def _work(self, body: bytes) -> tuple[bytes, list[answering.Done]]:
-        """All that takes long, in a thread: meanwhile others are told that the server lives."""
-        rows, wanted = asked(body, self._limits.photos)
+        """Runs in a thread, so that the server can answer health checks meanwhile."""
+        rows, wanted = _parse(body, self._limits.photos)
         records, done = answering.answer(self._unmasker, rows, wanted, self._limits.megapixels)
         return json.dumps({"predictions": records}).encode(), done
 
@@ -159,7 +159,7 @@ class Server:
 
 
 def run(unmasker: Unmasker, name: str, limits: Limits, listening: socket.socket) -> None:
-    """Answers on a socket until it is stopped; SIGTERM gives requests GRACE seconds."""
+    """Serves a socket until SIGTERM; then running requests get GRACE seconds to finish."""
     import uvicorn
 
     app = Server(unmasker, name, limits).app()
@@ -167,21 +167,18 @@ def run(unmasker: Unmasker, name: str, limits: Limits, listening: socket.socket)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket for a server, and a line that says where its page is. Raises DataError where the port is taken."""
+    """Opens the server's socket and prints the page's address. Raises DataError if the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family)  # before the line that says so
+        listening = socket.create_server((host, port), family=family)  # works before its address is printed
     except (OSError, OverflowError) as error:
-        raise DataError(f"{host}, port {port}, cannot be used ({error}); choose another --port or --host") from None
+        raise DataError(f"cannot listen on {host}, port {port} ({error}); choose another --port or --host") from None
     say(f"the page: http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
     return listening
 
 
-def asked(body: bytes, most: int) -> tuple[list[Any], answering.Wanted]:
-    """The rows and what is wanted of them, of a request's JSON in any of the shapes that MLflow takes.
-
-    Raises answering.BadRequest.
-    """
+def _parse(body: bytes, max_photos: int) -> tuple[list[Any], answering.Wanted]:
+    """The rows and params of a request, in any JSON format that MLflow accepts. Raises answering.BadRequest."""
     try:
         tree = json.loads(body.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -189,8 +186,8 @@ def asked(body: bytes, most: int) -> tuple[list[Any], answering.Wanted]:
     if not isinstance(tree, dict):
         raise answering.BadRequest("The request is no JSON object.")
     rows = _rows(tree)
-    if len(rows) > most:
-        raise answering.BadRequest(f"The request holds {len(rows)} photos; send at most {most} at a time.")
+    if len(rows) > max_photos:
+        raise answering.BadRequest(f"The request holds {len(rows)} photos; send at most {max_photos} at a time.")
     return rows, answering.wanted(tree.get("params"))
 
 
@@ -210,14 +207,14 @@ def _rows(tree: dict[str, Any]) -> list[Any]:
     raise answering.BadRequest(f"The request holds no photos in a column image; {shapes}.")
 
 
-def _shown(name: str) -> str:
-    """A model's name without the folders that it lies in, which are nobody's business."""
+def _public_name(name: str) -> str:
+    """The model's name for clients, without the server's folders."""
     path = Path(name)
     return name if ":/" in name else path.parent.name or path.name if path.suffix else path.name
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity are no JSON
+    raise ValueError(constant)  # NaN and Infinity are not valid JSON
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -228,41 +225,41 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    tree = {"error_code": "INTERNAL_ERROR", "message": "The server failed at this request; its log says why."}
+    tree = {"error_code": "INTERNAL_ERROR", "message": "The server failed to answer this request; see its log."}
     return JSONResponse(tree, 500, headers=HEADERS)
 
 
-class _Watched:
-    """What Prometheus sees of a server."""
+class _Metrics:
+    """The Prometheus metrics of a server."""
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("bmask_requests", "Requests by their status.", ["status"], registry=own)
         self.seconds = Histogram("bmask_request_seconds", "Time of requests that were answered.", registry=own)
-        self._photos = Counter("bmask_photos", "Photos.", registry=own)
+        self._photos = Counter("bmask_photos", "Photos answered.", registry=own)
         self._faces = Histogram("bmask_faces_per_photo", "Faces.", buckets=(0, 1, 2, 3, 5, 10, 20, 50), registry=own)
-        self._masked = Counter("bmask_faces", "Faces by what was done.", ["masked"], registry=own)
+        self._masked = Counter("bmask_faces", "Faces by whether a mask was found.", ["masked"], registry=own)
         shares = (0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
         self._changed = Histogram(
-            "bmask_changed_share", "Share of a photo that was changed.", buckets=shares, registry=own
+            "bmask_changed_share", "Share of a photo's pixels that were changed.", buckets=shares, registry=own
         )
         self._shows = Histogram(
             "bmask_mask_shows",
-            "How sure the judge is that a mask shows in a face as it was left, changed or not; above 0.5 one does.",
+            "The judge's certainty that a mask shows in a face of the result; above 0.5 counts as a mask.",
             ["changed"],
             buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 1),
             registry=own,
         )
         self.latest = Gauge(
             "bmask_last_answer_seconds",
-            "When a request was answered last, Unix time.",
+            "Unix time of the last answered request.",
             registry=own,
             multiprocess_mode="mostrecent",
         )
 
     def all(self) -> CollectorRegistry:
-        """Of all workers, where there are several (workers.py)."""
-        if COUNTED not in os.environ:
+        """The metrics of all workers, if there are several (workers.py)."""
+        if METRICS_FOLDER not in os.environ:
             return self.registry
         MultiProcessCollector(together := CollectorRegistry())
         return together

@@ -1,18 +1,18 @@
-"""Brings what a generator did to a small square back into the photo at the photo's own resolution.
+"""Applies a generator's change of a small square to the photo, at the photo's own resolution.
 
 A generator sees the photo's middle square, resized to x. It returns an image y and, where it has one, an attention mask
-a. Both schemes of AttentionGAN fuse a foreground F with what remains of their input,
+a. Both schemes of AttentionGAN add a foreground F to what remains of their input,
 
     y = F + x (1 - a)        F = C A in scheme I, the sum of C_i A_i in scheme II,
 
-so that F = y - x (1 - a) is the picture the generator painted, multiplied by its attention: premultiplied alpha, in the
-language of compositing. Premultiplied pictures may be interpolated; so F and a are enlarged, and laid over the photo p:
+so F = y - x (1 - a) is what the generator painted, multiplied by its attention. In compositing this is called
+premultiplied alpha. Premultiplied pictures may be interpolated, so F and a are enlarged and laid over the photo p:
 
-    out = s up(F) + (1 - s A) p        A = up(a),   s A = clip((A - threshold) / (1 - threshold), 0, 1).
+    out = s up(F) + (1 - s A) p        A = up(a),   s = clip((A - threshold) / (1 - threshold), 0, 1) / A.
 
-What follows from it:
+Consequences:
 - where A <= threshold, s is 0 and the photo's own pixel is kept, bit for bit;
-- at the threshold it is continuous, since s A starts there from 0;
+- at the threshold the result is continuous, since s A is 0 there;
 - where the attention is partial, the photo's fine detail stays in proportion to 1 - s A;
 - at equal sizes and threshold 0, out = y + (1 - a)(p - x), which is y itself where p = x.
 """
@@ -28,10 +28,10 @@ from bmask.data.reading.framing import frame as crop
 from bmask.data.reading.framing import resample
 from bmask.serving.grain import match_grain
 
-# Share of a face's square. That of an older photos-128 was at most 0.02 of 60 bare faces, over 0.2 of 63 of 64 masked.
-LEAST = 0.04
-OVAL = (0.5, 0.54, 0.46, 0.44)  # of a face in its square: middle and half axes, shares of the side
-FEATHER = 0.25  # share of the half axes over which it fades
+# Share of a face's square: with an older photos-128 at most 0.02 on 60 bare faces, over 0.2 on 63 of 64 masked ones.
+MIN_MASK_SHARE = 0.04
+OVAL = (0.5, 0.54, 0.46, 0.44)  # a face in its square: centre x, y and half axes, as shares of the side
+FEATHER = 0.25  # share of the half axes over which the oval's edge fades
 
 
 def middle_square(height: int, width: int) -> tuple[int, int, int]:
@@ -46,9 +46,9 @@ def frame(photo: np.ndarray, size: int) -> np.ndarray:
 
 
 def opacity(photo_shape: tuple[int, ...], attention: np.ndarray | None, threshold: float) -> np.ndarray:
-    """How much of each pixel of the photo gives way to the generator's: s A above, float32 (H, W) in [0, 1].
+    """How much the generator replaces each pixel of the photo: s A above, float32 (H, W) in [0, 1].
 
-    It is exactly 0 where the photo's pixel is kept. Without attention it is 1 all over the middle square.
+    It is exactly 0 where the photo's pixel is kept. Without attention it is 1 in the whole middle square.
     """
     height, width = photo_shape[:2]
     top, left, side = middle_square(height, width)
@@ -70,7 +70,7 @@ def composite(
         low: uint8 (h, w, 3), the generator's own input, as `frame` gives it.
         image: the generator's output (h, w, 3), float in [-1, 1] or uint8.
         attention: float (h, w) in [0, 1], or None: then `image` replaces the whole middle square.
-        threshold: in [0, 1); attention up to it counts as none.
+        threshold: in [0, 1); attention up to it counts as 0.
 
     Returns:
         uint8 (H, W, 3). Outside the middle square, and where the attention is at most `threshold`, it is the photo.
@@ -103,14 +103,14 @@ def composite_face(
     threshold: float,
     lay_back: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `composite`, where the generator saw a face of the photo that was turned and scaled; without an attention it
-    changes an oval about the face.
+    """As `composite`, for a face that was turned and scaled into the generator's square. Without attention, it changes
+    an oval around the face.
 
     Args:
-        lay_back: takes float32 (h, w) from the generator's square to (H, W) of the photo, 0 outside the square.
+        lay_back: maps float32 (h, w) of the generator's square to (H, W) of the photo, 0 outside the square.
 
     Returns:
-        uint8 (H, W, 3) and, as of `opacity`, float32 (H, W).
+        The result, uint8 (H, W, 3), and its opacity as in `opacity`, float32 (H, W).
     """
     painted = image.astype(np.float32) if image.dtype == np.uint8 else (image.astype(np.float32) + 1) * 127.5
     if attention is None:
@@ -126,17 +126,17 @@ def composite_face(
 
 
 def shows_mask(attention: np.ndarray) -> bool:
-    """Whether an attention (h, w) on a framed face is that of a mask."""
-    return bool((attention > 0.5).mean() >= LEAST)
+    """Whether the attention (h, w) on a framed face is large enough to count as a mask."""
+    return bool((attention > 0.5).mean() >= MIN_MASK_SHARE)
 
 
 def settled(attention: np.ndarray) -> np.ndarray:
-    """The attention (h, w) on a framed face; 0 all over where it is none of a mask, so that the face stays as it is."""
+    """The attention (h, w) on a framed face; all 0 if it does not count as a mask, so that the face stays unchanged."""
     return attention if shows_mask(attention) else np.zeros_like(attention)
 
 
 def feathered_face(side: int) -> np.ndarray:
-    """Where the face is in a square framed by it, float32 (side, side): 1 inside, softly down to 0 at an oval."""
+    """The face's oval in its square, float32 (side, side): 1 inside, falling linearly to 0 at the oval's edge."""
     down, across = (np.mgrid[:side, :side].astype(np.float32) + 0.5) / side
     distance = np.hypot((across - OVAL[0]) / OVAL[2], (down - OVAL[1]) / OVAL[3])
     return np.clip((1 - distance) / FEATHER, 0, 1)
@@ -149,12 +149,12 @@ def _lay_over(
     threshold: float,
     enlarge: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Changes the photo, uint8 (H, W, 3); returns the opacity (H, W). `enlarge` brings planes (h, w) to its size."""
+    """Changes the photo, uint8 (H, W, 3), in place; returns the opacity (H, W). `enlarge` maps planes (h, w) to it."""
     wide = enlarge(attention)
     weight = _above(wide, threshold)
     kept = weight <= 0
     share = weight / np.where(kept, 1, wide)
-    for channel in range(3):  # one at a time: a photo of 12 megapixels needs 36 MB a plane in float32
+    for channel in range(3):  # one at a time: in float32, a photo of 12 megapixels needs 36 MB per plane
         own = photo[..., channel]
         blend = share * enlarge(foreground[..., channel]) + (1 - weight) * own
         photo[..., channel] = np.where(kept, own, _to_bytes(blend))
@@ -162,12 +162,12 @@ def _lay_over(
 
 
 def _above(attention: np.ndarray, threshold: float) -> np.ndarray:
-    """Attention with the threshold taken off: 0 up to it, then straight up to 1."""
+    """Rescales attention: 0 up to the threshold, then linearly up to 1."""
     return np.clip((attention - threshold) / (1 - threshold), 0, 1)
 
 
 def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:
-    """To a photo's side, in float32: cubic, or area averages where the photo is the smaller one."""
+    """Resizes to a photo's side, in float32: cubic to enlarge, area averages to shrink."""
     picture = picture.astype(np.float32, copy=False)
     if picture.shape[0] == side:
         return picture

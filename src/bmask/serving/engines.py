@@ -1,6 +1,6 @@
-"""What runs a generator: PyTorch, on any device, or OpenVINO, on a CPU, from what exporting.py wrote.
+"""The engines that run a generator: PyTorch on any device, or OpenVINO on a CPU with a file from exporting.py.
 
-Both compute the same; docs/results.md says how fast, and why these two.
+Both compute the same; docs/results.md compares their speed and says why these two were chosen.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Name = Literal["auto", "fastest", "openvino", "pytorch"]
-SETTINGS = "serving.json"  # lies beside the generator in a packed model and states the threshold
-GPUS = ("/dev/nvidiactl", "/dev/dxg")  # of Linux, and of Linux inside Windows
+SETTINGS = "serving.json"  # the file beside the generator in a packed model that states the threshold
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")  # device files on Linux, and on Linux inside Windows
 
 
 class Engine(Protocol):
@@ -39,11 +39,11 @@ class Engine(Protocol):
     device: str
 
     def __call__(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """uint8 (N, h, w, 3) to float32 pictures (N, h, w, 3) in [-1, 1] and attention (N, h, w), None without one."""
+        """Maps uint8 (N, h, w, 3) to float32 pictures (N, h, w, 3) in [-1, 1] and attention (N, h, w) or None."""
 
 
 class PyTorch:
-    """A generator's network as training made it. `precision`: as bmask.gan.device.pick_precision."""
+    """A generator's network in PyTorch. `precision`: see bmask.gan.device.pick_precision."""
 
     name = "pytorch"
 
@@ -63,9 +63,9 @@ class PyTorch:
 
 
 class OpenVINO:
-    """A generator that exporting.py wrote, on the processor. PyTorch need not be installed.
+    """A generator that exporting.py wrote, on the CPU. It runs without PyTorch.
 
-    precision: `fp32`, `bf16`, or `auto` for what OpenVINO takes on this processor. Raises DataError.
+    precision: `fp32`, `bf16`, or `auto` to let OpenVINO choose for this CPU. Raises DataError.
     """
 
     name, device = "openvino", "cpu"
@@ -83,14 +83,14 @@ class OpenVINO:
 
 
 def open_engine(file: Path, name: Name = "auto", device: str = "auto", precision: str = "auto") -> Engine:
-    """A generator's file, a .safetensors or one that was exported, on an engine.
+    """Opens a generator's file, .safetensors or exported, with an engine.
 
-    `auto` takes CUDA where it is there, else OpenVINO where the generator was exported, else PyTorch. `fastest` besides
-    converts one that was not, which takes seconds: for who asks often. It leaves packed models as they are, since
-    registering exports each one with which OpenVINO agrees. `openvino` and `pytorch` take no other.
+    `auto` takes CUDA if there is a GPU, else OpenVINO if the generator was exported, else PyTorch. `fastest` also
+    exports a generator that was not, which takes seconds and pays off for many calls. It leaves out packed models:
+    registering exports those for which OpenVINO agrees with PyTorch. `openvino` and `pytorch` use only that engine.
 
     Raises:
-        DataError: the file is missing or none of ours, it cannot be converted, or the engine is not installed.
+        DataError: the file is missing or not a bmask generator, it cannot be converted, or the engine is not installed.
     """
     exported, generator = file.with_suffix(ENDING), file.with_suffix(".safetensors")
     on_cpu = device == "cpu" or (device == "auto" and not _cuda())
@@ -124,8 +124,8 @@ def _installed(library: str) -> bool:
 
 
 def _cuda() -> bool:
-    """Whether PyTorch can use a GPU. It is asked only where there may be one: importing it takes seconds."""
-    if not _installed("torch") or (sys.platform == "linux" and not any(Path(gpu).exists() for gpu in GPUS)):
+    """Whether PyTorch can use a GPU. Imports PyTorch, which takes seconds, only if there may be one."""
+    if not _installed("torch") or (sys.platform == "linux" and not any(Path(gpu).exists() for gpu in GPU_FILES)):
         return False
     import torch
 

@@ -1,4 +1,4 @@
-"""From a generator to a file that OpenVINO runs without PyTorch."""
+"""Exports a generator to a file that OpenVINO runs without PyTorch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bmask.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ENDING = ".xml"  # of an exported generator, beside the .safetensors; its weights end in .bin
+ENDING = ".xml"  # of an exported generator, which lies beside the .safetensors; its weights end in .bin
 ABOUT = "bmask"  # the entry of an exported generator that holds its header
 
 
 def export(generator: Path, folder: Path) -> Path:
     """Writes `generator.xml` and its weights, `generator.bin`, in the precision of the file; returns the former.
 
-    Takes seconds. Raises DataError where the generator cannot be read or converted, or OpenVINO is not installed.
+    Takes seconds. Raises DataError if the generator cannot be read or converted, or OpenVINO is not installed.
     """
     import torch
 
@@ -32,14 +32,14 @@ def export(generator: Path, folder: Path) -> Path:
     file = folder / generator.with_suffix(ENDING).name
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # tracing, which OpenVINO does, is deprecated in PyTorch
+            warnings.simplefilter("ignore")  # PyTorch has deprecated tracing, which OpenVINO uses
             model = openvino.convert_model(_outputs(network), example_input=torch.zeros(1, 3, side, side))
-        # Any number of squares: with a fixed one, OpenVINO 2026.4 crashes the process when it compiles some networks.
+        # A variable batch size: with a fixed one, OpenVINO 2026.4 crashes the process when it compiles some networks.
         model.reshape([-1, 3, side, side])
         model.set_rt_info(json.dumps(about, sort_keys=True), ABOUT)
         folder.mkdir(parents=True, exist_ok=True)
         openvino.save_model(model, file, compress_to_fp16=_half(generator))
-    except Exception as error:  # OpenVINO has kinds of its own, which have no common one
+    except Exception as error:  # OpenVINO's exceptions have no common base
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{generator} cannot be converted to OpenVINO ({reason}); PyTorch can run it") from None
     return file
@@ -53,7 +53,7 @@ def _half(generator: Path) -> bool:
 
 
 def _outputs(generator: nn.Module) -> nn.Module:
-    """The generator, giving what is served: the picture, and the attention where it has one."""
+    """Wraps the generator so that it returns only the picture and, if it has one, the attention."""
     from torch import nn
 
     class Outputs(nn.Module):

@@ -1,4 +1,4 @@
-"""Files and folders of photos, unmasked into files: what `bmask unmask IN OUT` does."""
+"""Unmasks files and folders of photos: `bmask unmask IN OUT`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bmask.progress import bar, say
 from bmask.serving import pictures
 from bmask.serving.unmasker import Result, Unmasker
 
-# A name that this disk cannot take, or that is taken by a folder: trouble of one photo. A full disk is that of all.
-UNFIT = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+# Only one result fails: the disk cannot store its name, or a folder has it. Other errors, as a full disk, end the run.
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 COLUMNS = ("photo", "result", "outcome", "faces", "masked", "reason")  # of the report
 
@@ -36,31 +36,31 @@ def unmask_files(
 ) -> list[str]:
     """Unmasks a photo, or all photos below a folder. Returns a line for each file that was left out.
 
-    Results of a folder lie below `dst` under the photos' own names, and replace what has them there. JPEG, PNG and WEBP
-    keep their format; what comes in another one becomes a PNG: `face.gif` becomes `face.gif.png`. A single photo goes
-    to `dst` itself if that ends like one of the three, else into the folder `dst`. A photo on which nothing was changed
-    is copied; see `pictures.write` for what is kept of the others. With `attention`, `face.jpg.attention.png` lies
-    beside `face.jpg`: 0 where the pixels are the photo's own.
+    Results of a folder lie below `dst` under the photos' names and replace existing files. JPEG, PNG and WEBP keep
+    their format; other formats become PNG: `face.gif` becomes `face.gif.png`. A single photo goes to `dst` itself if
+    `dst` ends like one of the three formats, else into the folder `dst`. A photo on which nothing was changed is
+    copied; `pictures.write` says what is kept of the others. With `attention`, `face.jpg.attention.png` lies beside
+    `face.jpg`: 0 where the pixels are the photo's own.
 
-    Files that are no photos, and results whose names the disk cannot take, are named and left out. Links are followed.
-    Memory holds a batch of photos.
+    Files that are not photos, and photos whose results have names that the disk cannot store, are reported and left
+    out. Links are followed. Memory holds one batch of photos.
 
     Args:
-        mark: what was changed says so in its metadata.
-        resume: photos whose result is there already are passed over, whatever model made it.
-        report: a CSV file that gets a line for each photo as it is done, those of an earlier time before them: photo,
-            result, outcome (changed, no mask, no face, translated where faces are not looked for, there already, left
-            out), faces, masked faces and, of what was left out, the reason.
-        aligned: the photos are squares of faces already, framed as ingest frames them.
+        mark: note in the metadata of changed photos that they were changed.
+        resume: skip photos that have a result already, whatever model made it.
+        report: a CSV file. A line is added for each photo when it is done: photo, result, outcome (changed, no mask, no
+            face, translated if faces are not looked for, there already, left out), faces, masked faces and, for photos
+            that were left out, the reason.
+        aligned: the photos are squares of faces, framed as ingest frames them.
 
     Raises:
-        DataError: there is nothing to do, or a result or the report would take the place of a photo.
+        DataError: there are no photos, or a result or the report would overwrite a photo.
         OSError: the disk is full, or `dst` cannot be written.
     """
     listing = _photos(Path(src), Path(dst), report)
     targets = plan(sorted(listing.files.values()), Path(src), Path(dst))
     if Path(src).is_dir():
-        Path(dst).mkdir(parents=True, exist_ok=True)  # else no photo at all could be written
+        Path(dst).mkdir(parents=True, exist_ok=True)  # if this fails, every photo would
     with opened(report) as table:
         writer = Writer(unmasker, attention, mark, aligned, table)
         if listing.videos:
@@ -69,17 +69,17 @@ def unmask_files(
             writer.leave_out(Path(src, name), reason)
         for path, target in bar(targets.items(), len(targets), "unmasking photos"):
             if resume and all(file.is_file() for file in files_of(target, attention)):
-                writer.pass_over(path, target)
+                writer.skip(path, target)
             else:
                 writer.take(path, target)
         writer.write()
-    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}{writer.told()}")
+    say(f"unmasked {writer.done} of {len(targets)} photos into {printable(str(dst))}{writer.summary()}")
     return writer.left_out
 
 
 @contextlib.contextmanager
 def opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yields what adds a row to the report, if there is to be one; each is on the disk before the next photo."""
+    """Yields a function that adds a row to the report, if there is one. A row is written before the next photo."""
     if report is None:
         yield lambda row: None
         return
@@ -92,10 +92,10 @@ def opened(report: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def plan(photos: list[Path], src: Path, dst: Path) -> dict[Path, Path]:
-    """Which file becomes which: {photo: result}, in the same order.
+    """Maps each photo to the path of its result, in the same order.
 
     Raises:
-        DataError: a result would take the place of a photo.
+        DataError: a result would overwrite a photo.
     """
     if src.is_dir():
         results = [ended(dst / path.relative_to(src)) for path in photos]
@@ -113,7 +113,7 @@ def ended(path: Path) -> Path:
 
 
 def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
-    """The files to unmask, without results and reports of another time that lie inside the source."""
+    """The files to unmask, without results and reports of earlier runs that lie inside the source."""
     listing = Listing()
     refuse_report(report)
     if src.is_dir():
@@ -134,9 +134,9 @@ def _photos(src: Path, dst: Path, report: Path | None) -> Listing:
 
 
 def refuse_report(report: Path | None) -> None:
-    """Raises DataError where a photo's name, perhaps, was given for the report."""
+    """Raises DataError if the report does not end in .csv: it may be a photo."""
     if report and report.suffix.lower() != ".csv":
-        raise DataError(f"{report} would hold the report; name a file that ends in .csv")
+        raise DataError(f"{report} cannot be the report; name a file that ends in .csv")
 
 
 def files_of(result: Path, attention: bool) -> list[Path]:
@@ -144,7 +144,7 @@ def files_of(result: Path, attention: bool) -> list[Path]:
 
 
 class Writer:
-    """Unmasks photos in batches and writes them, or says why not. `shown`: what a photo or result is called."""
+    """Unmasks photos in batches and writes the results. `shown` gives the name of a photo or result in messages."""
 
     def __init__(
         self,
@@ -162,8 +162,8 @@ class Writer:
         self._written: set[tuple[int, int]] = set()
         self.left_out: list[str] = []
         self.done = self._already = 0
-        self._looks, self._found, self._changed = unmasker.finds_faces and not aligned, 0, 0
-        self._same: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
+        self._finds_faces, self._found, self._changed = unmasker.finds_faces and not aligned, 0, 0
+        self._unchanged: dict[str, list[str]] = {"no face was found": [], "no mask was found": []}
 
     def take(self, path: Path, target: Path) -> None:
         try:
@@ -189,40 +189,40 @@ class Writer:
         self._waiting = []
 
     def forget(self) -> None:
-        """What was written is taken elsewhere, so that its place on this disk may be another file's."""
+        """Forgets the written files: they were sent away and will be removed, so new files may get their inodes."""
         self._written.clear()
 
     def _content(self, path: Path, target: Path, picture: pictures.Picture, result: Result) -> bytes:
         kind = pictures.WRITTEN[target.suffix.lower()]
         if path.suffix == target.suffix and picture.format in pictures.WRITTEN.values():
-            kind = picture.format  # whatever its name says: browsers save WEBP as .jpg
+            kind = picture.format  # the name may be wrong: browsers save WEBP as .jpg
         if kind == picture.format and not result.attention.any():
             return picture.content
         return pictures.write(picture, result, kind, self._mark)
 
     def _write(self, path: Path, file: Path, content: bytes) -> bool:
-        """Whether there is a file now that holds this and nothing of another photo's."""
+        """Writes a file, unless that would overwrite another photo's result. Returns whether it did."""
         try:
-            if _identity(file) in self._written:  # a disk that tells neither A from a nor one form of ü from the other
+            if _identity(file) in self._written:  # some disks take a for A, or one form of ü for the other
                 self.leave_out(path, f"would be written over the result of another photo, {self._shown(file)}")
                 return False
             write_bytes(file, content)
         except OSError as error:
-            if error.errno not in UNFIT:
+            if error.errno not in NAME_ERRORS:
                 raise
             self.leave_out(path, f"cannot be written to {self._shown(file)} ({error.strerror}); rename it")
             return False
-        if (made := _identity(file)) is not None:  # else somebody took it away already
+        if (made := _identity(file)) is not None:  # None if somebody has removed it already
             self._written.add(made)
         return True
 
-    def told(self) -> str:
-        """What was found, in words; nothing where faces were not looked for."""
+    def summary(self) -> str:
+        """The counts in words; about faces only if they were looked for."""
         words = [f", {self._already} were there already"] if self._already else [""]
-        words += [f"{self._changed} of {self._found} faces changed"] if self._looks else []
-        for why, names in self._same.items():
+        words += [f"{self._changed} of {self._found} faces changed"] if self._finds_faces else []
+        for reason, names in self._unchanged.items():
             if names:
-                words.append(f"{why} in {len(names)} ({', '.join(names[:4])}{', ...' * (len(names) > 4)})")
+                words.append(f"{reason} in {len(names)} ({', '.join(names[:4])}{', ...' * (len(names) > 4)})")
         return "; ".join(words)
 
     def _count(self, path: Path, target: Path, result: Result) -> None:
@@ -230,23 +230,23 @@ class Writer:
         self._found += len(unmasked)
         self._changed += len(unmasked) - sum(unmasked)
         outcome = "translated"
-        if self._looks:
+        if self._finds_faces:
             outcome = ("no mask" if unmasked else "no face") if all(unmasked) else "changed"
             if outcome != "changed":
-                self._same[f"{outcome} was found"].append(self._shown(path))
-        faces = {"faces": len(unmasked), "masked": len(unmasked) - sum(unmasked)} if self._looks else {}
+                self._unchanged[f"{outcome} was found"].append(self._shown(path))
+        faces = {"faces": len(unmasked), "masked": len(unmasked) - sum(unmasked)} if self._finds_faces else {}
         self._row(path, target, outcome, **faces)
 
-    def pass_over(self, path: Path, target: Path) -> None:
+    def skip(self, path: Path, target: Path) -> None:
         made = {_identity(file) for file in files_of(target, self._attention)}
         if made & self._written:
-            self.leave_out(path, f"has the result of another photo in its place, {self._shown(target)}")
+            self.leave_out(path, f"has no result: {self._shown(target)} is the result of another photo")
             return
         self._written |= {one for one in made if one}
-        self.there(path, target)
+        self.count_existing(path, target)
 
-    def there(self, path: Path, target: Path) -> None:
-        """Counts a photo whose result is there already."""
+    def count_existing(self, path: Path, target: Path) -> None:
+        """Counts a photo that has a result already."""
         self._already += 1
         self._row(path, target, "there already")
 

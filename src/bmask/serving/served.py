@@ -1,18 +1,18 @@
 """The model that `mlflow models serve` runs. MLflow executes this file when it loads a model; nothing else imports it.
 
-Request, as `inputs`, `dataframe_records` or `dataframe_split`, each photo a base64 string (of either alphabet, padded
-or not; a data: URL is accepted):
+Request, as `inputs`, `dataframe_records` or `dataframe_split`. Each photo is a base64 string, in the standard or
+URL-safe alphabet, padded or not, or a data: URL:
 
     {"inputs": {"image": ["...", "..."]}, "params": {"attention": true, "faces": "find"}}
 
-Where `faces` is "aligned", the photos are taken for squares of faces, framed as ingest frames them.
+If `faces` is "aligned", the photos must be squares of faces, framed as ingest frames them.
 
-Response: a record per photo, in order, with base64 PNGs at the photo's own size:
+Response: a record for each photo, in order, with base64 PNGs at the photo's own size:
 
     {"predictions": [{"image": "...", "attention": "...", "faces": [{"box": [40, 62, 90, 118], "masked": true}]}, ...]}
 
-A changed picture says so in its XMP metadata (IPTC's DigitalSourceType). A box is left, top, width and height, px.
-Faces without a mask, and photos without a face, come back as they were.
+A changed picture is marked in its XMP metadata (IPTC's DigitalSourceType). A box is left, top, width and height, px.
+Faces without a mask, and photos without a face, come back unchanged.
 
 A bad request is answered with status 400 and one sentence that names the row, counted from 0.
 """
@@ -32,7 +32,7 @@ from bmask.serving.unmasker import Unmasker
 
 
 class BadRequest(mlflow.MlflowException):
-    """HTTP 400 with one sentence. MLflow's server would put the whole request, photos included, in front of it."""
+    """HTTP 400 with one sentence. MLflow's server would otherwise put the whole request, photos included, before it."""
 
     def __init__(self, sentence: str):
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)

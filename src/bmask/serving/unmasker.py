@@ -1,4 +1,4 @@
-"""Photos of any size in, unmasked photos of the same size out: what serving, the command line and register share."""
+"""Unmasks photos of any size, at their own size; serving, the command line and register use it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bmask.parallel import batched
 from bmask.serving.compositing import composite, composite_face, frame, opacity, settled, shows_mask
 from bmask.serving.engines import SETTINGS, Engine, Name, open_engine
 
-THRESHOLD = 0.1  # the attention threshold where none is stated, as in params.evaluate
-DETECTOR = "centerface.onnx"  # lies beside a generator of faces in a packed model: the face detector's weights
+THRESHOLD = 0.1  # the default attention threshold, as in params.evaluate
+DETECTOR = "centerface.onnx"  # the face detector's weights, which lie beside a generator of faces in a packed model
 GPU_BATCH = 16
-EDGE = 2.0  # px of a generator's square along its photo's edge that get the colour of what lies further inside
-COLOURLESS = 2  # grey levels by which channels of a black and white photo differ; what is painted is then grey too
+EDGE = 2.0  # px of a generator's square along the photo's edge that get the colours from further inside
+COLOURLESS = 2  # grey levels by which a black and white photo's channels may differ; what is painted on it becomes grey
 
 
 class DoneFace(NamedTuple):
     """A face of a photo.
 
     box: left, top, width and height, px; of the part that lies in the photo.
-    masked: whether the generator saw a mask, and so changed it; None where it has no attention, and changes every face.
-        It counts as seen where the attention is above one half on at least LEAST of the face's square.
-    mask_shows: how sure the judge is that a mask shows in the face as it was left, 0 to 1; None where none watches.
+    masked: whether the generator saw a mask, and so changed the face: its attention is above one half on at least
+        MIN_MASK_SHARE of the face's square. None without attention: then every face is changed.
+    mask_shows: the judge's certainty that a mask shows in the resulting face, 0 to 1; None without a judge.
     """
 
     box: tuple[int, int, int, int]
@@ -40,12 +40,12 @@ class DoneFace(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One photo done.
+    """The result of one photo.
 
     image: uint8 (H, W, 3), the size of the photo.
     attention: uint8 (H, W), 0 exactly where the pixel is the photo's own, 255 where it is wholly the generator's. A
-        generator without attention replaces the whole middle square, or an oval about each face.
-    faces: the most prominent first; none where faces are not looked for.
+        generator without attention replaces the whole middle square, or an oval around each face.
+    faces: the most prominent first; empty if faces are not looked for.
     """
 
     image: np.ndarray
@@ -59,13 +59,13 @@ class Unmasker:
     Args:
         generator: a generator file, an exported one, or an engine that runs one. `image_size` in its header is the side
             of the squares it was trained on, `fit` how they were framed (see params.ingest).
-        threshold: in [0, 1); where the attention is not above it, the photo's pixel is kept. None takes what a packed
-            model states beside its generator, else THRESHOLD.
-        device, precision, engine: as engines.open_engine takes them, for a file.
-        watch: the judge beside a file, if there is one, looks at every face as it was left (DoneFace.mask_shows).
+        threshold: in [0, 1); where the attention is not above it, the photo's pixel is kept. None means the threshold
+            that a packed model states beside its generator, else THRESHOLD.
+        device, precision, engine: arguments of engines.open_engine, for a file.
+        watch: let the judge beside the file, if there is one, see every resulting face (DoneFace.mask_shows).
 
     Raises:
-        DataError: the file is missing or none of ours.
+        DataError: the file is missing or not a bmask generator.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Unmasker:
         engine: Name = "auto",
         watch: bool = False,
     ):
-        self._detector = None  # the installed one
+        self._detector = None  # None: the installed one
         self._watch: Callable[[np.ndarray], float] | None = None
         if isinstance(generator, Path | str):
             file = Path(generator)
@@ -90,19 +90,19 @@ class Unmasker:
         self.threshold = THRESHOLD if threshold is None else threshold
         self.finds_faces = self.about.get("fit") == "face"
         if self.finds_faces and "template" not in self.about:
-            raise DataError("the generator does not say how faces are to be framed, as older ones do; train it again")
-        self.template = np.array(self.about.get("template", TEMPLATE))  # where it wants a face's landmarks
+            raise DataError("the generator is too old: it does not say how faces are to be framed; train it again")
+        self.template = np.array(self.about.get("template", TEMPLATE))  # where the generator expects a face's landmarks
         self.size = int(self.about["image_size"])  # side of the squares the generator takes, px
         self.batch = 1 if self.device == "cpu" else GPU_BATCH  # squares in one call of the generator
 
     def unmask(self, photos: Sequence[np.ndarray], framed: bool = False) -> list[Result]:
         """Unmasks photos, uint8 (H, W, 3) RGB, each of its own size. The order is kept.
 
-        A photo's result does not depend on the photos beside it. A generator of faces changes every masked face that
-        the detector is sure of, wherever it is, and nothing where there is none.
+        A photo's result does not depend on the other photos. A generator of faces changes every masked face that the
+        detector is sure of, and nothing else.
 
         Args:
-            framed: the photos are squares already, framed as ingest does today.
+            framed: the photos are squares, framed as ingest frames them today.
         """
         results: list[Result] = []
         if self.finds_faces and not (framed and np.array_equal(self.template, TEMPLATE)):
@@ -127,7 +127,7 @@ class Unmasker:
         return results
 
     def _unmask_faces(self, photos: Sequence[np.ndarray], framed: bool) -> list[Result]:
-        """Every face of each photo, or of squares the one whose place is known."""
+        """Unmasks every face of each photo; of a framed square, the one face whose place is known."""
         from bmask.faces.alignment import align, bounds, extend, lay_back
         from bmask.faces.alignment import to_square as similarity
         from bmask.faces.finding import find_faces
@@ -141,23 +141,23 @@ class Unmasker:
             height, width = photo.shape[:2]
             if framed:
                 found.append((index, TEMPLATE * (width, height), np.array([0, 0, width, height])))
-            else:  # the most prominent last, so that it lies over the others
+            else:  # the most prominent last, so that it covers the others
                 faces = find_faces(photo, self._detector, small=True)
                 found += [(index, face.landmarks, face.box) for face in reversed(faces)]
-        for some in batched(found, self.batch):
-            transforms = [to_square(landmarks) for _, landmarks, _ in some]
-            low = np.stack([align(photos[i], t, self.size) for (i, *_), t in zip(some, transforms, strict=True)])
+        for batch in batched(found, self.batch):
+            transforms = [to_square(landmarks) for _, landmarks, _ in batch]
+            low = np.stack([align(photos[i], t, self.size) for (i, *_), t in zip(batch, transforms, strict=True)])
             made, attentions = self._translate(low)
-            for row, ((index, landmarks, box), transform) in enumerate(zip(some, transforms, strict=True)):
+            for row, ((index, landmarks, box), transform) in enumerate(zip(batch, transforms, strict=True)):
                 height, width = photos[index].shape[:2]
                 attention = None if attentions is None else attentions[row]
                 masked = None if attention is None else shows_mask(attention)
                 shows = None
                 if self._watch:
-                    left = low[row]
+                    final = low[row]
                     if masked is not False:
-                        left = composite(left, left, made[row], attention, self.threshold)
-                    shows = self._watch(left)
+                        final = composite(final, final, made[row], attention, self.threshold)
+                    shows = self._watch(final)
                 done[index].insert(0, DoneFace(_inside(box, height, width), masked, shows))
                 if masked is False:
                     continue
@@ -178,14 +178,14 @@ class Unmasker:
         return [Result(*each) for each in zip(images, weights, map(tuple, done), strict=True)]
 
     def _widen(self, photo: np.ndarray) -> np.ndarray:
-        """The photo with the borders that a generator of padded photos was trained on; most were trained on crops."""
+        """Pads the photo if the generator was trained on padded photos."""
         return pad(photo, "pad") if self.about.get("fit") == "pad" else photo
 
     def _translate(self, low: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Images (N, h, w, 3) in [-1, 1] and attention (N, h, w) of up to N = batch squares, uint8 (n, h, w, 3).
 
-        Every call sees `batch` squares: convolutions sum in another order for another batch size, so a photo's last
-        bits would depend on its companions. On a CPU one at a time costs little; a GPU wants many.
+        Every call gets `batch` squares: the batch size changes the order of sums in convolutions, so a photo's last
+        bits would depend on the other photos. On a CPU, one square at a time costs little; a GPU needs many.
         """
         filled = np.zeros((self.batch, *low.shape[1:]), np.uint8)
         filled[: len(low)] = low
@@ -197,7 +197,7 @@ class Unmasker:
 
 
 def _inside(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """What of a box (left, top, width, height) lies in the photo, in whole px."""
+    """The intersection of a box (left, top, width, height) and the photo, in whole px."""
     left, top = np.clip(box[:2].round(), 0, (width, height)).astype(int).tolist()
     right, bottom = np.clip((box[:2] + box[2:]).round(), 0, (width, height)).astype(int).tolist()
     return left, top, right - left, bottom - top

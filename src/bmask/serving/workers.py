@@ -1,4 +1,4 @@
-"""Several server processes behind one port: one that dies takes its own requests along, and another takes its place."""
+"""Several server processes behind one port: if one dies, only its requests fail, and a new process replaces it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from uvicorn.config import STARTUP_FAILURE
 
 from bmask.errors import BmaskError, DataError
 from bmask.progress import say
-from bmask.serving.app import COUNTED, GRACE, Limits, Server
+from bmask.serving.app import GRACE, METRICS_FOLDER, Limits, Server
 from bmask.serving.unmasker import Unmasker
 
-GIVEN = "BMASK_SERVE"  # the variable by which a worker learns what to serve, as JSON
+SERVED_VARIABLE = "BMASK_SERVE"  # the environment variable that tells a worker what to serve, as JSON
 
 
 def run(file: Path, engine: str, name: str, limits: Limits, listening: socket.socket, workers: int) -> None:
-    """Answers on a socket until it is stopped. Each worker has a model of its own, some 200 MB without PyTorch.
+    """Serves a socket with several workers until stopped. Each loads its own model, some 200 MB without PyTorch.
 
-    Raises DataError where the workers cannot serve it.
+    Raises DataError if the workers cannot serve the model.
     """
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
     with TemporaryDirectory() as counted:
         given = {"file": str(file), "engine": engine, "name": name, "limits": asdict(limits)}
-        os.environ |= {GIVEN: json.dumps(given), COUNTED: counted}
+        os.environ |= {SERVED_VARIABLE: json.dumps(given), METRICS_FOLDER: counted}
         config = uvicorn.Config(
             f"{__name__}:app",
             factory=True,
             workers=workers,
             log_level="warning",
             timeout_graceful_shutdown=GRACE,
-            timeout_worker_healthcheck=60,  # a worker that is busy with a large photo is not hung
+            timeout_worker_healthcheck=60,  # a worker may be busy with a large photo
         )
         supervisor = Multiprocess(config, [listening])
         supervisor.run()
@@ -47,8 +47,8 @@ def run(file: Path, engine: str, name: str, limits: Limits, listening: socket.so
 
 
 def app() -> Starlette:
-    """What a worker serves. Ends it where there is nothing to serve, and so the others."""
-    given = json.loads(os.environ[GIVEN])
+    """Creates a worker's server. If the model cannot be opened, exits with the code that ends all workers."""
+    given = json.loads(os.environ[SERVED_VARIABLE])
     try:
         unmasker = Unmasker(given["file"], engine=given["engine"], watch=True)
     except (BmaskError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""Stage 2: training photos -> training arrays with varied copies, which a photo's neighbours do not change."""
+"""Stage 2: training photos -> training arrays: every photo and its altered copies."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from bmask.params.sections import Augment
 
 COLOURS = ("brightness", "contrast", "saturation")
-ON_SHEET = 6  # photos of each domain
+PHOTOS_ON_SHEET = 6  # of each domain
 COPIES_ON_SHEET = 8
 
 
 def augment(params: Params, dataset_folder: Path, out: Path) -> None:
-    """Writes `{domain}_train.npy`, uint8 (copies, N, S, S, 3), with copy 0 the photo itself, in the dataset's order.
+    """Writes `{domain}_train.npy`, uint8 (copies, N, S, S, 3), in the dataset's order; copy 0 is the photo itself.
 
-    Also `summary.json` and, unless the dataset is private, `contact_sheet.png`: a photo and its copies in each row.
-    A copy depends on the photo's file, the copy's number and the parameters, not on the photo's place, so a photo that
-    is added changes no other photo's copies.
+    Also writes `summary.json` and, unless the dataset is private, `contact_sheet.png`: a row per photo with its copies.
+    A copy depends only on the photo's file, the copy's number and the parameters, not on the photo's place. So adding
+    a photo does not change the copies of other photos.
 
     Raises:
         DataError: there is no usable dataset in `dataset_folder`.
@@ -56,7 +56,7 @@ def augment(params: Params, dataset_folder: Path, out: Path) -> None:
             for copy in open_array(path):
                 total.update(copy.tobytes())
             counts[domain] = len(photos)
-            rows += [list(copies[:COPIES_ON_SHEET, index]) for index in range(min(ON_SHEET, len(photos)))]
+            rows += [list(copies[:COPIES_ON_SHEET, index]) for index in range(min(PHOTOS_ON_SHEET, len(photos)))]
             labels += [f"{domain}: before, after"] * (len(rows) - len(labels))
         write_json(
             folder / "summary.json",
@@ -73,16 +73,16 @@ def augment(params: Params, dataset_folder: Path, out: Path) -> None:
         if not dataset.private:
             write_bytes(folder / "contact_sheet.png", contact_sheet(rows, labels))
         sizes = " + ".join(map(str, counts.values()))
-        say(f"augment: {settings.copies} arrays of {sizes} photos, the first as they are, digest {total.hexdigest()}")
+        say(f"augment: {settings.copies} arrays of {sizes} photos, the first unaltered, digest {total.hexdigest()}")
 
 
 def policy(settings: Augment, size: int) -> Compose:
-    """The albumentations policy: turn and zoom, random resized crop back to `size`, mild colour.
+    """The albumentations policy: rotation and zoom, a random crop resized to `size`, slight changes of colour.
 
-    Nothing in it may look like a mask, so there is no cut-out and no blur; borders are reflected for the same reason.
-    Crops keep the shape 1:1, since faces are never squashed. The left-right flip belongs to the training loop.
+    No step may make anything that looks like a mask: nothing is erased or blurred, and borders are reflected. Crops are
+    square, so that faces keep their proportions. The training loop does the left-right flip.
     """
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its newest version on import
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else the import asks the internet for the newest version
     import albumentations
 
     around_one = {name: (1 - getattr(settings, name), 1 + getattr(settings, name)) for name in COLOURS}
@@ -107,8 +107,8 @@ def policy(settings: Augment, size: int) -> Compose:
 def vary_once(vary: Compose, photo: np.ndarray, content: str, copy: int, seed: int) -> np.ndarray:
     """Copy number `copy` of one photo, uint8 (S, S, 3); `content` is the sha256 of the photo's file.
 
-    Every transform draws from a seed of its own: Compose would give all of them the same one, and a photo that is
-    turned far to the left would always be bright.
+    Each transform has its own seed: Compose would give the same one to all, and then a photo that is rotated far to
+    the left would always be bright.
     """
     for number, transform in enumerate(vary.transforms):
         key = f"{seed} {content} {copy} {number}".encode()

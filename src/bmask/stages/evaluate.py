@@ -30,14 +30,14 @@ def evaluate(
     """Scores params.models and params.evaluate.baselines on the test photos and writes into `out`:
 
     metrics.json (a few numbers, for DVC), scores.json (all of them with their intervals), leaderboard.csv, scores.csv
-    (a row per system and photo), scores/<system>.npz (what the gate needs), ceiling.json (what the measures say of
-    real faces), ladder.json (which measures climb) and, unless the dataset is private, pictures.npz (what the report
-    shows). Where `masks_folder` has cut-outs of the masked test photos, real masks are measured too. Returns what is in
-    scores.json.
+    (a row per system and photo), scores/<system>.npz (for the gate), ceiling.json (the measures of real
+    faces), ladder.json (which measures rank the ladder correctly) and, unless the dataset is private, pictures.npz (for
+    the report). If `masks_folder` has cut-outs of the masked test photos, real masks are measured too. Returns the
+    content of scores.json.
 
     Raises:
-        DataError: no system to score, a file is missing, or a generator or the judge belongs to other photos.
-        ParamsError: there is no such device.
+        DataError: there is no system to score, a file is missing, or a network was trained on another dataset.
+        ParamsError: the device does not exist.
     """
     import torch
 
@@ -120,6 +120,6 @@ def _scored(
 
 
 def _same_photos(about: dict, dataset: Dataset, folder: Path) -> None:
-    """What was trained on another dataset may have seen today's test photos."""
+    """Raises DataError for a network that was trained on another dataset: it may have seen these test photos."""
     if about.get("data_digest") != dataset.digest:
-        raise DataError(f"{folder} was trained on other photos than {dataset.folder} holds; run that stage again")
+        raise DataError(f"{folder} was trained on another dataset than {dataset.folder}; run its stage again")

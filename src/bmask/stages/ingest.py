@@ -1,4 +1,4 @@
-"""Stage 1: photo folders -> a dataset of decoded, matched squares that leaks nothing from training into test."""
+"""Stage 1: photo folders -> a dataset of squares with matched resolutions and no leak from training into test."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from bmask.params import Params
     from bmask.params.sections import Ingest
 
-ON_SHEET = 12  # photos of each domain and split
+PHOTOS_ON_SHEET = 12  # of each domain and split
 
 
 def ingest(params: Params, out: Path) -> None:
     """Reads the photos of `params.ingest.source` and writes the dataset that all other stages read.
 
-    All headers are read first, since the resolutions that both domains can keep follow from all photos' sizes; then
-    each photo is decoded once, into a file of squares, and the squares are sorted into the splits when the
-    near-duplicates are known. Memory holds a photo a core and, of each photo, some numbers: the rows lie
-    in the catalog, and near-duplicates are looked for among a limited number of photos at a time.
+    It reads all headers first, because the resolutions that both domains can keep depend on the sizes of all photos.
+    Then it decodes each photo once into a file of squares, and writes the squares into the splits when the
+    near-duplicates are known. Memory holds one photo per core and a few numbers per photo: the rows are in the catalog,
+    and near-duplicates are searched among a limited number of photos at a time.
 
     Writes into `out`: `{domain}_{split}.npy`, `truth_{split}_{twin,region}.npy` where there is truth, `manifest.csv`,
-    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The dataset depends on the photos' contents
-    alone; names and the order of files change nothing but the names in the manifest.
+    `rejected.csv`, `summary.json` and, unless private, `contact_sheet.png`. The dataset depends only on the
+    contents of the photos: file names and their order change only the names in the manifest.
 
     Raises:
-        DataError: photos that cannot be fetched, folders missing or empty, too many photos refused, a split left empty,
-            or truth that does not fit.
+        DataError: photos cannot be fetched, folders are missing or empty, too many photos are refused, a split is
+            empty, or the truth does not fit.
     """
     settings = params.ingest
     with open_source(params) as source, fresh_folder(Path(out)) as folder, Catalog() as catalog:
         with ExitStack() as scratch:
             with readers(len(source.entries), settings) as reading:
-                with closing(in_chunks(reading.look, source.entries)) as looked:  # before the readers, if this fails
-                    catalog.add(bar(looked, len(source.entries), "ingest: looking at files"))
-                source.entries.clear()  # the catalog has them now
+                with closing(in_chunks(reading.look, source.entries)) as looked:  # must close before the readers
+                    catalog.add(bar(looked, len(source.entries), "ingest: reading headers"))
+                source.entries.clear()  # to save memory: the catalog has them
                 _check_refused(catalog, settings)
                 if settings.fit == "face":
                     find_all(catalog, reading, settings)
@@ -66,7 +66,7 @@ def ingest(params: Params, out: Path) -> None:
                     set_contradicting_aside(catalog, files.squares)
                     match_resolutions(catalog, reading, settings)
             _check_refused(catalog, settings)
-            groups = assign_splits(catalog, files.fingerprints, settings)
+            groups = assign_splits(catalog, files.signatures, settings)
             write_splits(catalog, files.squares, folder)
         truth = write_truth(catalog, folder, settings)
         assign_slices(catalog)
@@ -103,13 +103,13 @@ def _check_refused(catalog: Catalog, settings: Ingest) -> None:
         named = "; ".join(first + ["..."] * (refused > len(first)))
         raise DataError(
             f"{refused} of {found} photos are refused, more than the share ingest.max_rejected "
-            f"{settings.max_rejected:g} ({named}); remove or mend them, or raise ingest.max_rejected"
+            f"{settings.max_rejected:g} ({named}); remove or repair them, or raise ingest.max_rejected"
         )
 
 
 def _sheet(folder: Path) -> bytes:
     keys = [(domain, split) for domain in DOMAINS for split in SPLITS]
-    rows = [list(open_array(folder / f"{domain}_{split}.npy")[:ON_SHEET]) for domain, split in keys]
+    rows = [list(open_array(folder / f"{domain}_{split}.npy")[:PHOTOS_ON_SHEET]) for domain, split in keys]
     return contact_sheet(rows, [f"{domain} {split}" for domain, split in keys])
 
 
@@ -131,10 +131,10 @@ def _say_counts(catalog: Catalog, summary: dict) -> None:
         faces = ", ".join(f"{photos[d] - lost[d]} of {photos[d]} {d}" for d in DOMAINS)
         say(f"faces found in {faces} photos; manifest.csv names the others")
         if further:
-            other = f"{catalog.count(CONTRADICTING)} of them set aside: masked among the unmasked, or the reverse"
+            other = f"{catalog.count(CONTRADICTING)} of them set aside: masked faces in unmasked photos, or the reverse"
             say(f"{further.total()} further faces in the same photos, {other}")
     groups = summary["groups"]
     say(f"largest group {groups['largest']}, groups in both domains {groups['in_both_domains']}")
     say(f"digest {summary['digest']}")
     if groups["largest"] > max(20, 0.02 * catalog.count()):
-        say("if the largest group is not one picture, lower ingest.near_duplicates")
+        say("if the largest group shows different pictures, lower ingest.near_duplicates")

@@ -29,7 +29,7 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
     from bmask.data.split.dataset import Dataset, resize
     from bmask.parallel import threads
     from bmask.quality.judge import FILE, SIZE, save_judge
-    from bmask.quality.judging import check_judge, require_passed, train_judge
+    from bmask.quality.train_judge import check_judge, require_passed, train_judge
 
     dataset = Dataset.open(dataset_folder)
     photos: dict[tuple[str, str], np.ndarray] = {}
@@ -39,7 +39,7 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
             if not len(stored):
                 raise DataError(f"{dataset_folder} has no {domain} photos in its {split} split; the judge needs them")
             photos[domain, split] = resize(dataset.centre(stored), SIZE)
-    torch.set_num_threads(max(1, threads(params.train.threads) - 1))  # another core draws the next batch
+    torch.set_num_threads(max(1, threads(params.train.threads) - 1))  # one core prepares the next batch
     trained = train_judge(photos["masked", "train"], photos["unmasked", "train"], params.judge)
     masked, unmasked = (photos[domain, "validation"] for domain in ("masked", "unmasked"))
     groups = dataset.groups("masked", "validation"), dataset.groups("unmasked", "validation")
@@ -47,9 +47,8 @@ def judge(params: Params, dataset_folder: Path, out: Path) -> dict:
     with fresh_folder(out) as folder:
         save_judge(folder / FILE, trained, {"data_digest": dataset.digest})
         write_json(folder / "checks.json", {**checks, "data_digest": dataset.digest, "size": SIZE})
-        failed = Path(out).with_name(
-            f"{Path(out).name}-failed-checks.json"
-        )  # beside `out`, which a failure leaves alone
+        # Beside `out`, since a failure leaves `out` unchanged.
+        failed = Path(out).with_name(f"{Path(out).name}-failed-checks.json")
         failed.unlink(missing_ok=True)
         if not checks["passed"]:
             write_json(failed, checks)

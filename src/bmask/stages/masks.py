@@ -1,7 +1,7 @@
-"""Stage masks: masks to paste on unmasked photos, and where each masked photo's own mask is.
+"""Stage masks: makes masks to paste on unmasked photos, and finds each masked photo's own mask.
 
-A small network learns on drawn masks to find masks; what it finds on the masked training photos is cut out and, turned
-and lit anew, pasted on unmasked ones. So a system learns from masks as people wear them, without a pair of photos.
+A small network learns from drawn masks to find masks. What it finds on the masked training photos is cut out, rotated,
+relit and pasted on unmasked photos. So a system learns from real masks without pairs of photos.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 FEATURES = "features.safetensors"
 FINDER = "finder.safetensors"
-IN_ROW, ROWS = 10, 5  # of the sheet: fifty photos and their cut-outs
-BEHIND = np.array((255, 0, 255), np.float32)  # a colour that no mask has
-LEAST_FOUND = 0.5  # of the masked training photos
-TAUGHT_ON = 2000  # drawn masks that the finder learns from
+COLUMNS, ROWS = 10, 5  # of the contact sheet: fifty photos and their cut-outs
+BACKGROUND = np.array((255, 0, 255), np.float32)  # a colour that no mask has
+MIN_FOUND = 0.5  # share of the masked training photos
+FINDER_MASKS = 2000  # drawn masks that the finder learns from
 CHUNK = 256  # masks that are made at a time
-LARGEST, STEP = 64, 16  # px: the finder looks at photos of no more, and halves them four times
+MAX_SIDE, SIDE_STEP = 64, 16  # px, of the finder's input, which it halves four times
 
 
 def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path) -> None:
-    """Writes what systems need that learn from pasted masks, beside the photos of augment.
+    """Writes what systems that learn from pasted masks need in addition to the photos of augment.
 
-    masks_train.npy: RGBA uint8 (1, M, S, S, 4), masks to paste: lifted off masked training photos, drawn, none at all.
+    masks_train.npy: RGBA uint8 (1, M, S, S, 4), masks to paste: cut-outs, drawn masks, and empty ones (alpha 0).
     cutouts_train.npy: RGBA uint8 (copies, N, S, S, 4), masked training photos; alpha is 255 where their mask is. Photos
         whose mask was not found in one piece are left out.
-    cutouts_{validation,test}.npy: uint8 (N, S, S), for evaluation; 0 all over where none was found.
+    cutouts_{validation,test}.npy: uint8 (N, S, S), the masks, for evaluation; all 0 if none was found.
     finder.safetensors, features.safetensors: the mask finder, and the face detector's first layers.
     summary.json and, unless the dataset is private, contact_sheet.png: fifty photos and their cut-outs.
 
-    Where masks are found on few photos, it says so; a training that needs them refuses them.
+    If masks are found on too few photos, it prints a warning, and a training that needs the cut-outs refuses to start.
 
     Raises:
-        DataError: the photos of ingest or augment are not there, or the detector's weights are not.
+        DataError: the photos of ingest or augment, or the detector's weights, are missing.
     """
     import torch
     from safetensors.torch import save
@@ -55,15 +55,15 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
     from bmask.gan.device import pick_device
     from bmask.pasting.cutouts import clean
     from bmask.pasting.drawn import draw_masks
-    from bmask.pasting.finding import find, train_finder
+    from bmask.pasting.train_finder import find, train_finder
 
     settings, dataset = params.masks, Dataset.open(dataset_folder)
-    side, size = dataset.load_size, min(params.train.image_size // STEP * STEP, LARGEST)
+    side, size = dataset.load_size, min(params.train.image_size // SIDE_STEP * SIDE_STEP, MAX_SIDE)
     masked, unmasked = (open_array(Path(augment_folder) / f"{domain}_train.npy") for domain in DOMAINS)
     device, before = pick_device(params.train.device), torch.get_num_threads()
-    torch.set_num_threads(1)  # of layers so small, a second thread gains little and costs much beside other programs
+    torch.set_num_threads(1)  # the layers are small: a second thread gains little, and costs much beside other programs
     seen = round(side * size / params.train.image_size)
-    drawn = draw_masks(min(settings.count, TAUGHT_ON), seen, settings.seed)
+    drawn = draw_masks(min(settings.count, FINDER_MASKS), seen, settings.seed)
     finder = train_finder(np.stack([resize(copy, seen) for copy in unmasked]), drawn, size, settings, device)
 
     with fresh_folder(Path(out)) as folder:
@@ -88,24 +88,24 @@ def masks(params: Params, dataset_folder: Path, augment_folder: Path, out: Path)
             write_bytes(folder / name, save(weights))
         about = {"digest": _digest(folder), "masks": settings.count, "found": shares, "private": dataset.private}
         about |= {"data_digest": dataset.digest, "settings": settings.model_dump()}
-        about["enough"] = shares["train"] >= LEAST_FOUND
+        about["enough"] = shares["train"] >= MIN_FOUND
         about["augment_digest"] = read_json(Path(augment_folder) / "summary.json")["digest"]
         write_json(folder / "summary.json", about)
         if not dataset.private:
             write_bytes(folder / "contact_sheet.png", _sheet(worn[0]))
     shown = ", ".join(f"{shares[split]:.1%} of {split}" for split in ("train", "validation", "test"))
-    say(f"masks: {settings.count} to paste; a mask in one piece on {shown}; digest {about['digest']}")
+    say(f"masks: {settings.count} to paste; a mask in one piece found on {shown}; digest {about['digest']}")
     if not about["enough"]:
         say(
-            "masks: that is too few to learn from; frame photos by their faces (ingest.fit: face), or raise masks.steps"
-            f" {settings.steps}"
+            "masks: these are too few to learn from; frame photos by their faces (ingest.fit: face), or raise"
+            f" masks.steps from {settings.steps}"
         )
 
 
 def _fill(bank: np.ndarray, worn: np.ndarray | None, settings: Masks) -> None:
-    """Fills RGBA uint8 (M, S, S, 4) in a drawn order with lifted and drawn masks, and makes some of them none.
+    """Fills RGBA uint8 (M, S, S, 4) with cut-out and drawn masks in random order, and makes some of them empty.
 
-    worn: RGBA photos to lift masks off, where there are such.
+    worn: RGBA photos with cut-outs, if there are any.
     """
     from bmask.pasting.cutouts import lift
     from bmask.pasting.drawn import draw_masks
@@ -124,7 +124,7 @@ def _fill(bank: np.ndarray, worn: np.ndarray | None, settings: Masks) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """sha256 over the files' names and contents, a few bytes at a time."""
+    """SHA-256 of the names and contents of all files."""
     total = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         total.update(path.name.encode())
@@ -135,10 +135,10 @@ def _digest(folder: Path) -> str:
 
 
 def _sheet(cutouts: np.ndarray) -> bytes:
-    """The first fifty photos, each above what was cut out of it. cutouts: RGBA uint8 (N, S, S, 4)."""
+    """The first fifty photos, each above its cut-out. cutouts: RGBA uint8 (N, S, S, 4)."""
     rows: list[list[np.ndarray]] = []
-    for start in range(0, min(IN_ROW * ROWS, len(cutouts)), IN_ROW):
-        few = cutouts[start : start + IN_ROW]
+    for start in range(0, min(COLUMNS * ROWS, len(cutouts)), COLUMNS):
+        few = cutouts[start : start + COLUMNS]
         alpha = few[..., 3:].astype(np.float32) / 255
-        rows += [list(few[..., :3]), list((few[..., :3] * alpha + BEHIND * (1 - alpha)).astype(np.uint8))]
+        rows += [list(few[..., :3]), list((few[..., :3] * alpha + BACKGROUND * (1 - alpha)).astype(np.uint8))]
     return contact_sheet(rows, ["photos", "their masks"] * (len(rows) // 2))

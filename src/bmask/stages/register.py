@@ -1,8 +1,8 @@
-"""The last stage: the best training becomes a version in MLflow's registry, and champion if the gate lets it.
+"""The last stage: the best training becomes a version in MLflow's registry, and champion if it passes the gate.
 
-It runs every time, also when nothing changed: the tracking store is no output of the pipeline, so this is where store
-and outputs are brought in line, be the outputs from a cache or the store new. What was decided once about an evaluation
-is not decided again, so a champion that was set or rolled back by hand stays.
+It runs every time, even if nothing changed: the outputs may come from a cache, and the tracking store, which is not an
+output of the pipeline, may be new. This stage brings the store in line with the outputs. It decides about each
+evaluation only once, so it does not undo a champion that was set or rolled back by hand.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from bmask.serving.unmasker import Unmasker
 
 SPLIT = "test"
-DECISION = "bmask.decision."  # begins the tags of a version that hold what was decided about it, as JSON
-COMPARED = 200  # photos
-LONGEST = 800  # characters of a reason: a tag takes 5000 on every database
+DECISION = "bmask.decision."  # prefix of a version's tags that hold the decisions about it, as JSON
+CHECK_PHOTOS = 200  # on which exported networks are compared with the originals
+MAX_REASON = 800  # characters of one reason; all databases accept tags of 5000
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the stages before left."""
+    """The outputs of the earlier stages."""
 
     dataset_folder: Path
     train_folder: Path
@@ -68,18 +68,18 @@ class Outputs:
         return {key: value for key, value in self.metrics[model].items() if not key.endswith(("_low", "_high"))}
 
     def write_serving_files(self, generator: Path, folder: Path) -> None:
-        """What serving wants beside a generator: the generator and the judge, exported and checked on test photos."""
+        """Writes what serving needs beside a generator: generator and judge, exported and checked on test photos."""
         from bmask.data.split.dataset import Dataset
         from bmask.quality.judge import FILE as JUDGE
         from bmask.quality.judge_export import export_judge
         from bmask.serving.agreement import export_checked
 
-        photos = Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:COMPARED]
+        photos = Dataset.open(self.dataset_folder).photos("masked", SPLIT)[:CHECK_PHOTOS]
         export_checked(generator, photos, folder)
         try:
             export_judge(self.judge_folder / JUDGE, folder, photos)
         except DataError as error:
-            say(f"serving will not watch what is left of masks: {error}")
+            say(f"serving will not measure how much of a mask still shows: {error}")
 
     def scores_file(self, model: str) -> Path:
         return self.evaluate_folder / "scores" / f"{model}.npz"
@@ -96,23 +96,23 @@ def register(
     out: Path,
     masks_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Logs what is not logged yet, or is gone since, registers the best training and decides who is champion.
+    """Logs what the store lacks, registers the best training and decides which version is the champion.
 
-    The best is the first in `register.primary` among the trainings over the thresholds, or among all where none is over
-    them. It becomes a version, one for each training and attention threshold. The gate compares it with the present
-    champion, scored again on today's test photos by today's judge; it becomes `champion` or `challenger`. Whether it
-    may become champion without a person is for `register.promote` to say.
+    The best training leads in `register.primary` among those that pass the thresholds, or among all if none passes. It
+    becomes a version, unless there is one of this training and attention threshold. The gate compares it with the
+    champion, scored again on the present test photos by the present judge; it becomes `champion` or `challenger`.
+    `register.promote` says whether it may become champion without a person's consent.
 
-    `data_page` and `page` are the reports about the photos and about the systems, which are logged.
+    `data_page` and `page`, the reports about the photos and about the systems, are logged.
 
     Writes and returns decision.json: model, version (0 for none), promoted, reasons, the present champion, scores and
     digests.
 
     Raises:
-        DataError: no models, or outputs of a stage before are missing. TrackingError: the store does not answer.
+        DataError: no models, or an earlier stage's outputs are missing. TrackingError: the store does not answer.
     """
     if not params.models:
-        raise DataError("models is empty in the params, so there is nothing to register; name a training there")
+        raise DataError("models is empty in the parameter file, so there is nothing to register; add a model there")
     dataset, trained, judged, scored = map(Path, (dataset_folder, train_folder, judge_folder, evaluate_folder))
     outputs = Outputs.read(params.models, dataset, trained, judged, scored, masks_folder)
     evaluation = _digest(params, outputs)
@@ -126,7 +126,7 @@ def register(
     versions.mend(client, name, folders, outputs.write_serving_files)
     decision = _decided(client, name, evaluation)
     if decision:
-        say(f"register: nothing new since version {decision['version']} of {name} was decided on")
+        say(f"register: this evaluation was decided already, for version {decision['version']} of {name}")
     else:
         decision = {"evaluation": evaluation, **_decide(client, params, outputs)}
         if decision["version"]:
@@ -163,13 +163,13 @@ def _read(path: Path) -> dict:
 
 
 def _promotion(params: Params) -> str:
-    """What `register.promote` comes to here: `always`, `manual` or `never`."""
+    """`register.promote` with `auto` resolved: `always`, `manual` or `never`."""
     wished = params.register_.promote
     return ("manual" if dvc_experiment() else "always") if wished == "auto" else wished
 
 
 def _digest(params: Params, outputs: Outputs) -> str:
-    """Of everything a decision rests on, except who is champion."""
+    """SHA-256 of everything that a decision depends on, except the present champion."""
     parts: dict[str, Any] = {
         "register": {**params.register_.model_dump(), "promote": _promotion(params)},
         "evaluate": params.evaluate.model_dump(include={"attention_threshold", "bootstrap", "seed"}),
@@ -192,10 +192,8 @@ def _log(
     data_page: Path,
     private: bool,
 ) -> str:
-    """Brings the training's run in line with its outputs and ties the scores of this evaluation to run and model, and
-    the report of the photos to the run.
-
-    Returns the run's id.
+    """Brings the training's run in line with its outputs, and logs the scores of this evaluation to run and model, and
+    the report about the photos to the run. Returns the run's id.
     """
     run = ensure_logged(outputs.train_folder / model, threshold)
     if run.data.tags.get(EVALUATED) == evaluation:
@@ -213,9 +211,9 @@ def _named(outputs: Outputs, model: str) -> dict[str, float]:
 
 
 def _decided(client: MlflowClient, name: str, evaluation: str) -> dict[str, Any] | None:
-    """What was decided about this evaluation, if its version still exists; under the number that it has by now."""
+    """The decision about this evaluation, if its version or that version's successor exists, with its number."""
     tag = DECISION + evaluation[:16]
-    for version in registry.versions(client, name):  # the newest first: one that took another's place has its tags
+    for version in registry.versions(client, name):  # newest first: a successor has the tags of the version before it
         decision = json.loads(version.tags.get(tag, "{}"))
         if decision.get("evaluation") == evaluation:
             return decision | {"version": version.number}
@@ -232,7 +230,7 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
     primary = deciding(next(iter(scores.values())), params.register_)
     best = pick(scores, *rules) or max(scores, key=lambda model: primary_value(scores[model], primary))
     if _promotion(params) == "never":
-        reason = "register.promote is never: it was logged, neither registered nor compared with the champion."
+        reason = "register.promote is never: it was logged, but neither registered nor compared with the champion."
         return {"model": best, "version": 0, "promoted": False, "reasons": [reason]}
     present = registry.champion(client, name)
     folder, about = outputs.train_folder / best, outputs.runs[best]
@@ -249,7 +247,7 @@ def _decide(client: MlflowClient, params: Params, outputs: Outputs) -> dict[str,
             registry.promote(client, name, version.number)
         else:
             client.set_registered_model_alias(name, registry.CHALLENGER, str(version.number))
-    reasons = tuple(reason[:LONGEST] for reason in reasons)
+    reasons = tuple(reason[:MAX_REASON] for reason in reasons)
     client.update_model_version(name, str(version.number), description="\n\n".join(reasons))
     return {"model": best, "version": version.number, "promoted": promoted, "reasons": list(reasons)}
 
@@ -260,7 +258,7 @@ def _refusals(params: Params, version: registry.Version) -> tuple[str, ...]:
     if registry.ROLLED_BACK in version.tags:
         return (f"It was rolled back by hand; {by_hand} brings it back.",)
     if _promotion(params) == "manual" and params.register_.promote == "auto":
-        inside = f"This is the DVC experiment {dvc_experiment()}, where register.promote auto leaves the champion alone"
+        inside = f"This is the DVC experiment {dvc_experiment()}, where register.promote auto keeps the champion"
         return (f"It passed. {inside}; {by_hand} promotes it.",)
     if _promotion(params) == "manual":
         return (f"It passed. register.promote is manual; {by_hand} promotes it.",)
@@ -270,7 +268,7 @@ def _refusals(params: Params, version: registry.Version) -> tuple[str, ...]:
 def _compare(
     params: Params, outputs: Outputs, best: str, scores: dict[str, Scores], present: registry.Version | None
 ) -> tuple[bool, tuple[str, ...]]:
-    """What the gate says of the best training against the present champion."""
+    """The gate's decision between the best training and the present champion."""
     from bmask.quality.champion_gate import decide
     from bmask.serving.unmasker import Unmasker
 
@@ -290,9 +288,9 @@ def _compare(
             f"The champion, version {present.number}, cannot be loaded, so nothing was compared: {error}",
             "`bmask champion set VERSION` makes another version champion by hand.",
         )
-    say(f"register: scoring the champion, version {present.number}, on today's test photos")
+    say(f"register: scoring the champion, version {present.number}, on the present test photos")
     rival, own = _score(champion, params, outputs, unsound), scores[best]
-    if own.prefix != rival.prefix:  # evaluated elsewhere, with other features than can be had here
+    if own.prefix != rival.prefix:  # evaluated elsewhere, with features that are not available here
         own = _score(
             Unmasker(outputs.train_folder / best / FILE, threshold, device, engine="pytorch"), params, outputs, unsound
         )
@@ -300,7 +298,7 @@ def _compare(
 
 
 def _score(unmasker: Unmasker, params: Params, outputs: Outputs, unsound: tuple[str, ...]) -> Scores:
-    """Scores a model on today's test photos as it serves."""
+    """Scores a model on the present test photos, as it is served."""
     from bmask.data.split.dataset import Dataset
     from bmask.quality.as_served import score_as_served
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def report_evaluate(
     params: Params, dataset_folder: Path, train_folder: Path, judge_folder: Path, evaluate_folder: Path, out: Path
 ) -> None:
-    """Writes `report.html`, self-contained, `losses/<model>/<loss>.csv`, which DVC plots, and `before_after.png` of the
-    best system. Pictures of people are left out when the dataset is private.
+    """Writes `report.html` (self-contained), `losses/<model>/<loss>.csv` (plotted by DVC) and `before_after.png` of the
+    best system. Leaves pictures of people out if the dataset is private. Measures nothing.
 
     Raises:
-        DataError: a file of these folders is missing; nothing is measured here.
+        DataError: a file is missing in these folders.
     """
     from bmask.data.split.dataset import Dataset
     from bmask.quality.report import before_after, evaluation_report, loss_tables

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def report_ingest(params: Params, dataset_folder: Path, out: Path) -> None:
-    """Writes `report.html`, self-contained. Private photos are neither shown nor named.
+    """Writes `report.html` (self-contained). Private photos are neither shown nor named.
 
     Raises:
         DataError: there is no usable dataset in `dataset_folder`.

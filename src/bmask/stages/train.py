@@ -1,6 +1,6 @@
-"""Stage train: one model of `models` from the augmented photos to its generators, losses and samples.
+"""Stage train: trains one model of `models` on the augmented photos; writes its networks, losses and samples.
 
-Everything that is needed to log the training again is among the outputs, since DVC caches outputs and not side effects.
+The outputs hold everything that is needed to log the training again, since DVC caches outputs but no side effects.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def train(
 ) -> None:
     """Trains `models.<model>` and writes its folder: its networks, losses.csv, samples/, run.json.
 
-    A training that MLflow holds finished is not repeated: its folder is written from there. One that was killed goes on
-    from its last checkpoint below `train.checkpoints`, on another disk too when that is in object storage. The run
-    appears in MLflow while it trains. Started by torchrun, or as `train.processes` says, several processes share each
-    batch, and the first one writes.
+    A training that MLflow holds finished is not repeated: its folder is fetched from there. A killed training goes on
+    from its last checkpoint below `train.checkpoints`, on another machine too if that is in object storage. The run is
+    visible in MLflow while it trains. With torchrun or `train.processes`, several processes share each batch, and the
+    first one writes.
 
     Raises:
         ParamsError: there is no such model or device.
@@ -91,19 +91,19 @@ def train(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a training is, known before anything starts and the same in all of its processes."""
+    """What is known of a training before it starts; the same in all of its processes."""
 
     model: str
     placement: Placement
-    warm: dict[str, Path]  # files to begin from, by direction
-    frozen: dict[str, Path]  # files of networks that are handed in
-    bits: dict  # the fingerprint
+    warm: dict[str, Path]  # files of a warm start, by direction
+    frozen: dict[str, Path]  # files of networks that are used but not trained, by name
+    fingerprint: dict
     about: dict[str, Any]  # as in run.json
 
     @property
     def folder(self) -> str:
         """The name of its checkpoints' folder."""
-        return f"{self.model}-{short(self.bits)}"
+        return f"{self.model}-{short(self.fingerprint)}"
 
 
 def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path) -> _Plan:
@@ -112,17 +112,17 @@ def _plan(params: Params, model: str, dataset_folder: Path, augment_folder: Path
     dataset = Dataset.open(dataset_folder)
     photos, digest = open_photos(recipe, augment_folder, masks_folder)
     warm, frozen = warm_files(recipe), frozen_files(model, recipe, masks_folder)
-    bits = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
-    about: dict[str, Any] = {"model": model, "fingerprint": identity(bits, recipe), "data_digest": dataset.digest}
+    parts = fingerprint(params, recipe, digest, warm) | given_digests(recipe, photos, frozen)
+    about: dict[str, Any] = {"model": model, "fingerprint": identity(parts, recipe), "data_digest": dataset.digest}
     about |= {"params": _plain(params, recipe), "data_revision": dataset.summary.get("revision", "")}
-    return _Plan(model, placement, warm, frozen, bits, about)
+    return _Plan(model, placement, warm, frozen, parts, about)
 
 
 def _taken_back(params: Params, plan: _Plan, dataset_folder: Path, out: Path) -> str:
     """Whether the training was taken from MLflow: `taken`, `absent`, or `silent` where MLflow does not answer."""
     private = Dataset.open(dataset_folder).private
     if private:
-        remove_samples(params, plan.folder)  # from before the photos were called private
+        remove_samples(params, plan.folder)  # made before the photos were called private
     known = take_back(plan.about | {"private": private}, out)
     if known:
         say(f"it was computed {in_words(read_json(Path(out) / 'run.json')['placed'][-1])}")
@@ -138,8 +138,8 @@ def _train_here(
     masks_folder: Path,
     out: Path,
 ) -> None:
-    """In each of the processes that train together. `known`: as from `_taken_back`; None where nobody has asked yet."""
-    model, placement, bits, about = plan.model, plan.placement, plan.bits, dict(plan.about)
+    """Trains in one of the processes that train together. `known`: from `_taken_back`; None if not yet asked."""
+    model, placement, parts, about = plan.model, plan.placement, plan.fingerprint, dict(plan.about)
     recipe = recipe_of(params, model)
     options = loop_options(params, recipe, placement)
     dataset = Dataset.open(dataset_folder)
@@ -156,8 +156,8 @@ def _train_here(
         tracker = Tracker(about, folder / "samples")
         if world.first:
             say(f"train {model}: {placement}")
-            folder, syncs = open_checkpoints(params, folder.name, bits, dataset.private)
-            say_resume(folder, bits, options, placement)
+            folder, syncs = open_checkpoints(params, folder.name, parts, dataset.private)
+            say_resume(folder, parts, options, placement)
             samples = SampleSheets(folder / "samples", private=dataset.private)
             tracker = Tracker(about, samples.folder, live=known != "silent")
             observers = [Progress(model, options), samples, tracker, *syncs]
@@ -165,7 +165,7 @@ def _train_here(
             given = {name: load_file(path) for name, path in plan.frozen.items()}
             start = warm_weights(recipe, plan.warm, given, _framing(dataset))
             result = run_loop(
-                recipe.network, photos, to_tensor(shown), options, folder, bits, observers, start, world, given
+                recipe.network, photos, to_tensor(shown), options, folder, parts, observers, start, world, given
             )
     if not world.first:
         return
@@ -191,7 +191,7 @@ def _train_here(
             save_generator(fresh / MASK_GENERATOR, result.generators["ba"], about_ba)
         if len(result.discriminators):
             half = {k: v.detach().half().cpu().contiguous() for k, v in result.discriminators.state_dict().items()}
-            write_bytes(fresh / DISCRIMINATORS, save(half))  # for a warm start; nothing is served with them
+            write_bytes(fresh / DISCRIMINATORS, save(half))  # only for a warm start; serving does not use them
         _write_losses(fresh / "losses.csv", result.history)
         (fresh / "samples").mkdir()
         for sheet in samples.sheets(params.train.sample_every, options.epochs):
@@ -201,14 +201,14 @@ def _train_here(
 
 
 def _framing(dataset: Dataset) -> dict[str, Any]:
-    """How the photos were framed, as in a generator's header: what it is served must be framed alike."""
+    """How the photos were framed, for a generator's header: serving must frame photos in the same way."""
     fit = dataset.summary["fit"]
     return {"fit": fit} | ({"template": TEMPLATE.tolist()} if fit == "face" else {})
 
 
 @contextmanager
 def _explained(model: str) -> Iterator[None]:
-    """What ends a training early, as the command line says it."""
+    """Turns the errors that end a training early into those that the command line reports."""
     try:
         yield
     except (Diverged, OutOfMemory, Lost) as error:
@@ -221,7 +221,7 @@ def _explained(model: str) -> Iterator[None]:
 
 @contextmanager
 def _tracked(tracker: Tracker) -> Iterator[None]:
-    """What ends a training early, as its run in MLflow says it."""
+    """Marks the run in MLflow as failed or killed if the training ends early."""
     try:
         yield
     except (Diverged, OutOfMemory, Lost, ValueError) as error:
@@ -233,7 +233,7 @@ def _tracked(tracker: Tracker) -> Iterator[None]:
 
 
 def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Path, masks_folder: Path) -> str:
-    """Trains a few steps in a throwaway folder and says what the whole would take. Nothing is logged or kept."""
+    """Trains a few steps in a temporary folder; returns the whole training's time and memory as text. Logs nothing."""
     import tempfile
 
     recipe = recipe_of(params, model)
@@ -259,7 +259,7 @@ def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Pa
             return time.monotonic() - began
 
     with _explained(model):
-        batch = World(size=processes).share(options.batch_size).stop  # what one of them works on
+        batch = World(size=processes).share(options.batch_size).stop  # photos per step of one process
         seconds(warmup)
         step = max(1e-6, (seconds(warmup + timed) - seconds(warmup)) / timed)
     per_epoch = steps_per_epoch(photos, options.epoch_photos, options.batch_size)
@@ -269,7 +269,7 @@ def dry_run(params: Params, model: str, dataset_folder: Path, augment_folder: Pa
     else:
         memory = f"{peak_memory():.1f} GB"
     total = options.epochs * per_epoch
-    shared = f" (one process was measured, alone, with its {batch})" if processes > 1 else ""
+    shared = f" (measured with one process alone and its share of {batch})" if processes > 1 else ""
     return (
         f"{model}: {recipe.network.system}, {placement};"
         f" {options.epochs} epochs of {per_epoch} steps with batch {options.batch_size}{shared};"
@@ -287,7 +287,7 @@ def _plain(params: Params, recipe: Model) -> dict:
 
 def _write_losses(path: Path, history: list[dict]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        names = list(dict.fromkeys(name for row in history for name in row))  # a game may begin in a later epoch
+        names = list(dict.fromkeys(name for row in history for name in row))  # a loss may begin in a later epoch
         writer = csv.DictWriter(file, fieldnames=names)
         writer.writeheader()
         writer.writerows(history)

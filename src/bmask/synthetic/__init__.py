@@ -1,10 +1,10 @@
-"""The embedded set: faces drawn from a seed, with and without masks, in the shape of a photo folder with truth.
+"""The embedded set: faces drawn from a seed, with and without masks, written as a photo folder with truth.
 
-It runs the whole pipeline anywhere, offline, and since every masked picture has its unmasked twin and the region of its
-mask, it measures what real unpaired photos cannot tell.
+The pipeline runs on it offline. Every masked picture has its unmasked twin and the region of its mask, which allows
+measurements that are impossible on real unpaired photos.
 
-folder.py writes the set, picture.py draws one photograph; the rest is what they are made of: traits.py (what is
-sampled), canvas.py (paint and pose), relief.py (light), head.py, features.py, hair.py, masks.py and scene.py.
+folder.py writes the set and picture.py draws one photograph. They use traits.py (random properties), canvas.py (paint
+and pose), relief.py (light), head.py, features.py, hair.py, masks.py and scene.py.
 """
 
 from bmask.synthetic.folder import draw_set

@@ -1,4 +1,4 @@
-"""What everything is painted on: oversampled pictures, outlines as soft layers, and the pose that places a head."""
+"""Painting: oversampled pictures, outlines as layers with soft edges, and the pose that places a head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Points = np.ndarray  # (N, 2) float, x to the right and y down
-Corners = np.ndarray | Sequence[Sequence[float] | np.ndarray]  # the same, or what can be made into it
+Corners = np.ndarray | Sequence[Sequence[float] | np.ndarray]  # the same, or convertible into it
 Layer = tuple[slice, slice, np.ndarray]  # rows, columns and opacity (rows, columns) of a window of the picture
 _SHIFT = 4  # fractional bits of polygon corners
 _EMPTY = (slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32))
@@ -29,7 +29,7 @@ def rounded(points: Corners, times: int = 3, closed: bool = True) -> Points:
 
 @lru_cache(maxsize=256)
 def _cutting(n: int, times: int, closed: bool) -> np.ndarray:
-    """Corner cutting is linear: the matrix (corners after, n) that does it all at once."""
+    """The matrix (corners after, n) of all rounds of corner cutting, which is a linear operation."""
     points = np.eye(n)
     for _ in range(times):
         before = points if closed else points[:-1]
@@ -41,13 +41,13 @@ def _cutting(n: int, times: int, closed: bool) -> np.ndarray:
 
 
 def across(right: Corners, times: int = 3) -> Points:
-    """A smooth open curve across the face, left to right, from its right half, listed from the outside in."""
+    """A smooth open curve across the face, left to right. `right` is its right half, from the outside in."""
     right = np.asarray(right, np.float64)
     return rounded(np.concatenate([right * (-1, 1), right[::-1]]), times, closed=False)
 
 
 def mirrored(right: Corners) -> Points:
-    """A closed outline from its right half, listed from top to bottom; ends that lie on the axis are not doubled."""
+    """A closed outline from its right half, top to bottom. Ends on the axis of symmetry are not doubled."""
     right = np.asarray(right, np.float64)
     left = (right * (-1, 1))[::-1]
     return np.concatenate([right, left[int(right[-1, 0] == 0) : len(left) - int(right[0, 0] == 0)]])
@@ -60,7 +60,7 @@ def _circle(corners: int) -> np.ndarray:
 
 
 def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, corners: int = 24) -> Points:
-    """An ellipse around (x, y) with these half axes, turned by `tilt` radians."""
+    """An ellipse around (x, y) with half axes `width` and `height`, rotated by `tilt` radians."""
     local = _circle(corners) * (width, height)
     if tilt:
         c, s = np.cos(tilt), np.sin(tilt)
@@ -72,7 +72,7 @@ def ellipse(x: float, y: float, width: float, height: float, tilt: float = 0.0, 
 class Pose:
     """Where a head is in the picture and where it looks.
 
-    Head coordinates: the origin between the eyes, the crown at y = -1, the chin at y = 1, ears near x = -0.7 and 0.7.
+    Head coordinates: the origin is between the eyes, the crown at y = -1, the chin at y = 1, ears near x = -0.7, 0.7.
     """
 
     x: float  # of the origin, share of the picture's side
@@ -81,10 +81,10 @@ class Pose:
     roll: float  # radians
     yaw: float  # -1..1, about 40 degrees either way
     pitch: float  # -1..1
-    width: float = 0.72  # half width of the head, in head units: what lies there does not move
+    width: float = 0.72  # half width of the head, in head units; `turn` does not move points there
 
     def turn(self, points: Corners, lift: float = 0.0) -> Points:
-        """Head coordinates after yaw and pitch: what is near the front of the head moves most, its outline hardly."""
+        """Head coordinates after yaw and pitch: points near the front of the head move most, its outline hardly."""
         points = np.asarray(points, np.float64)
         x, y = points[:, 0], points[:, 1]
         depth = np.maximum(1 - (x / self.width) ** 2 - (y / 1.08) ** 2, 0) + lift
@@ -95,7 +95,7 @@ class Pose:
         return turned
 
     def place(self, points: Corners) -> Points:
-        """Turned head coordinates to shares of the picture's side."""
+        """Converts turned head coordinates to shares of the picture's side."""
         c, s = np.cos(self.roll) * self.scale, np.sin(self.roll) * self.scale
         return np.asarray(points) @ ((c, s), (-s, c)) + (self.x, self.y)
 
@@ -103,7 +103,7 @@ class Pose:
         return self.place(self.turn(points, lift))
 
     def grid(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Turned head coordinates of the centres of side x side cells that cover the picture; each (side, side)."""
+        """Turned head coordinates (x, y) of the centres of the cells of a grid over the picture; each (side, side)."""
         at = (np.arange(side, dtype=np.float32) + 0.5) / side
         x, y = at[None, :] - self.x, at[:, None] - self.y
         c, s = np.cos(self.roll) / self.scale, np.sin(self.roll) / self.scale
@@ -111,9 +111,9 @@ class Pose:
 
 
 class Canvas:
-    """A picture without masks and, from the first mask on, its masked copy and how much of each pixel is mask.
+    """A picture without masks; after the first mask also its masked copy and the share of mask in each pixel.
 
-    Pictures are planes, (3, side, side) float32, since planes add up faster than interleaved pixels. Positions, widths
+    Pictures are (3, side, side) float32, since separate planes are faster than interleaved pixels. Positions, widths
     and blurs are shares of the side.
     """
 
@@ -123,7 +123,7 @@ class Canvas:
         self.coverage: np.ndarray | None = None
 
     def fill(self, *outlines: Points, blur: float = 0.0, within: Layer | None = None) -> Layer:
-        """The layer of filled outlines, its edge blurred, kept inside another layer."""
+        """The layer of filled outlines, with blurred edges and limited to the layer `within`."""
         return self._layer(outlines, 0.0, blur, within)
 
     def line(self, *lines: Points, width: float, blur: float = 0.0, within: Layer | None = None) -> Layer:
@@ -131,23 +131,23 @@ class Canvas:
         return self._layer(lines, width, blur, within)
 
     def _layer(self, outlines: Sequence[Points], width: float, blur: float, within: Layer | None) -> Layer:
-        shrink = max(1, int(blur * self.side / 2.5))  # a wide blur needs no fine grid
+        shrink = max(1, int(blur * self.side / 2.5))  # a coarse grid is enough for a wide blur
         side = -(-self.side // shrink)
         thick = max(1, round(width * side)) if width else 0
-        every = (np.concatenate(outlines) if len(outlines) > 1 else outlines[0]) * (self.side / shrink)
+        points = (np.concatenate(outlines) if len(outlines) > 1 else outlines[0]) * (self.side / shrink)
         margin = int(2.5 * blur * side) + thick + 2
-        (left, top), (right, bottom) = every.min(0).tolist(), every.max(0).tolist()
+        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
         left, right = max(0, int(left) - margin), min(side, int(right) + margin + 1)
         top, bottom = max(0, int(top) - margin), min(side, int(bottom) + margin + 1)
         if right <= left or bottom <= top:
             return _EMPTY
         alpha: np.ndarray = np.zeros((bottom - top, right - left), np.uint8)
-        corners = np.rint((every - (left + 0.5, top + 0.5)) * (1 << _SHIFT)).astype(np.int32)
+        corners = np.rint((points - (left + 0.5, top + 0.5)) * (1 << _SHIFT)).astype(np.int32)
         shapes = np.split(corners, np.cumsum([len(o) for o in outlines[:-1]])) if len(outlines) > 1 else [corners]
         if thick:
             cv2.polylines(alpha, shapes, False, 255, thick, cv2.LINE_AA, _SHIFT)
         else:
-            for shape in shapes:  # one by one: overlaps stay filled
+            for shape in shapes:  # one at a time, so that overlaps stay filled
                 cv2.fillPoly(alpha, [shape], 255, cv2.LINE_AA, _SHIFT)
         if blur:
             reach = 2 * int(2 * blur * side + 0.5) + 1
@@ -176,7 +176,7 @@ class Canvas:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Paints on the picture and on its masked copy. `light` (3, side, side) and `texture` (side, side) multiply."""
+        """Paints on the picture and its masked copy; multiplies the paint by `light` (3, side, side) and `texture`."""
         paint, alpha = _mixed(layer, paint, light, opacity, texture)
         for image in self.images:
             _blend(image, layer, paint, alpha)
@@ -191,7 +191,7 @@ class Canvas:
         opacity: float = 1.0,
         texture: np.ndarray | None = None,
     ) -> None:
-        """Paints on the masked copy alone and counts it as mask."""
+        """Paints only on the masked copy and counts the layer as mask."""
         if self.coverage is None:
             self.images.append(self.images[0].copy())
             self.coverage = np.zeros((self.side, self.side), np.float32)

@@ -1,4 +1,4 @@
-"""The features of a face: eyes, brows, nose, mouth, beard, glasses. All in head coordinates (see canvas.Pose)."""
+"""Draws the features of a face: eyes, brows, nose, mouth, beard, glasses, in head coordinates (see canvas.Pose)."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def draw_mouth(d: Drawing) -> None:
 
 
 def draw_beard(d: Drawing, texture: np.ndarray) -> None:
-    """Stubble to full beard, left out around the mouth. `texture` is hair noise, (side, side)."""
+    """Draws stubble to a full beard, except around the mouth. `texture` is hair noise, (side, side)."""
     p, w = d.person, d.person.mouth_width * (1 + 0.16 * max(0, d.person.smile))
     if p.beard == "none":
         return

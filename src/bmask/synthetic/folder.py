@@ -1,4 +1,4 @@
-"""The set as a photo folder: two unpaired domains of different people, and the truth about the masked ones."""
+"""Writes the set as a photo folder: two unpaired domains of different people, and the truth of the masked faces."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def draw_set(folder: Path, faces: Drawn, masked: str = "masked", unmasked: str = "unmasked") -> None:
-    """Draws the whole set; `folder` appears when it is complete.
+    """Draws the whole set; `folder` appears only when it is complete.
 
     Writes `<masked>/face_00000.png` and so on, `<unmasked>/`, `truth/twin/` (same names as in masked), `truth/region/`
     (0 or 255) and `truth/slices.csv` (name, slices joined by `;`). Picture i of a domain does not depend on how many
     pictures there are.
 
     Raises:
-        DataError: `folder` holds files already, or the two names cannot be folders beside `truth`.
+        DataError: `folder` is not empty, or `masked` and `unmasked` are not two valid names of folders beside `truth`.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
@@ -53,7 +53,7 @@ def draw_set(folder: Path, faces: Drawn, masked: str = "masked", unmasked: str =
 
 @dataclass(frozen=True)
 class Plan:
-    """Draws and writes picture `index` of a domain (0 masked, 1 unmasked)."""
+    """Draws and writes the picture of a task: (domain, index); domain 0 is masked, 1 unmasked."""
 
     folder: Path
     masked: str
@@ -74,18 +74,18 @@ class Plan:
         return name, ";".join(face.slices)
 
     def face(self, domain: int, index: int) -> Face:
-        """Kinds and cases take turns, so that every one appears also in small sets; the rest is chance."""
+        """Kinds and cases alternate, so that a small set also contains all of them; everything else is random."""
         before, after = int(index * self.hard + 1e-9), int((index + 1) * self.hard + 1e-9)
         case = CASES[before % len(CASES)] if after > before else None
         seed = (self.seed, domain, index)
-        if domain == 1:  # as many caps, hands and crowds as among the masked: they must not tell the domains apart
+        if domain == 1:  # as many failure cases as in the masked domain, so that they do not reveal the domain
             return draw_face(seed, self.size, None, case)
         turn = before // len(CASES) + before if case else index
         return draw_face(seed, self.size, KINDS[turn % len(KINDS)], case)
 
 
 def _drawn(plan: Plan, tasks: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Two threads, as OpenCV and large arrays work without the interpreter's lock; more threads gain nothing."""
+    """Uses two threads: OpenCV and NumPy release the interpreter's lock. More threads gain nothing."""
     with one_thread_each():
         yield from ahead(plan, tasks, 2)
 

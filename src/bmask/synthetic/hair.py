@@ -1,4 +1,4 @@
-"""Hair: what hangs behind the head, what falls over the forehead; headscarves and caps."""
+"""Draws hair behind and in front of the head, headscarves and caps."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def draw_hair_front(d: Drawing, light: np.ndarray, texture: np.ndarray) -> None:
 
 
 def _front(d: Drawing) -> tuple[list, list]:
-    """The outer edge over the crown, left to right, and the edge along the face, right to left, before the turn."""
+    """The outer edge over the crown, left to right, and the edge along the face, right to left, not yet turned."""
     p = d.person
     w, top, part = p.width * 1.07, p.hairline, p.part
     v = {"buzz": 0.0, "receding": 0.02}.get(p.hair, 0.03 + 0.10 * p.volume)
     s, temple = w * 0.9, -0.42
-    if p.hair in _ENDS:  # a curtain from the parting down both sides
+    if p.hair in _ENDS:  # the hair falls from the parting down both sides
         out, end = p.width + 0.13 + 0.10 * p.volume, _ENDS[p.hair] - 0.02
         high = -1.14 - 0.1 * p.volume
         half = [(out * 0.95, end), (out * 1.1, end - 0.2), (out * 1.12, 0.4), (out * 1.07, 0.0), (out, -0.75),
@@ -137,7 +137,7 @@ def _strands(d: Drawing) -> list[Points]:
 
 
 def draw_scarf(d: Drawing, light: np.ndarray, behind: bool) -> None:
-    """A headscarf: first what lies behind the head, later what frames the face."""
+    """Draws the part of a headscarf behind the head, or the part around the face."""
     p, pose, c, w = d.person, d.pose, d.canvas, d.person.width
     outer = rounded(mirrored([(0, -1.16), (w * 0.7, -1.14), (w * 1.2, -0.75), (w * 1.25, 0.0), (w * 1.15, 0.7),
                               (w * 1.25, 1.2), (w * 1.6, 2.2), (0, 2.3)]))  # fmt: skip
@@ -158,7 +158,7 @@ def draw_scarf(d: Drawing, light: np.ndarray, behind: bool) -> None:
 
 
 def draw_cap(d: Drawing, light: np.ndarray, fabric: np.ndarray) -> None:
-    """A baseball cap pulled over the hair."""
+    """Draws a baseball cap over the hair."""
     pose, c, w = d.pose, d.canvas, d.person.width * 1.13
     dome = across([(w, -0.42), (w * 1.03, -0.8), (w * 0.6, -1.22), (0, -1.28)])
     rim = across([(w, -0.42), (w * 0.6, -0.5), (0, -0.54)])[::-1]

@@ -1,4 +1,4 @@
-"""How a head is drawn, outline to ears: neck, clothes, ears, bare skin. The features are in features.py."""
+"""Draws the head without its features (see features.py): outline, neck, clothes, ears and bare skin."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ WHITE = np.ones(3, np.float32)
 
 
 class Drawing:
-    """One person on a canvas: what all drawing functions need.
+    """One person on a canvas: the state that all drawing functions share.
 
     Attributes:
         outline: the head's silhouette, in shares of the side. head: its layer.
-        plain: (3, side, side) the light on clothes and on what is far from the head.
+        plain: (3, side, side), the light on clothes and on objects far from the head.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Drawing:
         texture: np.ndarray | None = None,
         lit: bool = True,
     ) -> None:
-        """Paints in the light of the skin, or unlit."""
+        """Paints in the light of the skin, or without light."""
         self.canvas.paint(layer, paint, self.relief.skin if lit else None, opacity, texture)
 
     def ear_x(self, way: int) -> float:
-        """Where the ear of a side is, in turned head coordinates."""
+        """x of the ear on the side `way` (-1 or 1), in turned head coordinates."""
         return way * (self.person.width + 0.02 - 0.12 * abs(self.pose.yaw)) - 0.05 * self.pose.yaw
 
     def _at(self, outlines: Sequence[Points], lift: float) -> list[Points]:

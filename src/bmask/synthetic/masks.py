@@ -1,4 +1,4 @@
-"""The masks: their cut, cloth and straps, following the head they are worn on."""
+"""Draws the masks: cut, cloth and straps, which follow the pose of the head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _METAL = np.array([0.66, 0.68, 0.7], np.float32)
 
 @dataclass(frozen=True)
 class Mask:
-    """One mask as it is worn."""
+    """One mask on a face."""
 
     kind: str
     cloth: np.ndarray
@@ -35,20 +35,20 @@ class Mask:
     side: float  # half width at its corners, share of the head's half width
     low: float  # y of its lowest point
     pattern: str
-    form: float  # 0..1, what varies in the cut of one kind
+    form: float  # 0..1, varies the cut within a kind
 
 
 def sample_mask(rng: np.random.Generator, kind: str, cloth: np.ndarray | None = None) -> Mask:
-    """A mask of a kind, of this cloth if one is given."""
-    some = any_colour(rng, 0.06, 0.85)
-    common = {"surgical": _SURGICAL, "n95": _N95}.get(kind, (some,))
-    own = common[rng.integers(len(common))] * rng.uniform(0.93, 1.03) if cloth is None else cloth
+    """A random mask of a kind; `cloth`, if given, is its colour."""
+    random_cloth = any_colour(rng, 0.06, 0.85)
+    usual = {"surgical": _SURGICAL, "n95": _N95}.get(kind, (random_cloth,))
+    first = usual[rng.integers(len(usual))] * rng.uniform(0.93, 1.03) if cloth is None else cloth
     second = any_colour(rng, 0.1, 0.95)
-    if abs(float(second.mean() - own.mean())) < 0.25:  # a pattern that can be seen
-        second = np.clip(second + (0.45 if own.mean() < 0.5 else -0.45), 0.03, 0.97)
+    if abs(float(second.mean() - first.mean())) < 0.25:  # make the pattern visible
+        second = np.clip(second + (0.45 if first.mean() < 0.5 else -0.45), 0.03, 0.97)
     return Mask(
         kind=kind,
-        cloth=np.clip(own, 0.03, 1).astype(np.float32),
+        cloth=np.clip(first, 0.03, 1).astype(np.float32),
         second=second.astype(np.float32),
         top=rng.uniform(0.10, 0.2),
         side=rng.uniform(0.84, 0.97),
@@ -59,7 +59,7 @@ def sample_mask(rng: np.random.Generator, kind: str, cloth: np.ndarray | None = 
 
 
 def draw_mask(d: Drawing, m: Mask) -> None:
-    """Puts the mask on: straps, contact shadow, cloth, then what belongs to its kind."""
+    """Draws straps, contact shadow and cloth, then the details of the kind."""
     edge = mirrored(_cut(d, m))
     shape = rounded(edge, 2 if m.kind == "surgical" else 3)
     light = _light(d, m)
@@ -68,7 +68,7 @@ def draw_mask(d: Drawing, m: Mask) -> None:
         _draw_straps(d, m)
     d.canvas.paint_mask(d.fill(shape, blur=0.015, lift=0.03), d.person.skin * (0.3, 0.22, 0.2), d.relief.skin, 0.45)
     d.canvas.paint_mask(body, _pattern(d, m) if m.kind == "printed" else m.cloth, light)
-    dark = 0.55 if m.cloth.mean() > 0.35 else 1.7  # lines on dark cloth are lighter than it
+    dark = 0.55 if m.cloth.mean() > 0.35 else 1.7  # lines on dark cloth are lighter than the cloth
 
     def line(points: Points, width: float, shade: float, opacity: float, blur: float = 0.0, lift: float = 0.1) -> None:
         paint = m.cloth * shade if shade <= 1 else np.minimum(m.cloth * shade + 0.06, 1)
@@ -119,7 +119,7 @@ def _cut(d: Drawing, m: Mask) -> list[tuple[float, float]]:
 
 
 def _pattern(d: Drawing, m: Mask) -> np.ndarray:
-    """A printed cloth, (side, side, 3), that turns with the head."""
+    """A printed cloth, (3, side, side), that rotates with the head."""
     side, rng = d.canvas.side, d.rng
     tile = np.empty((96, 96, 3), np.float32)
     tile[:] = m.cloth
@@ -139,7 +139,7 @@ def _pattern(d: Drawing, m: Mask) -> np.ndarray:
             cv2.circle(tile, (x, y), 6, (0.95, 0.8, 0.25), -1, cv2.LINE_AA)
     else:
         noise: np.ndarray = np.tile(rng.normal(0, 1, (96, 96)).astype(np.float32), (3, 3))
-        noise = cv2.GaussianBlur(noise, (0, 0), 9)[96:192, 96:192]  # of three copies, so that the tiles fit
+        noise = cv2.GaussianBlur(noise, (0, 0), 9)[96:192, 96:192]  # middle of 3 x 3 copies: no seams
         noise = noise / noise.std()
         tile[noise > 0.5] = m.second
         tile[noise < -0.7] = m.second * 0.5
@@ -181,7 +181,7 @@ def _draw_valve(d: Drawing, m: Mask, body: Layer, light: np.ndarray) -> None:
 
 
 def _draw_straps(d: Drawing, m: Mask) -> None:
-    """Loops to the ears, or a respirator's bands around the head; what would float beside the head is cut off."""
+    """Draws loops to the ears or, for n95, bands around the head. Parts outside of the head are cut off."""
     c, pose, w = d.canvas, d.pose, d.person.width
     s = w * m.side * 0.96
     bands = m.kind == "n95"
@@ -190,7 +190,7 @@ def _draw_straps(d: Drawing, m: Mask) -> None:
     for way in (-1, 1):
         high, low = ((s * 0.9, 0.42), (s * 0.9, 0.56)) if bands else ((s, m.top + 0.2), (s * 0.97, 0.64))
         high, low = pose.turn(np.array([high, low]) * (way, 1))
-        ear = way * max(way * d.ear_x(way), way * high[0] + 0.04)  # the far ear may lie behind the mask's corner
+        ear = way * max(way * d.ear_x(way), way * high[0] + 0.04)  # the mask's corner may hide the far ear
         if bands:
             lines += [np.array([high, (ear + way * 0.05, -0.02 - 0.14 * m.form)])]
             lines += [np.array([low, (way * w * 1.1, 0.56)])]

@@ -1,4 +1,4 @@
-"""One photograph: a person, or two, before a background, in one light, taken by one camera, with and without masks."""
+"""One photograph of one or two people before a background, in one light and by one camera, with and without masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bmask.synthetic.masks import KINDS, Mask
 from bmask.synthetic.relief import Relief
 from bmask.synthetic.traits import Light, Person, any_colour, sample_light, sample_person, sample_pose
 
-CASES = ("skin_coloured_mask", "hand", "cap", "several_people", "two_masks")  # what the published system failed on
+CASES = ("skin_coloured_mask", "hand", "cap", "several_people", "two_masks")  # failures of the published system
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Face:
     Attributes:
         masked: (S, S, 3) uint8 RGB, with the mask on.
         unmasked: (S, S, 3) uint8 RGB, its twin: equal to `masked`, bit for bit, wherever `region` is 0.
-        region: (S, S) uint8, 255 where a mask, its straps or the edge of its shadow show, else 0. A hand, glasses or
-            hair before the mask are not part of it.
+        region: (S, S) uint8, 255 where a mask, its straps or the edge of its shadow is visible, else 0. A hand, glasses
+            or hair in front of the mask are not part of it.
         slices: the mask's kind, then the failure case, if the picture shows one.
-        person: who it is.
+        person: the main person.
     """
 
     masked: np.ndarray
@@ -43,12 +43,12 @@ def draw_face(
     """Draws one person with and without a mask. The same arguments give the same bytes.
 
     Args:
-        seed: names the person, the light and everything else that varies, so that the same seed shows the same person
-            in the same pose at every size and with every kind of mask.
+        seed: determines the person, the pose, the light and everything else that varies. One seed shows the same
+            person in the same pose at every size and with every kind of mask.
         size: side in pixels.
-        kind: one of KINDS, or None for no mask; then `masked` equals `unmasked` and a hand keeps clear of the mouth.
+        kind: one of KINDS, or None for no mask; then `masked` equals `unmasked` and a hand leaves the mouth visible.
         case: one of CASES, or None for an easy picture.
-        oversample: how much larger it is painted; 0 chooses, more for small pictures.
+        oversample: factor by which the picture is painted larger; 0 means 2, or 3 if size is below 90.
     """
     if kind not in (None, *KINDS) or case not in (None, *CASES):
         raise ValueError(f"kind {kind!r} must be one of {KINDS} or None and case {case!r} one of {CASES} or None")
@@ -72,13 +72,13 @@ def draw_face(
         return Face(twin, twin, np.zeros((size, size), np.uint8), (), person)
     masked = take(canvas.images[1])
     coverage = cv2.resize(canvas.coverage, (size, size), interpolation=cv2.INTER_AREA)
-    region = (coverage > 0.5) | (masked != twin).any(-1)  # the second for soft edges that the lens has spread
+    region = (coverage > 0.5) | (masked != twin).any(-1)  # the second: soft edges that the camera has blurred
     slices = tuple(filter(None, (kind, case)))
     return Face(masked, twin, region.astype(np.uint8) * 255, slices, person)
 
 
 def _two_poses(rng: np.random.Generator, near: Pose, far: Pose) -> tuple[Pose, Pose]:
-    """The main head moves aside for a smaller one behind it."""
+    """Moves the main head aside and places a smaller one behind it."""
     way = rng.choice([-1, 1])
     near = replace(near, x=0.5 - way * rng.uniform(0.10, 0.14), y=near.y + 0.04, scale=rng.uniform(0.36, 0.41))
     x, y, scale = 0.5 + way * rng.uniform(0.28, 0.34), rng.uniform(0.26, 0.38), rng.uniform(0.2, 0.26)
@@ -86,7 +86,7 @@ def _two_poses(rng: np.random.Generator, near: Pose, far: Pose) -> tuple[Pose, P
 
 
 def _worn(rng: np.random.Generator, person: Person, kind: str, case: str | None) -> list[Mask]:
-    """The masks of the main person, the one next to the skin first."""
+    """The masks of the main person, innermost first."""
     cloth = None
     if case == "skin_coloured_mask":
         cloth = np.clip(person.skin * rng.uniform(0.93, 1.07) + rng.normal(0, 0.01, 3), 0.03, 1)
@@ -94,7 +94,7 @@ def _worn(rng: np.random.Generator, person: Person, kind: str, case: str | None)
     if case != "two_masks":
         return [outer]
     other = masks.sample_mask(rng, "surgical" if kind != "surgical" else "cloth")
-    under, outer = (outer, other) if kind == "gaiter" else (other, outer)  # a gaiter would hide the other
+    under, outer = (outer, other) if kind == "gaiter" else (other, outer)  # a gaiter outside would hide the other mask
     return [replace(under, top=0.06, side=0.97, low=1.13), replace(outer, top=0.24, side=0.80, low=1.0)]
 
 
@@ -108,7 +108,7 @@ def _draw_person(
     case: str | None,
     rng: np.random.Generator,
 ) -> None:
-    """Back to front: what hangs behind, body, head, face, masks, then what lies over a mask."""
+    """Draws from back to front: hair behind, body, head, face, masks, then hair, cap, glasses and hand."""
     relief = Relief(person, pose, light, canvas.side)
     d = head.Drawing(canvas, person, pose, relief, plain, rng)
     top = relief.over()
@@ -125,7 +125,7 @@ def _draw_person(
         head.draw_ear(d, far)
         head.draw_ear(d, -far)
     head.draw_skin(d)
-    if ears and abs(pose.yaw) > 0.3:  # the near ear now lies on the head
+    if ears and abs(pose.yaw) > 0.3:  # the near ear is now in front of the head
         head.draw_ear(d, -far)
     features.draw_eyes(d)
     features.draw_nose(d)
@@ -144,6 +144,6 @@ def _draw_person(
         way = int(rng.choice([-1, 1]))
         if worn:
             at, angle = (way * rng.uniform(0.0, 0.22), rng.uniform(0.82, 0.98)), rng.uniform(0.15, 0.7)
-        else:  # beside the face: a hand is no sign of the domain, and the mouth stays to be seen
+        else:  # beside the face: both domains have hands, but the mouth must stay visible
             at, angle = (way * rng.uniform(0.72, 0.85), rng.uniform(0.5, 0.7)), rng.uniform(0.0, 0.3)
         scene.draw_hand(canvas, person.skin, plain, pose([at])[0], pose.scale, pose.roll - way * angle, way)

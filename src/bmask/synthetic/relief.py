@@ -1,4 +1,4 @@
-"""Volume: a height field for each head, lit by one light. Flat colours times this light read as a round face."""
+"""Shading: the height field of a head and its light. Flat colours multiplied by this light look like a round face."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _hill(x: np.ndarray, y: np.ndarray, at: np.ndarray, widths: tuple[float, flo
 
 
 def lit(heights: np.ndarray, light: Light, unit: float, side: int, warm: float, gloss: float) -> np.ndarray:
-    """Lambert's light on a height field, enlarged to (3, side, side).
+    """Lambertian light and highlights on a height field, enlarged to (3, side, side).
 
     Args:
         heights: (g, g), in head units. unit: cells per head unit.
-        warm: how much redder shadows are than lights, as in skin. gloss: strength of the highlights.
+        warm: how much redder shadows are than lit areas, as on skin. gloss: strength of the highlights.
     """
-    dy, dx = np.gradient(heights.astype(np.float32) * np.float32(unit))  # one-sided at the border, unlike Sobel's
+    dy, dx = np.gradient(heights.astype(np.float32) * np.float32(unit))  # one-sided at the border, unlike cv2.Sobel
     steep = np.sqrt(1 + dx * dx + dy * dy)
     lx, ly, lz = light.direction
     hx, hy, hz = light.halfway
@@ -53,7 +53,7 @@ class Relief:
         self.unit = pose.scale * self.cells
         self.x, self.y = pose.grid(self.cells)
         inside = 1 - (self.x / (person.width + 0.10)) ** 2 - ((self.y + 0.02) / 1.14) ** 2
-        edge = 0.12  # nearer the outline the root is too steep; go on along its tangent
+        edge = 0.12  # below it the square root is too steep: continue along its tangent
         root = np.sqrt(np.maximum(inside, edge))
         self.head = 0.78 * np.where(inside > edge, root, edge**0.5 + np.maximum(inside - edge, -1.5) / (2 * edge**0.5))
         heights = self.head.copy()
@@ -69,11 +69,11 @@ class Relief:
     def hill(
         self, at: tuple[float, float], widths: tuple[float, float], height: float, lift: float = 0.0
     ) -> np.ndarray:
-        """One smooth hill at a place in head coordinates."""
+        """One smooth hill at the head coordinates `at`."""
         return _hill(self.x, self.y, self.pose.turn([at], lift)[0], widths, height)
 
     def over(self, extra: np.ndarray | float = 0.0, warm: float = 0.04, gloss: float = 0.0) -> np.ndarray:
-        """The light on something that lies over the head: the head's smooth form plus `extra` heights on the grid."""
+        """The light on something over the head: the head's smooth form plus `extra` heights on the grid."""
         return lit(self.head + extra, self.light, self.unit, self.side, warm, gloss)
 
     def _nose(self, person: Person) -> np.ndarray:

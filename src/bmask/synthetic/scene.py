@@ -1,4 +1,4 @@
-"""The picture around the person: background, hands, and the camera that takes it."""
+"""What surrounds the person: background, hands, and the camera that takes the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bmask.synthetic.canvas import Canvas, Corners, ellipse, rounded
 from bmask.synthetic.head import BLACK
 from bmask.synthetic.traits import Light, any_colour
 
-# a hand in head units, its fingers up
+# a hand in head units, with its fingers up
 _FINGERS = (((-0.2, 0.02), (-0.235, -0.42)), ((-0.07, -0.02), (-0.08, -0.54)), ((0.06, -0.01), (0.075, -0.5)),
             ((0.185, 0.05), (0.22, -0.34)))  # fmt: skip
 _PALM = ((-0.28, 0.02), (-0.05, -0.06), (0.24, 0.02), (0.27, 0.4), (0.2, 0.62), (0.22, 1.7), (-0.2, 1.7), (-0.18, 0.62),
@@ -20,13 +20,13 @@ _THUMB = ((-0.2, 0.42), (-0.46, 0.06))
 
 
 def noise(rng: np.random.Generator, side: int, cells: int, stretch: float = 1.0) -> np.ndarray:
-    """Smooth noise, (side, side), mean 0, deviation below 1; its grains are side / cells wide and `stretch` as tall."""
+    """Smooth noise, (side, side), mean 0, deviation below 1. Grains are side / cells wide, `stretch` times as tall."""
     rough = rng.normal(0, 1, (max(2, round(cells / stretch)), cells)).astype(np.float32)
     return cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def draw_background(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A wall, a gradient, blurred shapes, lights, foliage, shelves or stripes, out of focus."""
+    """Draws a wall, a gradient, shapes, lights, foliage, shelves or stripes, all out of focus."""
     side, image = canvas.side, canvas.images[0]
     image[:] = any_colour(rng, 0.12, 0.92)[:, None, None]
     style = rng.choice(["wall", "gradient", "shapes", "lights", "foliage", "shelves", "stripes"])
@@ -69,11 +69,11 @@ def draw_background(canvas: Canvas, rng: np.random.Generator) -> None:
 def draw_hand(
     canvas: Canvas, skin: np.ndarray, light: np.ndarray, at: np.ndarray, unit: float, angle: float, way: int
 ) -> None:
-    """The back of a hand with its knuckles at `at`.
+    """Draws the back of a hand.
 
     Args:
-        at: in shares of the side. unit: a head unit, share of the side. angle: where the fingers point, 0 is up.
-        way: 1 or -1, which hand it is.
+        at: position of the knuckles, in shares of the side. unit: length of a head unit, share of the side.
+        angle: direction of the fingers in radians, 0 is up. way: 1 or -1; -1 mirrors the hand.
     """
     c, s = np.cos(angle), np.sin(angle)
 
@@ -98,7 +98,7 @@ def draw_hand(
 
 
 def plain_light(light: Light, side: int) -> np.ndarray:
-    """The light on clothes and far things, (3, side, side): a slope across the picture."""
+    """The light on clothes and distant objects, (3, side, side): a gradient across the picture."""
     at = np.linspace(-1, 1, side, dtype=np.float32)
     slope = at[None] * light.direction[0] + at[:, None] * light.direction[1]
     shade = np.float32(0.58 + 0.4 * light.ambient) + np.float32(0.2) * slope
@@ -106,7 +106,7 @@ def plain_light(light: Light, side: int) -> np.ndarray:
 
 
 def camera(rng: np.random.Generator, exposure: float, size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """One exposure: the same lens, light and sensor noise for every picture it is given (float in, uint8 out)."""
+    """Returns a function that gives each picture the same blur, exposure and sensor noise (float in, uint8 out)."""
     blur, grain = rng.uniform(0.0, 0.0045) * size, rng.uniform(0.002, 0.012)
     contrast, fade = rng.normal(1.03, 0.06), rng.uniform(0, 0.03)
     rough = rng.normal(0, grain, (size, size, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What is sampled: everything that makes one drawn person, one light and one photograph differ from the next."""
+"""The random properties of a drawn person, of the pose and of the light."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IRIS_COLOURS = (
 )  # fmt: skip
 IRIS_ODDS = np.array([9, 8, 4, 2, 2, 3, 2], float)
 LIP_COLOURS = ((170, 30, 45), (190, 70, 85), (140, 40, 70), (200, 95, 85), (120, 30, 40))
-STYLES = {  # hair: odds with a beard or the chance of one, odds without
+STYLES = {  # hair: odds for people who may have a beard, odds for the others
     "bald": (6, 1), "buzz": (13, 2), "short": (22, 7), "side": (19, 10), "quiff": (16, 5), "fringe": (9, 11),
     "bob": (3, 18), "long": (5, 24), "wavy": (3, 20), "afro": (5, 6), "curly": (7, 8), "bun": (2, 14),
     "receding": (7, 0), "scarf": (0, 6),
@@ -46,7 +46,7 @@ COLLARS = ("round", "v", "shirt", "hood")
 
 @dataclass(frozen=True)
 class Person:
-    """Who is drawn. Lengths are in head units (see Pose), colours RGB in 0..1."""
+    """The person who is drawn. Lengths are in head units (see Pose), colours RGB in 0..1."""
 
     tone: int  # index of the nearest of TONES
     skin: np.ndarray
@@ -103,7 +103,7 @@ class Light:
 
     @property
     def halfway(self) -> np.ndarray:
-        """Between the light and the camera: surfaces that face it shine."""
+        """Unit vector halfway between light and camera; surfaces that face it are shiny."""
         middle = self.direction + np.array([0, 0, 1], np.float32)
         return middle / np.linalg.norm(middle)
 
@@ -123,9 +123,9 @@ def sample_person(rng: np.random.Generator) -> Person:
     nearby = TONES[min(max(tone + rng.choice([-1, 1]), 0), len(TONES) - 1)]
     skin = TONES[tone] + (nearby - TONES[tone]) * rng.uniform(0, 0.45) + rng.normal(0, 0.008, 3)
     skin = np.clip(skin * rng.normal((1, 1, 1), (0.01, 0.01, 0.018)), 0.03, 0.99).astype(np.float32)
-    bearded = rng.random() < 0.45  # who could grow a beard; the rest more often has long hair and make-up
-    light_odds = np.where(np.arange(len(HAIR_COLOURS)) < 4, 1 + tone, 1.0)
-    hair_colour = colour(*_choice(rng, HAIR_COLOURS, HAIR_ODDS * light_odds)) * rng.uniform(0.8, 1.2)
+    bearded = rng.random() < 0.45  # may have a beard; the others more often have long hair and make-up
+    dark_odds = np.where(np.arange(len(HAIR_COLOURS)) < 4, 1 + tone, 1.0)
+    hair_colour = colour(*_choice(rng, HAIR_COLOURS, HAIR_ODDS * dark_odds)) * rng.uniform(0.8, 1.2)
     hair = _choice(rng, tuple(STYLES), [odds[0 if bearded else 1] for odds in STYLES.values()])
     width = rng.uniform(0.64, 0.75)
     expression = _choice(rng, tuple(EXPRESSIONS), [odds for odds, _, _ in EXPRESSIONS.values()])

@@ -1,7 +1,7 @@
-"""Where an MLflow store is: its address, made absolute, and its artifacts beside a database that is a file.
+"""Where an MLflow store is: its absolute address, and the folder of its artifacts beside an SQLite file.
 
-MLflow writes absolute paths into a database. They are brought in line with the folder where the database is now, so
-that a checkout may be renamed, moved and copied, and a copy never writes into the original.
+MLflow writes absolute paths into a database. This module updates them when the database has moved, so that a checkout
+may be renamed, moved and copied, and a copy never writes into the original.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from bmask.progress import say
 
 DEFAULT = "sqlite:///mlflow.db"
-FOLDER = "bmask.store_folder"  # tag of experiments: the folder of the database, as its paths have it
+FOLDER = "bmask.store_folder"  # tag of an experiment: the database's folder that its paths refer to
 PATHS = (  # where MLflow's tables hold paths
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,10 +27,10 @@ PATHS = (  # where MLflow's tables hold paths
 
 
 def address() -> tuple[str, Path | None]:
-    """MLFLOW_TRACKING_URI, else a database in the working folder; and its file, where it is one.
+    """The store's address (MLFLOW_TRACKING_URI, else a database in the working folder), and its file if it is SQLite.
 
-    A relative SQLite file is taken from the working folder; in the temporary copy where DVC runs a queued experiment,
-    from the same folder of the repository itself, since the copy is thrown away.
+    A relative file is looked up in the working folder. DVC runs a queued experiment in a temporary copy of the
+    repository, which is deleted afterwards; there the file is looked up in the same folder of the repository.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -47,29 +47,29 @@ def address() -> tuple[str, Path | None]:
 
 
 def working_folder() -> Path:
-    """The working folder, or what it is a temporary copy of: DVC names the repository of a queued experiment."""
+    """The working folder; in DVC's temporary copy of a repository (DVC_ROOT), the same folder of the repository."""
     here, repository = Path.cwd(), os.environ.get("DVC_ROOT")
     root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), None)
     return Path(repository) / here.relative_to(root) if repository and root else here
 
 
 def place(file: Path, experiment: str) -> dict:
-    """What a new experiment is made with: artifacts beside the database, whatever the working folder, and a tag."""
+    """Options for a new experiment: artifacts beside the database, whatever the working folder, and a tag."""
     artifacts = _folder(file) / "mlruns" / re.sub(r"[^\w.-]", "_", experiment)
     return {"artifact_location": str(artifacts), "tags": {FOLDER: str(_folder(file))}}
 
 
 def follow(file: Path) -> None:
-    """Brings a database's paths in line with its folder, where it was moved or copied since it was last used.
+    """Updates the paths in a database that was moved or copied since it was last used.
 
-    Each experiment is judged by itself, since the database may be moved alone and may hold others' experiments. Its
-    paths follow where files of its runs are beside the database now. Where none are, they follow only if the tag says
-    that they are ours and nobody needs the old ones: a copy, which leaves the original's files alone, or no files left.
+    Each experiment is handled separately, since the database may be moved without its files, and may hold experiments
+    that bmask did not make. The paths are updated if files of its runs are beside the database now. Otherwise they are
+    updated only if it has our tag and this is a copy (the original database exists) or the old files are gone.
     """
     here, said = _folder(file), []
     with contextlib.closing(sqlite3.connect(file, timeout=20)) as database, database:
         columns = "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
-        paths = set(PATHS) & set(database.execute(columns))  # another MLflow has other tables; it says so itself later
+        paths = set(PATHS) & set(database.execute(columns))  # another MLflow has other tables; it reports that later
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiment_tags'").fetchone():
             return
         query = "SELECT e.experiment_id, e.name, e.artifact_location, t.value FROM experiments e LEFT JOIN"
@@ -89,18 +89,18 @@ def follow(file: Path) -> None:
                     "UPDATE experiment_tags SET value = ? WHERE key = ? AND experiment_id = ?",
                     (str(here), FOLDER, number),
                 )
-                said.append(f"the MLflow store was in {before} and is in {here} now; its paths follow")
+                said.append(f"the MLflow store was in {before} and is in {here} now; its paths are updated")
             elif tag:
                 said.append(f"the MLflow store is in {here} now; the files of its experiment {name} stay in {old}")
     for line in dict.fromkeys(said):
         _say_once(line)
 
 
-_say_once = functools.cache(say)  # a process asks for the store several times
+_say_once = functools.cache(say)  # a process connects several times
 
 
 def _folders(database: sqlite3.Connection, paths: set[tuple[str, str]], experiment: int, place: Path) -> list[Path]:
-    """Where an experiment's runs and models keep files, from the experiment's own place."""
+    """The folders of an experiment's runs and models, relative to the experiment's folder."""
     found = []
     for table, column in paths & {("runs", "artifact_uri"), ("logged_models", "artifact_location")}:
         rows = database.execute(f"SELECT {column} FROM {table} WHERE experiment_id = ?", (experiment,))
@@ -109,7 +109,7 @@ def _folders(database: sqlite3.Connection, paths: set[tuple[str, str]], experime
 
 
 def _rewrite(database: sqlite3.Connection, paths: set[tuple[str, str]], places: tuple[str, str]) -> None:
-    """Turns what lies in the first of two folders, an experiment's own, into the second."""
+    """Replaces the first of two folders, the old one of an experiment, by the second in all paths."""
     for table, column in paths:
         for scheme in ("", "file://"):
             old, new = (scheme + place for place in places)

@@ -1,7 +1,7 @@
-"""A training's outputs in MLflow: logged whole, checked against what is there, taken back instead of training again.
+"""A training's outputs in MLflow: logging them, checking them, and fetching them instead of training again.
 
-The run holds every file of the training's folder but the generator, which is in the logged model, and `outputs.json`
-with the size and SHA-256 of each.
+The run holds every file of the training's folder except the generator, which is in the logged model. It also holds
+`outputs.json` with the size and SHA-256 of each file.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 COMPLETE, MODEL_ID, EVALUATED = "bmask.complete", "bmask.model_id", "bmask.evaluated"
 OUTPUTS = "outputs.json"
-TODAYS = ("model", "fingerprint", "data_digest")  # what generators' files say too, whatever they were trained as
+HEADER_KEYS = ("model", "fingerprint", "data_digest")  # keys of run.json that generators' headers have too
 
 
 def ensure_logged(train_folder: Path, threshold: float | None = None, adopt: bool = False) -> Run:
     """Brings the run of a training in line with its outputs: params, data, losses, samples, files, model. Safe to
-    repeat: what the run says it has is looked for, and logged again where it is gone. A training that was repeated may
-    have other bits; then all is logged again, since files and model of a run are of one training.
+    repeat: it checks what the run claims to have, and logs again what is gone. A repeated training may give other bits;
+    then everything is logged again, so that files and model of a run are of one training.
 
-    `threshold` is the attention threshold that the logged model serves with; None takes serving's own. `adopt` is for
-    the task that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
+    `threshold` is the attention threshold that the logged model serves with; None means serving's default. `adopt` is
+    for the task that trains: it may take the run that MLFLOW_RUN_ID names (see `runs.open_run`).
 
-    Raises TrackingError when the store does not answer, DataError when the folder is no training's.
+    Raises TrackingError when the store does not answer, DataError when the folder holds no training.
     """
     folder = Path(train_folder)
     try:
         about = read_json(folder / "run.json")
     except FileNotFoundError:
-        raise DataError(f"{folder} holds no run.json, so no training; run `bmask train` first") from None
+        raise DataError(f"{folder} holds no run.json, so it holds no training; run `bmask train` first") from None
     client = connect()
     if not (folder / FILE).is_file():
         raise DataError(f"{folder} holds no {FILE}; run `bmask train` again")
@@ -60,15 +60,15 @@ def ensure_logged(train_folder: Path, threshold: float | None = None, adopt: boo
     if complete:
         trouble = "has other files" if held and not files_there else "lacks files"
         say(f"MLflow {trouble} of the training {about['model']}; they are logged again")
-        client.delete_tag(run_id, COMPLETE)  # until both are there: a kill in between must not leave a mixture
+        client.delete_tag(run_id, COMPLETE)  # until both are logged: a kill in between must not leave a mixture
     if not files_there:
         _log_files(client, run_id, folder)
-        for key in ("data_digest", "data_revision"):  # test photos may change without the training
+        for key in ("data_digest", "data_revision"):  # test photos may change while the training stays the same
             if about.get(key):
                 client.set_tag(run_id, key, about[key])
     if not model_there:
         if EVALUATED in run.data.tags:
-            client.delete_tag(run_id, EVALUATED)  # scores are tied to the model
+            client.delete_tag(run_id, EVALUATED)  # the scores are those of the old model
         with active(run):
             client.set_tag(run_id, MODEL_ID, _log_model(folder, about, threshold))
     client.set_tag(run_id, COMPLETE, "true")
@@ -76,9 +76,9 @@ def ensure_logged(train_folder: Path, threshold: float | None = None, adopt: boo
 
 
 def has_model(client: MlflowClient, model_id: str | None) -> bool:
-    """Whether a logged model is there, not deleted, with a generator as long as it was when it was logged.
+    """Whether a logged model exists, is not deleted, and its generator has the size that was logged.
 
-    Raises TrackingError where that cannot be known.
+    Raises TrackingError if the store cannot tell.
     """
     if not model_id:
         return False
@@ -92,15 +92,15 @@ def has_model(client: MlflowClient, model_id: str | None) -> bool:
 
 
 def take_back(about: dict, out: Path) -> bool | None:
-    """Writes the folder of a training that MLflow holds whole; nothing where it does not.
+    """Fetches the folder of a training from MLflow, if MLflow holds all of it.
 
-    `about` is what is known of a training before it starts; a private one gets no samples. The folder is the one that
-    was logged, so samples and params are those of then, also where today's ask for other samples; names and digests,
-    in run.json and in the generators' files, are today's. Every file is read and compared with its digest; a run that
-    fails that is logged anew when the training is done.
+    `about` is what is known of a training before it starts; a private training gets no samples. Samples and params are
+    those that were logged, even if the present params ask for other samples. Names and digests in run.json and in the
+    generators' files are the present ones. Every file is compared with its digest; if one differs, the training is
+    repeated and logged again.
 
-    Returns whether it did; None where the store failed, which is told and nothing else. Raises OSError when `out`
-    cannot be written.
+    Returns whether it did; None if the store failed, which is reported but not raised. Raises OSError when `out` cannot
+    be written.
     """
     model, client, run = about["model"], None, None
     try:
@@ -110,26 +110,26 @@ def take_back(about: dict, out: Path) -> bool | None:
             return False
         with fresh_folder(out) as fresh:
             _fetch(client, run, about, fresh)
-        with contextlib.suppress(Exception):  # the outputs are there
+        with contextlib.suppress(Exception):  # the outputs are fetched, and that is enough
             open_run(about, adopt=True)
     except DataError as error:
-        say(f"{model} is trained again, since what MLflow has of it cannot be taken ({error})")
+        say(f"{model} is trained again, since its outputs cannot be fetched from MLflow ({error})")
         if client and run:
-            with contextlib.suppress(Exception):  # else `ensure_logged`, which compares sizes, might leave it as it is
+            with contextlib.suppress(Exception):  # else `ensure_logged`, which compares sizes, may not log it again
                 client.delete_tag(run.info.run_id, COMPLETE)
         return False
     except Exception as error:  # of MLflow, an object storage's client, a disk
         if explained(error) and not isinstance(error, TrackingError):
             raise
-        say(f"{failure(error)}; {model} is trained without it and logged at the end")
+        say(f"{failure(error)}; {model} is trained anyway and logged at the end")
         return None
-    say(f"{model}: MLflow has this training, finished, so its outputs are taken from run {run.info.run_id}")
+    say(f"{model}: MLflow holds this training finished; its outputs are fetched from run {run.info.run_id}")
     return True
 
 
 def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
-    """Downloads what the run holds into `fresh`. Raises DataError where a file is missing or not as it was logged,
-    TrackingError where it cannot be read."""
+    """Downloads what the run holds into `fresh`. Raises DataError if a file is missing or not as it was logged,
+    TrackingError if it cannot be read."""
     from mlflow.artifacts import download_artifacts
 
     run_id, model_id = run.info.run_id, run.data.tags.get(MODEL_ID)
@@ -151,17 +151,17 @@ def _fetch(client: MlflowClient, run: Run, about: dict, fresh: Path) -> None:
             (fresh / name).write_bytes(content)
     (fresh / "samples").mkdir(exist_ok=True)
     for path in fresh.glob("*generator.safetensors"):  # discriminators have no header
-        header, todays = read_about(path), {key: about[key] for key in TODAYS}
-        if not todays.items() <= header.items():
-            save_generator(path, load_generator(path)[0], {**header, **todays})
-    was = read_json(fresh / "run.json")
-    write_json(fresh / "run.json", was | {key: about[key] for key in (*TODAYS, "data_revision", "private")})
+        header, present = read_about(path), {key: about[key] for key in HEADER_KEYS}
+        if not present.items() <= header.items():
+            save_generator(path, load_generator(path)[0], {**header, **present})
+    logged = read_json(fresh / "run.json")
+    write_json(fresh / "run.json", logged | {key: about[key] for key in (*HEADER_KEYS, "data_revision", "private")})
 
 
 def _held(client: MlflowClient, run_id: str) -> dict[str, dict]:
-    """What the run holds by its outputs.json, if all but the generator is listed with its size; else nothing.
+    """The run's outputs.json, if the run holds all files but the generator with the right sizes; else an empty dict.
 
-    Raises TrackingError where that cannot be known.
+    Raises TrackingError if the store cannot tell.
     """
     with tempfile.TemporaryDirectory() as temporary, reading():
         listed = {item.path: item for item in client.list_artifacts(run_id)}
@@ -169,10 +169,10 @@ def _held(client: MlflowClient, run_id: str) -> dict[str, dict]:
             return {}
         if "samples" in listed:
             listed |= {item.path: item for item in client.list_artifacts(run_id, "samples")}
-        told_by = Path(client.download_artifacts(run_id, OUTPUTS, temporary))
+        path = Path(client.download_artifacts(run_id, OUTPUTS, temporary))
         try:
-            held = read_json(told_by)
-        except ValueError:  # cut short
+            held = read_json(path)
+        except ValueError:  # truncated
             return {}
     files = {name: known["bytes"] for name, known in held.items() if name != FILE}
     return held if all(name in listed and listed[name].file_size == size for name, size in files.items()) else {}
@@ -183,8 +183,8 @@ def _log_files(client: MlflowClient, run_id: str, folder: Path) -> None:
         rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]  # a loss may begin later
     sent = last_step(client, run_id)
     send_rows(client, run_id, [row for row in rows if row["step"] > sent])
-    none_there = all(item.path != "images" for item in client.list_artifacts(run_id))
-    send_sheets(client, run_id, sorted((folder / "samples").glob("epoch-*.png")), again=none_there)
+    no_sheets = all(item.path != "images" for item in client.list_artifacts(run_id))
+    send_sheets(client, run_id, sorted((folder / "samples").glob("epoch-*.png")), again=no_sheets)
     held = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)

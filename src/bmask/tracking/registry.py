@@ -1,7 +1,7 @@
-"""The champion and its rivals in MLflow's registry: who they are, by hand another one, and back again.
+"""The versions in MLflow's registry: listing them, choosing the champion by hand, and rolling it back.
 
-The alias `champion` is the truth about who serves. The champions before it stand in a tag of the registered model, the
-last one at the end, so that `rollback` can be repeated; a version that was rolled back is marked, and register does not
+The alias `champion` decides which version is served. A tag of the registered model lists the earlier champions, the
+latest at the end, so that `rollback` can be repeated. A version that was rolled back is marked, and register does not
 promote it again by itself.
 """
 
@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 HISTORY, ROLLED_BACK = "bmask.champions", "bmask.rolled_back"  # tags of the registered model and of a version
 REPLACED = "bmask.replaced_by"  # tag of a version whose files are gone
-REMEMBERED = 100  # champions in the history
-SCORE = "score."  # begins the names of tags that hold scores
-SHOWN = (
-    "paste_distance",
-    "residue_rate",
-    "paste_outside",
-    "region_ssim",
-    "kid",
-)  # scores in the table, where there are some
+HISTORY_LENGTH = 100  # champions
+SCORE = "score."  # prefix of the tags that hold scores
+SHOWN = ("paste_distance", "residue_rate", "paste_outside", "region_ssim", "kid")  # scores in the table
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def show(name: str = REGISTERED) -> str:
 
 
 def set_champion(version: int | str, name: str = REGISTERED) -> str:
-    """Makes a version the champion, whatever its scores. Returns a sentence. Raises DataError if there is none such."""
+    """Makes a version the champion, whatever its scores. Returns a message. Raises DataError if it does not exist."""
     from bmask.tracking.store import connect
 
     client = connect(create=False)
@@ -88,9 +82,9 @@ def set_champion(version: int | str, name: str = REGISTERED) -> str:
 
 
 def rollback(name: str = REGISTERED) -> str:
-    """Makes the champion before this one the champion again; it can be repeated. Returns a sentence.
+    """Makes the previous champion the champion again; it can be repeated. Returns a message.
 
-    Raises DataError when there is no champion, or none before it is left.
+    Raises DataError when there is no champion, or no earlier one is left.
     """
     from bmask.tracking.store import connect
 
@@ -100,20 +94,20 @@ def rollback(name: str = REGISTERED) -> str:
     if present is None:
         raise DataError(f"{name} has no champion; `bmask champion set VERSION` chooses one")
     before = _history(client, name)
-    while before and (before[-1] == present.number or before[-1] not in found):  # deleted since, or a kill in promote
+    while before and (before[-1] == present.number or before[-1] not in found):  # left by a kill in promote, or deleted
         before.pop()
     if not before:
-        raise DataError(f"no champion before version {present.number} is left; choose with `bmask champion set`")
+        raise DataError(f"no champion before version {present.number} is left; set one with `bmask champion set`")
     last = before.pop()
     client.set_model_version_tag(name, str(present.number), ROLLED_BACK, time.strftime("%Y-%m-%dT%H:%M:%S"))
     client.set_registered_model_alias(name, CHAMPION, str(last))
     _remember(client, name, before)
-    _welcome(client, name, found[last])
+    _clear_marks(client, name, found[last])
     return f"version {last} is the champion again, version {present.number} is rolled back"
 
 
 def promote(client: MlflowClient, name: str, number: int) -> None:
-    """Gives the alias to a version and remembers who had it.
+    """Gives the alias to a version and adds the present champion to the history.
 
     The history is written first: a kill in between is harmless, since rollback skips the present champion.
     """
@@ -122,11 +116,11 @@ def promote(client: MlflowClient, name: str, number: int) -> None:
     if present is not None and present.number != number:
         _remember(client, name, [*_history(client, name), present.number])
     client.set_registered_model_alias(name, CHAMPION, str(number))
-    _welcome(client, name, found[number])
+    _clear_marks(client, name, found[number])
 
 
 def replace(client: MlflowClient, name: str, version: Version, successor: int) -> None:
-    """Hands a version's aliases and its place among the champions before on to its successor. A kill is harmless."""
+    """Gives a version's aliases and its place in the history to its successor. A kill is harmless."""
     _remember(client, name, [successor if n == version.number else n for n in _history(client, name)])
     for alias in version.aliases:
         client.set_registered_model_alias(name, alias, str(successor))
@@ -134,7 +128,7 @@ def replace(client: MlflowClient, name: str, version: Version, successor: int) -
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
-    """All versions, the newest first; none where nothing is registered under the name."""
+    """All versions, the newest first; empty if nothing is registered under the name."""
     aliases = _aliases(client, name)
     if aliases is None:
         return []
@@ -191,11 +185,11 @@ def _history(client: MlflowClient, name: str) -> list[int]:
 
 
 def _remember(client: MlflowClient, name: str, numbers: list[int]) -> None:
-    client.set_registered_model_tag(name, HISTORY, ",".join(map(str, numbers[-REMEMBERED:])))
+    client.set_registered_model_tag(name, HISTORY, ",".join(map(str, numbers[-HISTORY_LENGTH:])))
 
 
-def _welcome(client: MlflowClient, name: str, version: Version) -> None:
-    """A champion is nobody's challenger, and no longer rolled back."""
+def _clear_marks(client: MlflowClient, name: str, version: Version) -> None:
+    """Removes the alias `challenger` and the mark of a rollback, which a champion must not have."""
     if CHALLENGER in version.aliases:
         client.delete_registered_model_alias(name, CHALLENGER)
     if ROLLED_BACK in version.tags:

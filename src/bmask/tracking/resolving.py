@@ -1,4 +1,4 @@
-"""From the name of a model, as people type it, to a generator file on this machine."""
+"""Finds the generator file that belongs to a model's name as people type it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bmask.gan.generator_file import FILE
 REGISTERED = "bmask-unmasker"  # as params.register.name
 ARTIFACT = f"artifacts/{FILE}"  # its place inside a packed model
 ALIASES = ("champion", "challenger")
-SHIPPED = "photos-128"  # the generator that is there without a training
+SHIPPED = "photos-128"  # the generator that comes with bmask
 
 
 def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path("results/train")) -> Path:
@@ -27,7 +27,7 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
         registered: the registered model that the aliases belong to.
 
     Raises:
-        DataError: there is no such model; the sentence lists those that exist.
+        DataError: there is no such model; the message lists those that exist.
     """
     name = str(name).removeprefix("@")
     if name in ALIASES:
@@ -43,16 +43,16 @@ def resolve(name: str | Path, registered: str = REGISTERED, trained: Path = Path
 
 
 def best(registered: str = REGISTERED) -> str:
-    """The name of the model that is taken where none is named: the champion if there is one, else the shipped one.
+    """The name of the default model: the champion if there is one, else the shipped one.
 
-    Raises TrackingError where the store cannot say so.
+    Raises TrackingError if the store cannot tell.
     """
     from bmask.tracking.store import Gone, NoStore, TrackingError, connect, reading
 
     if find_spec("mlflow") is None:  # an installation that only serves
         if os.environ.get("MLFLOW_TRACKING_URI"):
             raise TrackingError(
-                f"MLFLOW_TRACKING_URI is set, but MLflow is not installed; --model {SHIPPED} needs none"
+                f"MLFLOW_TRACKING_URI is set, but MLflow is not installed; --model {SHIPPED} needs no MLflow"
             )
         return SHIPPED
 
@@ -70,9 +70,9 @@ def _shipped(name: str) -> list[Path]:
 
 
 def beside(generator: Path, name: str) -> Path | None:
-    """Another file of the training that a generator's file is of: beside it, or in the run that logged its model.
+    """Another file of a generator's training, from the generator's folder or from the run that logged the model.
 
-    None where there is none. Raises TrackingError where the store cannot say so.
+    None if there is none. Raises TrackingError if the store cannot tell.
     """
     path, described = generator.with_name(name), generator.parent.parent / "MLmodel"
     if path.is_file():
@@ -111,13 +111,13 @@ def _download(address: str, registered: str, trained: Path) -> Path:
         return path
     known = _known(registered, trained)
     if address in {*known, *(f"models:/{registered}@{alias}" for alias in known)}:
-        remedy = "where they are gone, `bmask register` logs them again if the training is among the results"
+        remedy = "if they are gone, `bmask register` logs them again from the training's results"
         raise DataError(f"the files of {address} cannot be read ({reason}); {remedy}")
     raise DataError(f"there is no model {address} ({reason}); {_listed(known)}")
 
 
 def _known(registered: str, trained: Path) -> list[str]:
-    """What can be named."""
+    """The names of all models that can be found."""
     names = [str(path.parent) for path in sorted(trained.glob(f"[!.]*/{FILE}"))]
     if find_spec("mlflow") is None:
         return names

@@ -1,7 +1,7 @@
-"""MLflow: which run a training is, what it says about itself, and which run it hangs under.
+"""MLflow: which run belongs to a training, its tags and params, and its parent run.
 
-A training is found again by its fingerprint, a tag. On Kubeflow all runs of one pipeline run hang under one parent: the
-pipeline run's own, made here, or, where Kubeflow's MLflow plugin is on, the one that the plugin made.
+The fingerprint, a tag, identifies a training's run. On Kubeflow all runs of one pipeline run have one parent. It is
+made here, unless Kubeflow's MLflow plugin is on and has made it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def find_run(fingerprint: str) -> Run | None:
 
 
 def open_run(about: dict, adopt: bool = False) -> Run:
-    """The run of this training: the one with its fingerprint, wherever it hangs, or a new one with params and data.
+    """The run of this training: the one with its fingerprint, whatever its parent, or a new one with params and data.
 
-    With `adopt`, which is for the task that trains, the run that MLFLOW_RUN_ID names becomes the training's. Where it
-    is another training's, or the training is known under another run, that run points at the training's with a tag.
+    With `adopt`, which is for the task that trains, the run that MLFLOW_RUN_ID names becomes the training's run. If it
+    belongs to another training, or this training has a run already, it gets a tag with the id of the training's run.
     """
     import mlflow
 
     client, given = mlflow.MlflowClient(), os.environ.get(store.GIVEN)
     run = find_run(about["fingerprint"]) or _new_run(client, about, adopt)
-    if not (run.inputs and run.inputs.dataset_inputs):  # new, or killed before it had said what it is
+    if not (run.inputs and run.inputs.dataset_inputs):  # new, or killed before params and data were logged
         with active(run):
             mlflow.log_params(_flat(about["params"]))
             mlflow.log_input(_dataset(about["data_digest"]), context="training")
@@ -53,7 +53,7 @@ def open_run(about: dict, adopt: bool = False) -> Run:
 
 
 def activate(run: Run, **options: Any) -> None:
-    """Makes a run MLflow's active one. It would refuse a run outside of the experiment that was set last."""
+    """Makes a run MLflow's active one. Sets its experiment first, since MLflow refuses runs of other experiments."""
     import mlflow
 
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
@@ -61,7 +61,7 @@ def activate(run: Run, **options: Any) -> None:
 
 
 def end(status: str) -> None:
-    """Ends the active run. MLflow forgets MLFLOW_RUN_ID with it, which the next training here still needs."""
+    """Ends the active run. Restores MLFLOW_RUN_ID, which MLflow removes and the next training here needs."""
     import mlflow
 
     given = os.environ.get(store.GIVEN)
@@ -85,9 +85,9 @@ def active(run: Run) -> Iterator[None]:
 
 
 def pipeline_run(client: MlflowClient) -> Run | None:
-    """The parent of this pipeline run's runs, made where there is none.
+    """The parent of this pipeline run's runs; made if there is none.
 
-    None outside of Kubeflow, and where its own plugin made the runs (MLFLOW_RUN_ID is set).
+    None outside of Kubeflow, and if its own plugin made the runs (MLFLOW_RUN_ID is set).
     """
     pipeline = os.environ.get("KFP_RUN_ID")
     if not pipeline or os.environ.get(store.GIVEN):
@@ -103,8 +103,8 @@ def pipeline_run(client: MlflowClient) -> Run | None:
 
 
 def settle_pipeline(client: MlflowClient) -> Run | None:
-    """The parent as `pipeline_run` gives it, after the trainings are done: two that could not see each other are made
-    one. That happens where a create request takes longer than all that the other did, or clocks differ."""
+    """The parent as `pipeline_run` gives it; called after the trainings, it merges parents that did not see each other.
+    There are several if clocks differ, or if one create request takes longer than all that the other process did."""
     parent = pipeline_run(client)
     if parent is None:
         return None
@@ -122,9 +122,9 @@ def dvc_experiment() -> str | None:
 
 
 def git_sha() -> str:
-    """The commit of the working folder, `-dirty` when tracked files differ from it.
+    """The commit of the working folder, with `-dirty` if tracked files differ from it.
 
-    Outside of git it is BMASK_GIT_SHA, which the image holds, else `unknown`.
+    Outside of git it is BMASK_GIT_SHA, which the image sets, else `unknown`.
     """
     try:
         describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
@@ -153,7 +153,7 @@ def _new_run(client: MlflowClient, about: dict, adopt: bool) -> Run:
 
 
 def _is_free(run: Run, about: dict) -> bool:
-    """False for another training's run, and for one whose params say otherwise: MLflow never changes a param."""
+    """False for another training's run, and for a run with other params, since MLflow cannot change a param."""
     params = _flat(about["params"])
     agree = (str(params.get(key, value)) == value for key, value in run.data.params.items())
     return FINGERPRINT not in run.data.tags and all(agree)
@@ -167,14 +167,14 @@ def _parents(client: MlflowClient, pipeline: str) -> list[Run]:
 
 
 def _experiment(client: MlflowClient) -> str:
-    """The id of the experiment where runs begin, which `store.connect` has made."""
+    """The id of the experiment for new runs, which `store.connect` has made."""
     experiment = client.get_experiment_by_name(store.experiment_name())
     assert experiment is not None
     return experiment.experiment_id
 
 
 def _create(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> Run:
-    """A new run that is not the active one: `mlflow.start_run` would take the one that MLFLOW_RUN_ID names."""
+    """Makes a run without activating it: `mlflow.start_run` would take the run that MLFLOW_RUN_ID names."""
     from mlflow.tracking.context.registry import resolve_tags
 
     return client.create_run(experiment, tags=resolve_tags(tags), run_name=name)

@@ -1,4 +1,4 @@
-"""What goes into a run piece by piece: rows of losses, sample sheets. Safe to repeat after a kill."""
+"""Sends rows of losses and sample sheets to a run. Safe to repeat after a kill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPOCHS = "bmask.samples_epochs"
 
 
 def send_rows(client: MlflowClient, run_id: str, rows: list[dict]) -> None:
-    """A request is one transaction and holds whole rows, so the store has a row whole or not at all: see last_step."""
+    """Sends whole rows in each request, which is one transaction, so that `last_step` can rely on complete rows."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -37,7 +37,7 @@ def last_step(client: MlflowClient, run_id: str) -> int:
 
 
 def send_sheets(client: MlflowClient, run_id: str, sheets: list[Path], again: bool = False) -> None:
-    """Logs sample sheets under one key with the epoch as the step; those that the run has are left out, or `again`."""
+    """Logs sample sheets under one key with the epoch as the step. Skips those that the run has, unless `again`."""
     from PIL import Image
 
     logged = [] if again else client.get_run(run_id).data.tags.get(EPOCHS, "").split()

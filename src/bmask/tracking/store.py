@@ -1,4 +1,4 @@
-"""The MLflow store: that it answers, and what to do where it does not."""
+"""The MLflow store: connecting to it, and messages that say what to do if it fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-EXPERIMENT, GIVEN = "bmask", "MLFLOW_RUN_ID"  # a run that was opened for this process, by a cluster for example
+EXPERIMENT, GIVEN = "bmask", "MLFLOW_RUN_ID"  # names a run that was opened for this process, e.g. by a cluster
 GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")
 
@@ -31,19 +31,19 @@ class TrackingError(BmaskError):
 
 
 class Gone(TrackingError):
-    """The store answers, and does not have it."""
+    """The store answers, but does not hold what was asked for."""
 
 
 class NoStore(TrackingError):
-    """There is none yet, and whoever only reads makes none."""
+    """There is no store yet, and a reader must not create one."""
 
 
 def connect(create: bool = True) -> MlflowClient:
     """The client of the store that MLFLOW_TRACKING_URI names, else of the database mlflow.db in the working folder.
 
-    With `create` the store and the experiment are made where there are none; without, nothing is.
+    With `create`, the store and the experiment are made if they do not exist.
 
-    Raises TrackingError when it cannot be used, NoStore when there is none to be read.
+    Raises TrackingError when the store cannot be used, NoStore when it does not exist and `create` is false.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -59,10 +59,10 @@ def connect(create: bool = True) -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what it raises all the same
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs tracebacks and raises too
     mlflow.set_tracking_uri(uri)
     try:
-        with _alone(file):
+        with _locked(file):
             if file and file.exists():
                 location.follow(file)
             client = mlflow.MlflowClient()
@@ -78,20 +78,20 @@ def connect(create: bool = True) -> MlflowClient:
 
 
 def experiment_name() -> str:
-    """Of the experiment where runs begin."""
+    """The name of the experiment for new runs."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def first_line(error: Exception) -> str:
-    """What a store's error says first. Libraries put the whole address into it, so the password is taken out."""
+    """The first line of a store's error, without the password: libraries put the whole address into errors."""
     return without_password(str(error).partition("\n")[0])[:200]
 
 
 def without_password(text: str) -> str:
-    """`text` with *** for the password that the store's address holds, if it holds one.
+    """`text` with *** in place of the password in the store's address, if there is one.
 
-    Libraries do not agree on where a password ends that holds #, / or @ unquoted. So what SQLAlchemy takes for it is
-    masked, as it is and quoted, and besides all that is written up to the last @.
+    Libraries disagree on where a password with an unquoted #, / or @ ends. So two readings are replaced, each plain and
+    quoted: SQLAlchemy's, and everything up to the last @.
     """
     import mlflow
     from sqlalchemy.engine import make_url
@@ -112,14 +112,14 @@ def without_password(text: str) -> str:
 
 
 def failure(error: Exception) -> str:
-    """What went wrong with the store, to begin a sentence with."""
+    """What went wrong with the store, as the beginning of a sentence."""
     return str(error) if isinstance(error, TrackingError) else f"MLflow failed ({first_line(error)})"
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Inside, the store is asked for files, and whatever its libraries fail with becomes a TrackingError, Gone where it
-    says so; but a disk of ours that is full stays what it is."""
+    """Turns the many errors of reading from the store into TrackingError, or Gone if the store says that it is gone.
+    Errors of a full local disk pass unchanged."""
     try:
         yield
     except BmaskError:
@@ -132,8 +132,8 @@ def reading() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(file: Path | None) -> Iterator[None]:
-    """Inside, no other process makes tables or experiments in the same database: MLflow's own making of them races."""
+def _locked(file: Path | None) -> Iterator[None]:
+    """Keeps other processes from making tables or experiments at the same time, which MLflow does not do safely."""
     if file is None:
         yield
         return
@@ -148,7 +148,7 @@ def _alone(file: Path | None) -> Iterator[None]:
 
 
 def _enter(client: MlflowClient, file: Path | None) -> None:
-    """Makes the experiment where runs go MLflow's active one."""
+    """Makes the experiment for new runs MLflow's active one."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -166,8 +166,8 @@ def _enter(client: MlflowClient, file: Path | None) -> None:
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the experiment {found.name} in the MLflow store {without_password(mlflow.get_tracking_uri())} is deleted;"
-            f" `mlflow experiments restore --experiment-id {found.experiment_id}` brings it back,"
-            " MLFLOW_EXPERIMENT_NAME names another"
+            f" restore it with `mlflow experiments restore --experiment-id {found.experiment_id}`,"
+            " or set MLFLOW_EXPERIMENT_NAME to another one"
         )
     mlflow.set_experiment(experiment_id=found.experiment_id)
 
@@ -193,16 +193,16 @@ def _trouble(error: Exception, uri: str) -> str:
         return f"needs a database driver that is not installed ({error.name}); install it or set MLFLOW_TRACKING_URI"
     if "database schema" in said or type(error).__module__.startswith("alembic"):
         remedy = f"`mlflow db upgrade {without_password(uri)}`"
-        return f"has the tables of another MLflow; back it up and run {remedy}, or install the MLflow that made it"
+        return f"has the tables of another MLflow version; back it up and run {remedy}, or install the one that made it"
     if "filesystem tracking backend" in said:
-        move = "`mlflow migrate-filestore` takes its runs into a database"
-        return f"is a folder, where MLflow keeps no runs any more; {move}; set MLFLOW_TRACKING_URI={location.DEFAULT}"
+        move = "move its runs into a database with `mlflow migrate-filestore`"
+        return f"is a folder, which MLflow no longer supports; {move} and set MLFLOW_TRACKING_URI={location.DEFAULT}"
     if "UnsupportedModelRegistryStoreURI" in type(error).__name__ or type(error).__name__ == "ArgumentError":
         forms = f"http://host:5000, {location.DEFAULT} or postgresql://user@host/database"
         return f"has an address that MLflow does not know; write MLFLOW_TRACKING_URI like {forms}"
     if code in REFUSED:
-        allowed = "a server that does not know the host name wants it in its --allowed-hosts"
-        return f"refuses ({said}); check MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN; {allowed}"
+        allowed = "the server's --allowed-hosts must include its host name"
+        return f"refuses access ({said}); check MLFLOW_TRACKING_USERNAME, _PASSWORD or _TOKEN; {allowed}"
     if "not in a valid JSON format" in said or code in ("ENDPOINT_NOT_FOUND", "NOT_FOUND"):
-        return f"answers as no MLflow does ({said}); is it behind a login or another address? Set MLFLOW_TRACKING_URI"
+        return f"answers, but not as MLflow does ({said}); check the login, and the address in MLFLOW_TRACKING_URI"
     return f"does not answer ({said}); start it or set MLFLOW_TRACKING_URI"

@@ -1,7 +1,7 @@
-"""MLflow: a training while it runs, scores, reports, and what a pipeline run came to.
+"""MLflow: logs a training while it runs, scores, reports, and the results of a pipeline run.
 
-While a training runs, `Tracker` sends rows and pictures; when it is done, `outputs.ensure_logged` brings its run in
-line with the stage's outputs, whoever made them and wherever they came from.
+While a training runs, `Tracker` sends rows and pictures. When it is done, `outputs.ensure_logged` brings its run in
+line with the stage's outputs, which may also come from a cache.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TRAININGS = "bmask.trainings"
 class Tracker:
     """Observer of the training loop that logs to MLflow while the training runs.
 
-    Losses gather and leave in one request per few seconds; after a resume, rows that the store has are not sent again.
-    A store that fails is reported once and left alone: the outputs hold everything, `ensure_logged` sends it later.
+    Losses are collected and sent every few seconds; after a resume, rows that the store has are not sent again. If the
+    store fails, that is reported once and logging ends: the outputs hold everything, `ensure_logged` sends it later.
     """
 
     def __init__(self, about: dict, samples: Path, every: float = 10.0, live: bool = True):
-        """`live` is false where the store is known not to answer: it is asked again at the end."""
+        """`live` is false if the store did not answer: then it is asked again only at the end."""
         self.about, self.samples_folder, self.every, self.live = about, samples, every, live
         self.rows: list[dict] = []
         self.sent = time.monotonic()
@@ -102,7 +102,7 @@ class Tracker:
             self.run_id = None
 
     def _end_here(self) -> None:
-        """Else the next run in this process would find one active."""
+        """Ends the active run: until then MLflow refuses to start another one in this process."""
         import mlflow
 
         running = mlflow.active_run()
@@ -112,7 +112,7 @@ class Tracker:
 
 
 def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], dataset: tuple[str, str]) -> None:
-    """Ties scores to a run and, where a model is named, to it and the data they were measured on, (name, digest)."""
+    """Logs scores to a run, tied to a logged model, if one is named, and to the dataset (name, digest)."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -121,7 +121,7 @@ def log_scores(run_id: str, model_id: str | None, scores: dict[str, float], data
 
 
 def log_data_report(run_id: str, page: Path, private: bool) -> None:
-    """The report about the photos, as `data/report.html`: ingest itself runs before there is any run. Safe to repeat.
+    """Logs the report about the photos as `data/report.html`; ingest runs before there is a run. Safe to repeat.
 
     Raises DataError when it is missing.
     """
@@ -136,10 +136,10 @@ def log_pipeline(
     pages: Iterable[Path],
     private: bool,
 ) -> None:
-    """What a pipeline run on Kubeflow came to: the best training's scores, reports and tables, trainings' run ids.
+    """Logs the results of a pipeline run on Kubeflow: the best training's scores, reports, tables, trainings' run ids.
 
-    They go to the parent of its runs, which ends with it; where Kubeflow's MLflow plugin keeps the parent, to the run
-    that it gave this task. Elsewhere nothing happens. Safe to repeat.
+    They go to the parent of its runs, which is then ended; if Kubeflow's MLflow plugin made the parent, they go to this
+    task's run. Does nothing outside of Kubeflow. Safe to repeat.
 
     Raises DataError when a page is missing.
     """
@@ -155,18 +155,18 @@ def log_pipeline(
     for page in pages:
         _log_page(client, run_id, page, private)
     log_data_report(run_id, data_page, private)
-    told = {PIPELINE_RUN: pipeline, TRAININGS: " ".join(trainings), "bmask.best": decision["model"]}
-    for key, value in {**told, "data_digest": data, EVALUATED: decision["evaluation"]}.items():
+    tags = {PIPELINE_RUN: pipeline, TRAININGS: " ".join(trainings), "bmask.best": decision["model"]}
+    for key, value in {**tags, "data_digest": data, EVALUATED: decision["evaluation"]}.items():
         client.set_tag(run_id, key, value)
     if parent:
         client.set_terminated(run_id, "FINISHED")
 
 
 def _log_page(client: MlflowClient, run_id: str, path: Path, private: bool, place: str | None = None) -> None:
-    """Logs a report or table; one that shows pictures of photos that are private by now is left out."""
+    """Logs a report or table, unless it shows pictures of photos that are private now."""
     if not path.is_file():
         raise DataError(f"{path} is missing; run the stage that writes {path.parent} again")
-    if private and "data:image" in path.read_text(encoding="utf-8"):  # from before the photos were called private
+    if private and "data:image" in path.read_text(encoding="utf-8"):  # made before the photos were called private
         say(f"{path} shows pictures of private photos, so it is not logged; run the stage that writes it again")
     else:
         client.log_artifact(run_id, str(path), place)

@@ -1,4 +1,4 @@
-"""Versions of the registered model: one for each training and attention threshold, made anew where files are gone."""
+"""Versions of the registered model: one for each training and attention threshold, made again if files are gone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bmask.tracking import registry, runs
 from bmask.tracking.outputs import MODEL_ID, has_model
 from bmask.tracking.registry import Version
 
-BESIDE = "artifacts"  # the folder of a packed model in which MLflow puts the generator
-WriteFiles = Callable[[Path, Path], None]  # given a generator's file: writes into a folder what lies beside it
+ARTIFACTS = "artifacts"  # the folder of a packed model in which MLflow puts the generator
+WriteFiles = Callable[[Path, Path], None]  # (generator, folder): writes what serving needs beside it into the folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,10 +31,10 @@ def version_of(
     scores: dict,
     write_files: WriteFiles,
 ) -> Version:
-    """The version of a training with this attention threshold, with these scores; created where there is none.
+    """The version of a training with this attention threshold, tagged with these scores; created if there is none.
 
-    `folder` and `about` are the training's and its run.json; the training's run must be complete. `write_files`
-    is called for one that is created.
+    `folder` is the training's folder, `about` its run.json; the training's run must be complete. `write_files` is
+    called only for a new version.
     """
     tags = {registry.SCORE + key: f"{value:g}" for key, value in scores.items()}
     version = find(client, name, about["fingerprint"], threshold)
@@ -48,15 +48,15 @@ def version_of(
 
 
 def find(client: MlflowClient, name: str, fingerprint: str, threshold: float) -> Version | None:
-    """The version of a training with this attention threshold; the newest if its files were gone once."""
+    """The version of a training with this attention threshold; its newest successor if files were gone."""
     identity = {"fingerprint": fingerprint, THRESHOLD_TAG: f"{threshold:g}"}
     return next((v for v in registry.versions(client, name) if identity.items() <= v.tags.items()), None)
 
 
 def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_files: WriteFiles) -> None:
-    """Gives versions whose files are gone a successor with the same tags and aliases, where their training is among
-    `trainings`, run.json by folder; else says that a version with an alias cannot be served. `write_files`: as
-    version_of's.
+    """Gives each version whose files are gone a successor with the same tags and aliases, if its training is in
+    `trainings`, which maps folders to run.json. Otherwise reports versions that have an alias and cannot be served.
+    `write_files`: as for version_of.
     """
     folders = {about["fingerprint"]: folder for folder, about in trainings.items()}
     for version in registry.versions(client, name):
@@ -65,11 +65,11 @@ def mend(client: MlflowClient, name: str, trainings: dict[Path, dict], write_fil
             continue
         if folder is None:
             whose = f"version {version.number} of {name}, {' and '.join(version.aliases)}"
-            say(f"the files of {whose}, are gone, and its training is not among the results")
+            say(f"the files of {whose}, are gone, and its training is not among the results, so it cannot be served")
             continue
         threshold = float(version.tags[THRESHOLD_TAG])
         other = find(client, name, version.tags["fingerprint"], threshold)
-        if other is None or other.number == version.number:  # no successor that a kill left
+        if other is None or other.number == version.number:  # no successor was made before a kill
             other = _create(client, name, folder, trainings[folder], threshold, version.tags, write_files)
         registry.replace(client, name, version, other.number)
         say(f"the files of version {version.number} of {name} are gone; version {other.number} takes its place")
@@ -91,7 +91,7 @@ def _create(
     write_files: WriteFiles,
 ) -> Version:
     run = runs.find_run(about["fingerprint"])
-    assert run is not None  # `ensure_logged` came first
+    assert run is not None  # `ensure_logged` has made it
     model_id = _model_with_threshold(client, run, folder, about, threshold)
     if registry.registered_model(client, name) is None:
         client.create_registered_model(name, description="Takes the mask off a photo of a face. Made by bmask.")
@@ -103,7 +103,7 @@ def _create(
     with TemporaryDirectory() as more:
         write_files(folder / FILE, Path(more))
         if any(Path(more).iterdir()):
-            client.log_model_artifacts(model_id, more, BESIDE)
+            client.log_model_artifacts(model_id, more, ARTIFACTS)
     made = client.create_model_version(
         name, f"models:/{model_id}", run.info.run_id, tags={**origin, **tags}, model_id=model_id
     )
@@ -111,7 +111,7 @@ def _create(
 
 
 def _model_with_threshold(client: MlflowClient, run: Run, folder: Path, about: dict, threshold: float) -> str:
-    """The training's LoggedModel; logged once more where it would serve with another threshold than evaluated."""
+    """The id of the training's logged model; logs the model again if the logged threshold differs."""
     from bmask.serving.model import log_generator
 
     logged = client.get_logged_model(run.data.tags[MODEL_ID])

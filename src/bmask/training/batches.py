@@ -1,4 +1,4 @@
-"""What a step works on: which photos, which crop, which flip; a function of the step alone."""
+"""The batch of a step: its photos, crops and flips depend only on the seed and the step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from bmask.gan.beyond import beyond
 from bmask.gan.draws import generator_for
-from bmask.gan.framing import beyond
 from bmask.gan.system import NEEDS
 from bmask.training.distributed import World
 
-# The arrays that a need is made of; in the order of its tensors in NEEDS, but for those that `Feed` makes.
+# The arrays of each need; of those that `Feed` passes on unchanged, in the order of the tensors in NEEDS.
 SOURCES: dict[str, tuple[str, ...]] = {
     "unpaired": ("a", "b"),
     "pasted": ("b", "masks"),
@@ -21,18 +21,18 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "labels": ("a", "labels"),
 }
 
-LAYERED = ("mask", "wearing")  # of the names in `Crops`: pictures with an alpha that says where the mask is
+RGBA = ("mask", "wearing")  # names in `Crops` of pictures whose alpha is the region of the mask
 
 
 class Crops:
-    """Random crops of arrays that belong together: of each photo they show the same copy, corner and flip.
+    """Random crops of arrays that belong together: all show the same copy, corner and flip of each photo.
 
-    arrays: by name, uint8 (copies, N, S, S, C) for pictures, (copies, N, S, S) for regions, int64 (N,) for numbers;
-    kept where the training runs (memory-mapped on a CPU). Every photo is seen once before any is seen again; one of its
-    copies, a random crop of `size` px and a left-right flip are drawn each time. `rows` are those of the batch that
-    are wanted here; the draws are for all of it.
+    arrays: by name, uint8 (copies, N, S, S, C) for pictures, (copies, N, S, S) for regions, int64 (N,) for numbers; on
+        the training's device (memory-mapped on a CPU).
+    rows: those of the batch that this process needs; the draws are for the whole batch.
 
-    Raises ValueError where an array is none of these, is empty, smaller than the crops, or belongs to other photos.
+    Every photo is seen once before any is seen again; its copy, a crop of `size` px and a flip are drawn each time.
+    Raises ValueError if an array has another shape or type, is empty, smaller than the crops, or of other photos.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Crops:
         corner = torch.randint(self.side - self.size + 1, (self.batch, 2), generator=draws)
         flip = torch.rand(self.batch, generator=draws) < 0.5
 
-        # One gather for the whole batch: on a device it is the launches that cost.
+        # One gather for the whole batch, since on a GPU the kernel launches take most of the time.
         along = torch.arange(self.size)
         down = corner[:, :1] + along
         across = corner[:, 1:] + torch.where(flip[:, None], along.flip(0), along)
         where = torch.cat([copy[:, None], photo[:, None], down, across], 1)[self.rows]
         device = next(iter(self.arrays.values())).device
-        where = where.to(device, non_blocking=True)  # else the copy waits for the step before
+        where = where.to(device, non_blocking=True)  # else the copy would wait for the previous step
         copy, photo, down, across = where.split([1, 1, self.size, self.size], 1)
         place = copy[:, :, None], photo[:, :, None], down[:, :, None], across[:, None, :]
         return {
@@ -88,14 +88,13 @@ def arrays_of(needs: Iterable[str]) -> set[str]:
 
 
 class Feed:
-    """The batches of a system: of each need its share of `batch_size` photos, cut to this process's rows.
+    """The batches of a system: for each need its share of `batch_size` photos, cut to this process's rows.
 
     arrays: "a" and "b", the photos of both domains; where the system needs them, "masks" (to paste, RGBA), "cutouts"
-    (masked photos whose mask is known, alpha says where it is), "inputs" and "targets", "labels". See `Crops` for their
-    shapes.
-    turn: which discriminator step of the same step it is for; each draws its own batch.
+        (masked photos, alpha is the region of the mask), "inputs" and "targets", "labels"; shapes as in `Crops`.
+    turn: number of the discriminator step within a step; each draws its own batch.
 
-    Raises ValueError where an array is missing or unfit, or the batch cannot be shared.
+    Raises ValueError if an array is missing or unfit, or the batch cannot be shared equally.
     """
 
     def __init__(
@@ -116,8 +115,8 @@ class Feed:
                     raise ValueError(f"the system needs {need!r} batches, for which {array}_train.npy is missing")
             count = photos_of(need, needs[need], batch_size)
             chosen = {name: arrays[array] for name, array in wanted.items()}
-            again = f" turn {turn}" if turn else ""
-            self.crops.append(Crops(chosen, size, count, seed, purpose + again, world.share(count)))
+            suffix = f" turn {turn}" if turn else ""
+            self.crops.append(Crops(chosen, size, count, seed, purpose + suffix, world.share(count)))
 
         for need in needs:
             if need == "unpaired":
@@ -146,7 +145,7 @@ class Feed:
 
 
 def photos_of(need: str, share: float, batch_size: int) -> int:
-    """How many photos of a need are in a batch. Raises ValueError for a need that is none, or parts of a photo."""
+    """The number of photos of a need in a batch. Raises ValueError for an unknown need or a fraction of a photo."""
     if need not in NEEDS:
         raise ValueError(f"the system needs {need!r}; a batch can carry {', '.join(NEEDS)}")
     count = round(share * batch_size)
@@ -172,7 +171,7 @@ def _layers(rgba: Tensor) -> tuple[Tensor, Tensor]:
 def _check(arrays: Mapping[str, Tensor], size: int) -> None:
     first: Tensor | None = None
     for name, array in arrays.items():
-        shape, channels = tuple(array.shape), 4 if name in LAYERED else 3
+        shape, channels = tuple(array.shape), 4 if name in RGBA else 3
         if array.ndim == 1 and first is not None:
             fits = array.dtype == torch.int64 and shape[0] == first.shape[1]
         else:

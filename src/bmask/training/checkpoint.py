@@ -1,7 +1,8 @@
 """Checkpoints without pickle: one .npz of arrays (each with a CRC) and a JSON, written whole or not at all.
 
-`latest` and `previous` take turns, so that a damaged file costs some epochs and not the training; `before-decay` is
-the state from which a training with more epochs can start and still equal a fresh one.
+`previous` is the one before `latest`, so that a damaged file costs only some epochs. `before-decay`
+is the last one at the constant learning rate: a training with more epochs that continues from it gives the result of
+one that began anew.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def write(path: Path, state: dict) -> None:
-    """Writes beside `path`, syncs, renames. On a full disk the old file stays and OSError, naming `path`, is raised."""
+    """Writes beside `path`, syncs, renames. On a full disk the old file stays, and the OSError names `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -63,7 +64,7 @@ def write(path: Path, state: dict) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a write knows its file by number only
+        if isinstance(error, OSError) and error.filename is None:  # a failed write does not know the name
             error.filename = str(path)
         raise
 
@@ -99,26 +100,26 @@ def read(path: Path | BinaryIO) -> dict:
         return unflatten(plain, tensors)
     except FileNotFoundError:
         raise
-    except Exception as error:  # a turned bit in an archive's headers can end in any of a dozen kinds
+    except Exception as error:  # a flipped bit can raise any of a dozen exceptions
         raise CheckpointError(f"{path} is damaged ({error})") from None
 
 
 def save(folder: Path, state: dict, before_decay: bool) -> None:
     """Writes `latest`, keeping the one before it as `previous`."""
     latest, fresh = folder / LATEST, folder / _FRESH
-    if before_decay:  # first: once `latest` is there, a killed training does not come by here again
+    if before_decay:  # before `latest`: a training killed after that does not repeat this epoch
         write(folder / BEFORE_DECAY, state)
-    write(fresh, state)  # whole before the others move: `previous` may be the only good one
+    write(fresh, state)  # before any rename, since `previous` may be the only good one
     if latest.exists():
         os.replace(latest, folder / PREVIOUS)
     os.replace(fresh, latest)
 
 
 def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> tuple[dict | None, list[str]]:
-    """The best checkpoint in `folder` that this training can go on from, and why others were passed over.
+    """The best checkpoint in `folder` that this training can go on from, and why others were refused.
 
-    A checkpoint fits when its fingerprint is the same and its steps so far would have been the same: either the
-    schedule is the same, or it was taken while both schedules were constant.
+    A checkpoint fits if its fingerprint is the same and this training would have taken the same steps so far: the
+    schedule is the same, or neither the old nor the new one had begun to decay.
     """
     reasons = []
     for name in (LATEST, PREVIOUS, BEFORE_DECAY):
@@ -144,14 +145,14 @@ def find(folder: Path, fingerprint: dict, epochs: int, constant_epochs: int) -> 
 
 
 def epochs_begun(state: dict) -> int:
-    """The epochs that it has steps of: one more than are done where SIGTERM came amid one."""
+    """The number of epochs begun: one more than completed if SIGTERM came within an epoch."""
     history = state.get("history")
-    amid = state.get("window") or (history and history[-1]["epoch"] == state["epoch"])
-    return state["epoch"] + bool(amid)
+    unfinished = state.get("window") or (history and history[-1]["epoch"] == state["epoch"])
+    return state["epoch"] + bool(unfinished)
 
 
 def placed(before: list[dict], here: dict, step: int) -> list[dict]:
-    """On what a training is computed, from which step on, when it goes on `here`."""
+    """Where a training ran and from which step on, in order, when it goes on `here` at `step`."""
     return before if before and {**before[-1], **here} == before[-1] else [*before, {**here, "from_step": step}]
 
 
@@ -165,7 +166,7 @@ def compare(was: dict, now: dict) -> list[str]:
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, dict]:
-    """What an optimizer keeps of each parameter, by the parameter's number; the rest of it follows from the options."""
+    """An optimizer's state per parameter, by the parameter's number; the rest of its state follows from the options."""
     return {str(number): kept for number, kept in optimizer.state_dict()["state"].items()}
 
 

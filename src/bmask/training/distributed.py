@@ -1,9 +1,9 @@
 """One training in several processes, as torchrun starts them: each works on its share of every batch.
 
-The batch, its draws and the image pool are those of one process; only gradients, fakes and losses travel. So N
-processes compute what one does, to rounding, and only the first one logs, shows and saves. Gradients are averaged by
-one all-reduce for each optimizer and not by DistributedDataParallel, which wants one forward pass for each backward
-pass of one module; here two generators and their discriminators share passes.
+The batch, its draws and the image pool are those of a single process; processes exchange only gradients, fakes and
+losses. So N processes compute what one does, up to rounding. Only the first one logs, shows and saves. One all-reduce
+per optimizer averages the gradients. DistributedDataParallel does not fit: it expects one forward pass per backward
+pass of one module, but here two generators and their discriminators share passes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from bmask.gan.device import launched
 
-PATIENCE = timedelta(minutes=30)  # longer than the first process may need for samples and checkpoints
-LINGER = 3  # seconds in which the launcher sees who fell first, and we outlive the SIGTERMs that it then sends
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # longer than the first process needs for samples and checkpoints
+FAILURE_DELAY = 3  # seconds; meanwhile the launcher notes the process that caused it and sends its SIGTERMs
 
 
 class Lost(RuntimeError):
@@ -57,7 +57,7 @@ class World:
             return
         there = [tensor for tensor in tensors if tensor is not None]
         flat = torch.cat([tensor.flatten() for tensor in there])
-        with _explained():
+        with _raises_lost():
             dist.all_reduce(flat)
         flat.div_(self.size)
         means = flat.split([tensor.numel() for tensor in there])
@@ -68,16 +68,16 @@ class World:
         if self.size == 1:
             return rows
         parts = [torch.empty_like(rows) for _ in range(self.size)]
-        with _explained():
+        with _raises_lost():
             dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true in one of them. Travels by CPU, so no device is waited for."""
+        """Whether `flag` is true in any process. Uses the CPU backend, so it does not wait for the device."""
         if self.size == 1:
             return flag
         count = torch.tensor(int(flag))
-        with _explained():
+        with _raises_lost():
             dist.all_reduce(count)
         return bool(count)
 
@@ -86,7 +86,7 @@ class World:
         if self.size == 1:
             return content
         length = torch.tensor(len(content))
-        with _explained():
+        with _raises_lost():
             dist.broadcast(length, 0)
             buffer = np.frombuffer(bytearray(content if self.first else int(length)), np.uint8)
             if length:
@@ -108,12 +108,12 @@ def joined(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise Lost(
-            f"the {os.environ['WORLD_SIZE']} processes of this training do not meet at {place} ({_told(error)});"
-            " start all of them by torchrun, with one --rdzv-endpoint that each of them reaches"
+            f"the {os.environ['WORLD_SIZE']} processes of this training cannot connect at {place}"
+            f" ({_first_sentence(error)}); start all with torchrun and one --rdzv-endpoint that each can reach"
         ) from None
     try:
         yield World(dist.get_rank(), dist.get_world_size())
@@ -122,17 +122,17 @@ def joined(device: torch.device) -> Iterator[World]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _raises_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        time.sleep(LINGER)
+        time.sleep(FAILURE_DELAY)
         raise Lost(
-            f"another process of this training is gone or cannot be reached ({_told(error)});"
+            f"another process of this training is gone or cannot be reached ({_first_sentence(error)});"
             " start all of them again: they go on from the last checkpoint"
         ) from None
 
 
-def _told(error: Exception) -> str:
-    """torch's first sentence, without its marks."""
+def _first_sentence(error: Exception) -> str:
+    """The first sentence of torch's message, without its prefix."""
     return re.sub(r"^\[.*?\] ", "", str(error).strip()).partition("\n")[0].partition(". ")[0]

@@ -1,4 +1,4 @@
-"""What a training step changes, and the step itself."""
+"""The training step, and the state that it changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bmask.training.pool import ImagePool
 class Engine:
     """A system with its averaged generators, optimizers and image pools.
 
-    Raises ValueError where a batch cannot be shared among the processes and parts as the system needs it.
+    Raises ValueError if the system's batch cannot be divided equally among processes and parts.
     """
 
     def __init__(self, system: System, options: LoopOptions, device: torch.device, precision: str, world: World):
@@ -37,10 +37,10 @@ class Engine:
         if options.compile:
             for networks in (system.generators, system.discriminators, system.helpers):
                 for network in networks.values():
-                    network.compile()  # after the average's copy, which runs as it is
+                    network.compile()  # after the average copied them: its networks stay uncompiled
 
     def set_rate(self, factor: float) -> None:
-        """The schedule's factor on the rates that the system's optimizers began with."""
+        """Sets the optimizers' learning rates to `factor` times their initial ones."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -52,7 +52,7 @@ class Engine:
 
         Args:
             batch: this process's rows of what the system needs.
-            epoch, step: counted from 0; they decide the weights of the losses and all that is drawn.
+            epoch, step: counted from 0; they determine loss weights and random numbers.
             others: a batch for each further discriminator step.
 
         Returns:
@@ -80,7 +80,7 @@ class Engine:
         return named
 
     def state(self) -> dict:
-        """All of it, for a checkpoint."""
+        """The whole state, for a checkpoint."""
         return {
             "system": self.system.state_dict(),
             "average": self.average.network.state_dict(),
@@ -120,9 +120,9 @@ class Engine:
         fakes = {name: torch.cat([one.fakes[name] for one in made]) for name in made[0].fakes}
         fakes = {name: self._pooled(name, images, number) for name, images in fakes.items()}
         judged = []
-        for i, (part, some) in enumerate(zip(parts, self._cut(fakes), strict=True)):
+        for i, (part, part_fakes) in enumerate(zip(parts, self._cut(fakes), strict=True)):
             with self._draws("discriminators", number, i) as draws, autocast(self.device, self.precision):
-                losses = self.system.discriminator_losses(part, some, draws)
+                losses = self.system.discriminator_losses(part, part_fakes, draws)
             if losses:
                 (torch.stack(list(losses.values())).sum() / self.parts).backward()
                 judged.append(_detached(losses))
@@ -134,14 +134,14 @@ class Engine:
         return named
 
     def _pooled(self, name: str, fakes: Tensor, number: int) -> Tensor:
-        """The pool sees the whole batch, in every process alike; this process goes on with its rows."""
+        """Passes the whole batch through the pool, in every process alike; returns this process's rows."""
         if name not in self.pools:
             return fakes.detach()
         rank, rows = self.world.rank, len(fakes)
         return self.pools[name].swap(self.world.gather(fakes), number)[rank * rows : (rank + 1) * rows]
 
     def _update(self, name: str) -> Tensor:
-        """Averages the gradients over the processes, steps, forgets them; returns their norm."""
+        """Averages the gradients over the processes, steps and clears them; returns their norm."""
         optimizer = self.optimizers[name]
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         self.world.average(gradients)
@@ -154,15 +154,15 @@ class Engine:
 def _check_shares(system: System, options: LoopOptions, world: World) -> None:
     if system.couples_samples and (world.size > 1 or options.accumulate_steps > 1):
         raise ValueError(
-            f"{system.options.system} has a loss that looks across a batch, so it cannot be cut up: set train.processes"
-            f" (here {world.size}) and schedule.accumulate_steps (here {options.accumulate_steps}) to 1"
+            f"{system.options.system} has a loss that compares photos of a batch, so no batch can be divided: set"
+            f" train.processes (here {world.size}) and schedule.accumulate_steps (here {options.accumulate_steps}) to 1"
         )
     for need, share in system.options.needs.items():
         count = photos_of(need, share, options.batch_size)
         rows = world.share(count)
         if (rows.stop - rows.start) % options.accumulate_steps:
             raise ValueError(
-                f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be worked through in"
+                f"schedule.batch_size {options.batch_size} on {world.size} processes cannot be divided into"
                 f" schedule.accumulate_steps {options.accumulate_steps} equal parts;"
                 f" make it a multiple of {options.accumulate_steps * world.size}"
             )

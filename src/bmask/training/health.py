@@ -1,4 +1,4 @@
-"""Whether a training still makes sense: losses that are no numbers, attention that says nothing, full memory."""
+"""Checks of a running training: losses that are NaN or infinite, collapsed attention, full memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from bmask.training.distributed import World
 from bmask.training.options import LoopOptions
 
-PATIENCE = 3  # epochs of collapsed attention
-CPU_FULL = ("allocate memory", "could not create a primitive")  # torch's allocator and oneDNN have no class for it
+MAX_COLLAPSED = 3  # epochs
+CPU_FULL = ("allocate memory", "could not create a primitive")  # torch's allocator and oneDNN raise RuntimeErrors
 
 
 class Diverged(RuntimeError):
@@ -43,40 +43,40 @@ def summarise(window: list[dict[str, Tensor]], step: int, epoch: int, lr: float,
     if broken:
         raise Diverged(
             f"{', '.join(broken)} became NaN or infinite by step {step} (epoch {epoch});"
-            " lower schedule.lr, which starts anew, or set train.precision: fp32, which goes on from the checkpoint"
+            " lower schedule.lr (training starts anew) or set train.precision: fp32 (it goes on from the checkpoint)"
         )
     return row
 
 
 def collapsed_epochs(history: list[dict], epoch: int, before: int) -> int:
-    """Counts epochs in a row whose attention is 0 or 1 everywhere. Raises Diverged at PATIENCE."""
+    """Counts epochs in a row whose attention is 0 or 1 everywhere. Raises Diverged at MAX_COLLAPSED."""
     rows = [row for row in history if row["epoch"] == epoch]
     means = {k: np.mean([row[k] for row in rows]) for k in rows[0] if k.startswith("attention_")}
     stuck = {name: mean for name, mean in means.items() if mean < 0.005 or mean > 0.995}
     if not stuck:
         return 0
-    if before + 1 >= PATIENCE:
+    if before + 1 >= MAX_COLLAPSED:
         name, mean = next(iter(stuck.items()))
         advice = (
             "the output equals the input: lower w_pixel, w_identity or background_bias"
             if mean < 0.5
             else "the whole photo is replaced: raise w_tv or w_pixel"
         )
-        raise Diverged(f"the attention mask collapsed: {name} is {mean:.4f} for {PATIENCE} epochs, so {advice}")
+        raise Diverged(f"the attention mask collapsed: {name} is {mean:.4f} for {MAX_COLLAPSED} epochs, so {advice}")
     return before + 1
 
 
 def peak_memory() -> float:
     """The most memory that this process has held, GB.
 
-    Linux keeps it by program. What getrusage says there is inherited: a small program that a large one started has the
-    peak of the large one.
+    Linux's /proc counts this program alone. getrusage is inherited there: a small program that a large one started
+    reports the peak of the large one.
     """
     status = Path("/proc/self/status")
     if status.exists() and (own := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(own[1]) / 2**20
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, kB elsewhere
+    return most / (2**30 if sys.platform == "darwin" else 2**20)  # bytes on macOS, kB elsewhere
 
 
 @contextmanager

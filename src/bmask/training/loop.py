@@ -1,6 +1,6 @@
 """One loop for all translation systems: initialise, resume, train, report, save.
 
-The same seed, data, threads, processes, precision and versions give the same bits on one CPU, with or without a kill.
+The same seed, data, threads, processes, precision and versions give the same bits on one CPU, even after a kill.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from bmask.gan.device import pick_device, pick_precision
 from bmask.gan.inference import translate
+from bmask.gan.lookup import build_system
 from bmask.gan.options import SystemOptions
-from bmask.gan.registry import build_system
 from bmask.gan.system import Weights
 from bmask.gan.translation import Translation
 from bmask.training import checkpoint
@@ -33,7 +33,7 @@ from bmask.training.stopping import Stopped, on_sigterm
 
 
 class Observer(Protocol):
-    """What the loop reports to, in the first process alone; tracking and progress bars are such."""
+    """What the loop reports to, in the first process only: tracking, progress bars."""
 
     def started(self, epoch: int, steps_per_epoch: int, history: list[dict]) -> None: ...
     def losses(self, row: dict) -> None: ...
@@ -50,19 +50,19 @@ class Trained:
     history: list[dict]
     steps: int
     seconds: float  # of all starts and resumptions, each up to its last checkpoint
-    placed: list[dict]  # on what it was computed, from which step on; one entry unless it went on elsewhere
+    placed: list[dict]  # where it ran and from which step on; one entry unless it moved
 
 
 @dataclass
 class State:
-    """Where a training stands, in checkpoints by these names."""
+    """The progress of a training; checkpoints use these names."""
 
-    epoch: int = 0  # as many are done
+    epoch: int = 0  # number of completed epochs
     step: int = 0
     history: list[dict] = field(default_factory=list)  # a row per `log_every` steps
     window: list[dict[str, Tensor]] = field(default_factory=list)  # the steps since the last row
-    collapsed: int = 0  # epochs in a row whose attention says nothing
-    placed: list[dict] = field(default_factory=list)  # on what it was computed, from which step on
+    collapsed: int = 0  # epochs in a row with collapsed attention
+    placed: list[dict] = field(default_factory=list)  # where it ran and from which step on
 
 
 def train(
@@ -81,13 +81,13 @@ def train(
 
     Args:
         photos: domain "a" and "b" -> uint8 (copies, N, S, S, 3), and what else the system needs; see `batches.Feed`.
-        shown: (n, 3, H, W) in [-1, 1], photos of domain a whose translation is reported through time.
-        folder: where checkpoints live; the first process's alone.
+        shown: (n, 3, H, W) in [-1, 1], photos of domain a whose translation is reported during the training.
+        folder: of the checkpoints; only the first process uses it.
         fingerprint: what must be the same for a checkpoint to be used, JSON values by name.
-        observers: of the first process.
-        warm: weights to begin from instead of random ones: of generators by direction ("ab", "ba"), "discriminators".
+        observers: empty in all processes but the first.
+        warm: weights to begin from instead of random ones, by "ab" and "ba" (the generators) and "discriminators".
         world: the processes that train together; see `distributed.joined`.
-        frozen: weights of the networks that the system is handed, by their names in its options.
+        frozen: weights of the networks that are not trained, by their names in the options.
 
     Raises:
         Diverged: a loss became NaN or infinite, or an attention mask collapsed.
@@ -161,11 +161,11 @@ def train(
                         observer.losses(row)
                 if world.any(stopped()):
                     if state.window:
-                        summarise(state.window, state.step, epoch, lr, world)  # no broken state is saved
+                        summarise(state.window, state.step, epoch, lr, world)  # raises before a broken state is saved
                         rows = state.window
                         state.window = [{k: world.gather(v[None]) for k, v in row.items()} for row in rows]
                     save()
-                    world.any(False)  # none leaves before it is saved: the launcher would take it for a failure
+                    world.any(False)  # wait for the save: the launcher takes an early exit for a failure
                     raise Stopped(f"stopped at step {state.step} of {options.epochs * length}")
             state.epoch = epoch + 1
             state.collapsed = collapsed_epochs(state.history, epoch, state.collapsed)
@@ -183,7 +183,7 @@ def train(
 
 
 def _resumed(folder: Path, fingerprint: dict, options: LoopOptions, world: World) -> dict | None:
-    """The checkpoint to go on from. The first process finds it; the others need not see its disk."""
+    """The checkpoint to go on from. The first process sends it to the others, which need not see its disk."""
     content = b""
     if world.first:
         found, _ = checkpoint.find(folder, fingerprint, options.epochs, options.constant_epochs)

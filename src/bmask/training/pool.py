@@ -9,7 +9,7 @@ from bmask.gan.draws import generator_for
 
 
 class ImagePool:
-    """Keeps up to `size` fakes of one domain. Once full, each new fake is, with p = 0.5, swapped for a kept one.
+    """Keeps up to `size` fakes of one domain. When full, it swaps each new fake for a kept one with p = 0.5.
 
     With guided discriminators the entries are [attention, image] pairs, so that an old image meets its own attention.
     """

@@ -1,4 +1,4 @@
-"""A polite kill: SIGTERM (a preempted pod, `docker stop`, a batch system) lets the step end and the state be saved."""
+"""SIGTERM (a preempted pod, `docker stop`, a batch system) stops a training after its step, with its state saved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Stopped(RuntimeError):
 
 @contextmanager
 def on_sigterm() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether SIGTERM has come since. Outside the block, and in a thread, it kills."""
+    """Yields a function that says whether SIGTERM came. Outside the block, or if a thread runs it, SIGTERM kills."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -1,7 +1,6 @@
-"""Which photos show the same picture.
+"""Groups near-duplicates.
 
-Two detectors find the same picture: a perceptual hash (fingerprints.py), and for what was turned or cropped the
-alignment of alignment.py.
+Two detectors find them: a perceptual hash (signatures.py) and, if turned or cropped, alignment (alignment.py).
 """
 
 from __future__ import annotations
@@ -13,33 +12,33 @@ from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bmask.data.duplicates.alignment import find_copies
-from bmask.data.duplicates.fingerprints import MIRROR
+from bmask.data.duplicates.alignment import find_near_duplicates
 from bmask.data.duplicates.hamming import near_pairs
+from bmask.data.duplicates.signatures import MIRROR
 
 
 def find_groups(
     hashes: np.ndarray, aspects: np.ndarray, thumbnails: Callable[[np.ndarray], np.ndarray], threshold: int
 ) -> np.ndarray:
-    """Joins photos that show the same picture, and what they are joined to (single linkage).
+    """Joins near-duplicates to groups, by single linkage.
 
     Args:
-        hashes: uint64 (N,), of both domains together: the same picture in both must not be trained on and tested on.
+        hashes: uint64 (N,), of both domains together: a picture in both must not be trained on and tested on.
         aspects: float (N,), width : height.
-        thumbnails: gives those of the photos int (n,), uint8 (n, SIDE, SIDE), whenever they are asked for: a million
-            would not fit into memory. Several threads ask.
-        threshold: largest Hamming distance of hashes, bits. On 3432 real photos 4 joined nothing but copies (484 pairs,
-            their thumbnails correlated by 0.945 and more), 6 and 8 joined strangers too. It finds re-compressed,
-            shrunk, mirrored, brightened copies; alignment finds those that were turned or cropped.
+        thumbnails: photo numbers, int (n,) -> their thumbnails, uint8 (n, SIDE, SIDE); a million would not fit into
+            memory. Several threads call it.
+        threshold: largest Hamming distance of hashes, bits. On 3432 real photos 4 joined only near-duplicates (484
+            pairs, whose thumbnails correlated by 0.945 and more); 6 and 8 joined unrelated photos too. The hash finds
+            re-compressed, shrunk, mirrored and brightened photos, alignment finds turned and cropped ones.
 
     Returns:
         int (N,), a number per photo, equal within a group.
     """
     distinct, first, place = np.unique(np.minimum(hashes, hashes ^ MIRROR), return_index=True, return_inverse=True)
     near = near_pairs(np.concatenate([distinct, distinct ^ MIRROR]), threshold) % np.intp(len(distinct))
-    # Of photos with one hash the first is aligned for all: a thousand copies of a picture are not a million pairs.
-    copies = find_copies(lambda numbers: thumbnails(first[numbers]), aspects[first])
-    rows, columns = np.concatenate([near, copies.T], axis=1)
+    # Only the first photo of each hash is aligned, or a thousand near-duplicates would give a million pairs.
+    pairs = find_near_duplicates(lambda numbers: thumbnails(first[numbers]), aspects[first])
+    rows, columns = np.concatenate([near, pairs.T], axis=1)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(distinct),) * 2)
     return connected_components(graph, directed=False)[1][place]
 

@@ -1,4 +1,4 @@
-"""All pairs of 64-bit hashes that differ in few bits, without comparing every one with every other."""
+"""Finds all pairs of 64-bit hashes that differ in few bits, without comparing all pairs."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from itertools import count, pairwise
 import numpy as np
 
 BITS = 64
-NARROWEST = 8  # bits of a band; with narrower ones nearly all pairs are candidates
+MIN_BAND = 8  # bits; with narrower bands nearly all pairs are candidates
 BLOCK = 256  # rows of the distance matrix at a time
 
 
 def near_pairs(hashes: np.ndarray, threshold: int) -> np.ndarray:
     """Every pair i < j of positions whose hashes differ in at most `threshold` bits, once.
 
-    Exact: cut into threshold + 1 bands, two such hashes agree in at least one band (pigeonhole), so only photos that
+    The result is exact: of threshold + 1 bands, two such hashes share at least one (pigeonhole), so only hashes that
     share a band are compared. Above a threshold of 7 the bands would be too narrow, and all pairs are compared.
 
     Args:
-        hashes: uint64 (N,). Equal ones are pairs too, so many of them are many pairs: pass distinct ones.
+        hashes: uint64 (N,). Pass distinct ones: equal hashes are pairs too, and many of them give too many pairs.
         threshold: Hamming distance, bits, 0 to 64.
 
     Returns:
         int (2, P).
     """
     bands = threshold + 1
-    find = _banded if BITS // bands >= NARROWEST else _compared
+    find = _banded if BITS // bands >= MIN_BAND else _compared
     pairs = np.sort(np.concatenate([np.empty((2, 0), int), *find(hashes, threshold)], axis=1), axis=0)
     return np.unique(pairs, axis=1)
 

@@ -1,4 +1,4 @@
-"""From a file to pixels: decode what cameras and web pages produce, refuse the rest with a reason."""
+"""Decodes the formats that cameras and web pages produce, and refuses the rest with a reason."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bmask.data.reading.silence import hush, muted
 from bmask.data.records import lfs_hint
 from bmask.errors import DataError
 
-# A closed list: among Pillow's other readers is one that starts Ghostscript. JPEG includes the MPO of phones.
+# A closed list, because one of Pillow's other readers starts Ghostscript. JPEG includes the MPO files of phones.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands; the last two are anything's
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands; the last two: any HEIF
 MIN_SIDE = 16  # px; a face is not recognisable below
 MAX_PIXELS = 64_000_000  # a decoded photo then takes at most 192 MB
 MAX_ASPECT = 8.0  # the middle square of a longer strip shows no face
 GREY = (128, 128, 128)
 
 ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {  # what undoes each of its values
+UPRIGHT = {  # what undoes each value of the tag
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,19 +40,19 @@ def decode(source: Path | bytes, enough: int = 0) -> np.ndarray:
     """Decodes one photo.
 
     Any mode becomes 8-bit RGB: palettes are looked up, 16-bit values divided by 257, CMYK converted, EXIF orientation
-    applied, the first picture of an animation taken. Transparent pixels are laid on mid grey: it is 0 to the networks
-    and the least contrast to any cut-out, where white would glare. Colour profiles are not applied.
+    applied, the first picture of an animation taken. Transparent pixels are laid on mid grey, which is 0 to the
+    networks and contrasts less with most objects than white. Colour profiles are not applied.
 
     Args:
         source: a file or its bytes.
-        enough: a shorter side, px, that suffices. JPEG files are then decoded at the smallest of 1/8, 1/4, 1/2 and 1/1
-            that keeps it, which is several times faster. 0 decodes in full.
+        enough: the shorter side, px, that the caller needs. JPEG files are then decoded at the smallest of the scales
+            1/8, 1/4, 1/2 and 1/1 that keeps it, which is several times faster. 0 decodes in full.
 
     Returns:
         uint8 (H, W, 3).
 
     Raises:
-        DataError: with the reason alone (the caller knows the name): no image, cut off, too small, too large.
+        DataError: with the reason alone (the caller knows the name): not an image, incomplete, too small, too large.
     """
     return decode_with_size(source, enough)[0]
 
@@ -64,14 +64,14 @@ def decode_with_size(source: Path | bytes, enough: int = 0) -> tuple[np.ndarray,
 
 
 def decode_image(source: Path | bytes, enough: int = 0) -> tuple[Image.Image, tuple[int, int]]:
-    """As `decode_with_size`, the pixels still in Pillow's hands: copying them out costs a quarter of decoding them."""
+    """As `decode_with_size`, but as a Pillow image: copying its pixels would cost a quarter of decoding them."""
     with _opened(source) as (image, content):
         check_end(image, content)
         return _decode(image, enough)
 
 
 def stored_size(source: Path | bytes) -> tuple[int, int]:
-    """(width, height), px, as the file's header gives them: before EXIF orientation, no pixel is decoded.
+    """(width, height), px, from the file's header: before EXIF orientation and without decoding pixels.
 
     Raises:
         DataError: as `decode`, as far as the header shows it.
@@ -82,7 +82,7 @@ def stored_size(source: Path | bytes) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
-    """Yields an image of permitted size and its file's content; what goes wrong inside becomes a DataError."""
+    """Yields an image of permitted size and its file's content; any error inside becomes a DataError."""
     hush()
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
@@ -97,12 +97,12 @@ def _opened(source: Path | bytes) -> Iterator[tuple[Image.Image, bytes]]:
         raise DataError(_known(content) or f"is no picture that can be read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"has more than {MAX_PIXELS} pixels; shrink it") from None
-    except Exception as error:  # hostile bytes raise nearly anything out of Pillow's readers
+    except Exception as error:  # hostile bytes make Pillow raise nearly any exception
         raise DataError(f"cannot be decoded ({type(error).__name__}: {error})") from None
 
 
 def _known(content: bytes) -> str:
-    """What a file is that many people have and Pillow cannot read, and the remedy; empty for any other file."""
+    """Names a common kind of file that Pillow cannot read, with the remedy; empty for any other file."""
     if content[4:8] == b"ftyp" and content[8:12] in HEIC:
         return "is a HEIC photo, which cannot be read; convert it to JPEG, for example with heif-convert or ImageMagick"
     return lfs_hint(content)
@@ -143,7 +143,7 @@ def orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
-        raise DataError("holds floating-point pixels, whose range is not stated; save it with 8 bits")
+        raise DataError("has floating-point pixels of unknown range; save it with 8 bits")
     if image.has_transparency_data:
         image = with_alpha(image)
         canvas = Image.new("RGB", image.size, GREY)
@@ -163,13 +163,13 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def settle_transparency(image: Image.Image) -> None:
-    """For a PNG of 16-bit colours, before it is loaded: Pillow keeps their high bytes, and the clear one in full."""
+    """Before loading: Pillow cuts a PNG's 16-bit colours to their high bytes, but not the transparent colour."""
     clear = image.info.get("transparency")
     if isinstance(clear, tuple) and any("16" in str(tile.args) for tile in getattr(image, "tile", ())):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _tones(image: Image.Image) -> np.ndarray:
-    """16-bit grey in 8 bits, which Pillow's own conversion would clip at 255."""
+    """16-bit grey as 8 bits; Pillow's own conversion would clip it at 255."""
     tones = ((np.arange(65536) + 128) // 257).astype(np.uint8)
     return tones[np.asarray(image).clip(0, 65535)]

@@ -1,4 +1,4 @@
-"""Files of full length whose end was never written."""
+"""Refuses files of full length whose end was never written."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from bmask.errors import DataError
 
 
 def check_end(image: Image.Image, content: bytes) -> None:
-    """Copies and downloads that broke off can leave a file of full length with zeros from somewhere on.
+    """Refuses a file whose end is missing: interrupted copies and downloads can fill it up with zeros.
 
-    Pillow shows such a tail as grey or black. Formats without a mark at their end and without check sums (BMP, TIFF)
-    cannot be told from dark photos.
+    Pillow shows the missing part as grey or black. In formats without end mark and checksums (BMP, TIFF), it cannot be
+    distinguished from a dark photo.
 
     Args:
-        image: opened and not yet loaded.
-        content: its file.
+        image: opened but not yet loaded.
+        content: the bytes of its file.
 
     Raises:
-        DataError: with the reason alone. What Pillow raises of a damaged PNG comes through.
+        DataError: with the reason alone. Pillow's own errors about a damaged PNG pass through.
     """
     whole = True
     if content.startswith(b"\xff\xd8"):
-        whole = content.rfind(b"\xff\xd9", _first_scan(content)) >= 0  # from the end, where it nearly always is
+        whole = content.rfind(b"\xff\xd9", _first_scan(content)) >= 0  # it is nearly always at the end
     elif image.format == "PNG":
         with Image.open(io.BytesIO(content), formats=("PNG",)) as other:
-            other.verify()  # the check sums of all chunks, which reading the pixels skips
+            other.verify()  # the checksums of all chunks, which decoding skips
     elif image.format in ("WEBP", "AVIF"):
         whole = not content.endswith(bytes(max(64, len(content) // 16)))
     if not whole:
-        raise DataError("was not written to its end; copy it again")
+        raise DataError("is incomplete; copy it again")
 
 
 def _first_scan(content: bytes) -> int:
-    """Where a JPEG's pixels begin; thumbnails before have ends of their own."""
+    """Offset of a JPEG's pixels; thumbnails before it have end marks of their own."""
     place = 2
     while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")

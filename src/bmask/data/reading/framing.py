@@ -1,4 +1,4 @@
-"""From a photo to a square: never squashed, resampled without aliasing, compressed alike."""
+"""Turns photos into squares: never squashed, resampled without aliasing, all compressed in the same way."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from PIL import Image
 def frame(photo: np.ndarray, fit: str) -> np.ndarray:
     """uint8 (H, W, ...) -> square (S, S, ...), never squashed.
 
-    `crop` takes the middle square, and so does `aligned`, which says that it shows a face. `pad` keeps the whole photo;
-    the border continues its edges, blurred: black bars would be the loudest thing in the picture, and a mirrored border
-    would show half a second face.
+    `crop` and `aligned` (for photos of faces) take the middle square. `pad` keeps the whole photo and continues its
+    edges, blurred: black bars would dominate the picture, and a mirrored border would show half of a second face.
     """
     height, width = photo.shape[:2]
     side = effective_side(width, height, fit)
@@ -27,7 +26,7 @@ def frame(photo: np.ndarray, fit: str) -> np.ndarray:
     border = (top, side - height - top, left, side - width - left)
     square = cv2.copyMakeBorder(np.ascontiguousarray(photo), *border, cv2.BORDER_REPLICATE)
     reach = (side // 8 | 1,) * 2
-    square = cv2.blur(cv2.blur(square, reach), reach)  # twice a box: nearly a Gaussian, at a cost free of its size
+    square = cv2.blur(cv2.blur(square, reach), reach)  # nearly a Gaussian, but its cost does not grow with `reach`
     square[top : top + height, left : left + width] = photo
     return square
 
@@ -40,14 +39,14 @@ def middle(photo: Image.Image) -> Image.Image:
 
 
 def effective_side(width: ArrayLike, height: ArrayLike, fit: str) -> Any:
-    """Side of the square that `frame` gives, px, of one photo or, int (N,), of many."""
+    """Side of the square that `frame` returns, px, for one photo or for many, int (N,)."""
     return (np.maximum if fit == "pad" else np.minimum)(width, height)
 
 
 def resample(square: np.ndarray, side: int) -> np.ndarray:
-    """uint8 (S, S, 3) -> uint8 (side, side, 3): Lanczos, its support widened when shrinking so that nothing aliases.
+    """uint8 (S, S, 3) -> uint8 (side, side, 3): Lanczos, with wider support when shrinking to avoid aliasing.
 
-    Down to three times the side it averages whole pixels first, which costs less and can hardly be told apart.
+    Averages whole pixels first, down to three times the side, which is faster and hardly changes the result.
     """
     return square if square.shape[0] == side else np.asarray(resample_image(Image.fromarray(square), side))
 
@@ -58,7 +57,7 @@ def resample_image(square: Image.Image, side: int) -> Image.Image:
 
 
 def recompress(square: np.ndarray, quality: int) -> np.ndarray:
-    """uint8 (S, S, 3) through a JPEG file of this quality (1 to 100) with halved colour resolution."""
+    """Compresses uint8 (S, S, 3) as JPEG of this quality (1 to 100), colours at half the resolution, and decodes it."""
     buffer = io.BytesIO()
     Image.fromarray(square).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,4 +1,4 @@
-"""Of photos with several faces: those whose state is not what their folder says."""
+"""Sets aside further faces of a photo whose state contradicts their folder."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bmask.faces.watch import FILE, Watch
 from bmask.parallel import batched
 from bmask.progress import bar
 
-JUDGE = "photos-128"  # the network in bmask_weights whose judge looks
-DOUBT = 0.5
-SOME = 256  # faces that are stored at a time
+JUDGE = "photos-128"  # the network in bmask_weights whose judge is used
+THRESHOLD = 0.5  # the judge's score above which a face wears a mask
+BATCH = 256  # faces stored at a time
 
 
 def set_contradicting_aside(catalog: Catalog, squares: ArrayFile) -> None:
-    """Gives further faces the reason OTHER_STATE where they wear a mask in the unmasked folder, or none in the masked.
+    """Gives further faces the reason OTHER_STATE if they wear a mask in the unmasked folder, or none in the masked.
 
-    The judge that ships with bmask says what they wear. Of a photo's most prominent face the folder speaks, and is
-    believed: a judge that could drop whatever it takes for bare would drop the masks that are hard to see.
+    The judge that ships with bmask decides. A photo's most prominent face is never set aside: its folder describes it,
+    and the judge would drop the masks that are hard to see.
 
     Args:
-        squares: with the faces' squares at their rows.
+        squares: holds the faces' squares at their rows.
     """
     where = f"{SOUND} AND face > 1"
     judge = Watch(Path(str(files("bmask_weights"))) / JUDGE / FILE)
@@ -36,7 +36,7 @@ def set_contradicting_aside(catalog: Catalog, squares: ArrayFile) -> None:
         square = squares.read(photo.row)
         margin = round(len(square) * (1 - CENTRE) / 2)
         middle = square[margin : len(square) - margin, margin : len(square) - margin]
-        return (judge(middle) > DOUBT) != (photo.entry.domain == "masked")
+        return (judge(middle) > THRESHOLD) != (photo.entry.domain == "masked")
 
-    for some in batched(bar(catalog.photos(where), total, "ingest: looking at further faces"), SOME):
-        catalog.save([replace(photo, reason=OTHER_STATE) for photo in some if contradicts(photo)], "reason")
+    for batch in batched(bar(catalog.photos(where), total, "ingest: looking at further faces"), BATCH):
+        catalog.save([replace(photo, reason=OTHER_STATE) for photo in batch if contradicts(photo)], "reason")

@@ -1,4 +1,4 @@
-"""The face of every photo, for sets that are framed by faces: found once, and remembered by the photo's content."""
+"""Finds the faces of all photos for `fit: face`, and caches them by the photo's content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from bmask.data.arrays import blocks
 from bmask.data.catalog import FACELESS, SOUND, Catalog
-from bmask.data.reading.photo import FACE, take_faces
+from bmask.data.reading.photo import FACE_NUMBERS, take_faces
 from bmask.data.reading.workers import Readers
 from bmask.data.records import DOMAINS, NO_FACE, Photo
 from bmask.errors import DataError
@@ -24,47 +24,46 @@ from bmask.progress import bar
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
 
-SOME = 256  # photos whose faces are stored at a time, so that a kill costs few of them
+BATCH = 256  # photos whose faces are stored at a time; a killed run loses at most these
 
 
 def find_all(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
     """Fills in score and landmarks of every sound photo's most prominent face, or NO_FACE as its reason.
 
-    With `settings.faces` all, the other faces become rows of their own, which share their photo's file; so they share
-    its hash, and with it their group and split.
+    With `settings.faces` all, each other face gets a row of its own. It shares its photo's file and hash, and so its
+    group and split.
 
-    Raises DataError when more than the share `settings.max_faceless` of a domain's photos, or all of them, have no
-    face, since a set without its hard photos flatters what learns from it; and where the detector's weights are not
-    installed.
+    Raises DataError if the detector's weights are not installed, or if no face is found in more than the share
+    `settings.max_faceless` of a domain's photos, or in all: without its hard photos, a dataset flatters the models.
     """
     weights()
     with Cache() as cache:
         new, further = [], []
-        for block in blocks(catalog.column("number", np.int64, SOUND), SOME):
+        for block in blocks(catalog.column("number", np.int64, SOUND), BATCH):
             known = []
             for photo in catalog.at(block):
                 face = cache.get(photo.sha256)
                 if face is None:
                     new.append(photo.number)
                 else:
-                    known.append(_with(photo, face))
+                    known.append(_with_faces(photo, face))
             catalog.save(known, "score", "landmarks", "reason")
             further += [each for photo in known for each in _further(photo)]
         with closing(in_chunks(readers.find, catalog.at(np.array(new, np.int64)))) as found:
-            for some in batched(bar(found, len(new), "ingest: looking for faces"), SOME):
-                catalog.save(some, "width", "height", "score", "landmarks", "reason")
-                cache.put([(p.sha256, _numbers(p)) for p in some if p.reason in ("", NO_FACE)])
-                further += [each for photo in some for each in _further(photo)]
+            for batch in batched(bar(found, len(new), "ingest: looking for faces"), BATCH):
+                catalog.save(batch, "width", "height", "score", "landmarks", "reason")
+                cache.put([(p.sha256, _numbers(p)) for p in batch if p.reason in ("", NO_FACE)])
+                further += [each for photo in batch for each in _further(photo)]
     for domain in DOMAINS:
         own = f"domain = '{domain}'"
         lost = catalog.count(f"{own} AND {FACELESS}")
         total = lost + catalog.count(f"{own} AND {SOUND}")
         if lost and (lost > settings.max_faceless * total or lost == total):
-            few = [photo.entry.name for photo in islice(catalog.photos(f"{own} AND {FACELESS}"), 4)]
+            names = [photo.entry.name for photo in islice(catalog.photos(f"{own} AND {FACELESS}"), 4)]
             raise DataError(
                 f"no face was found in {lost} of {total} {domain} photos, more than the share ingest.max_faceless"
-                f" {settings.max_faceless:g} ({', '.join(few)}{', ...' * (lost > len(few))}); if the photos are faces"
-                " already, set ingest.fit to aligned; else remove those, or raise ingest.max_faceless"
+                f" {settings.max_faceless:g} ({', '.join(names)}{', ...' * (lost > len(names))}); if the photos are"
+                " already cropped to faces, set ingest.fit to aligned; if not, remove them or raise ingest.max_faceless"
             )
     if settings.faces == "all":
         catalog.add(further)
@@ -76,14 +75,14 @@ def _numbers(photo: Photo) -> tuple[float, ...]:
 
 def _further(photo: Photo) -> Iterator[Photo]:
     """A row for each face but the first: `name#2` is the second most prominent face of the photo `name`."""
-    for number, place in enumerate(range(0, len(photo.further), FACE), start=2):
+    for number, place in enumerate(range(0, len(photo.further), FACE_NUMBERS), start=2):
         entry = replace(photo.entry, name=f"{photo.entry.name}#{number}")
         face = replace(photo, entry=entry, number=-1, face=number, further=())
-        take_faces(face, photo.further[place : place + FACE])
+        take_faces(face, photo.further[place : place + FACE_NUMBERS])
         yield face
 
 
-def _with(photo: Photo, numbers: tuple[float, ...]) -> Photo:
+def _with_faces(photo: Photo, numbers: tuple[float, ...]) -> Photo:
     if numbers:
         take_faces(photo, numbers)
     else:

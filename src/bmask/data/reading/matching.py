@@ -1,4 +1,4 @@
-"""Squares that give away nothing of their domain but the mask: same framing, same distribution of resolution."""
+"""Makes squares whose domains differ only by the mask: same framing, same distribution of resolutions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:
     """Fills in each photo's side: the resolution that it keeps, px, at most load_size.
 
-    Photos that bring the same keep, in the order of their rows, what the quantiles around theirs say.
+    Photos of equal resolution take neighbouring quantiles, in the order of their rows.
 
     Returns:
-        int (n,), the numbers of those where it changed.
+        int (n,), the numbers of the photos whose side changed.
     """
     wanted = {domain: f"{SOUND} AND domain = '{domain}'" for domain in DOMAINS}
     number, before = (
@@ -42,14 +42,14 @@ def assign_sides(catalog: Catalog, settings: Ingest) -> np.ndarray:
 
 
 def brings(photo: Photo, fit: str) -> float:
-    """The resolution that a photo brings along: px of it under the side of its stored square."""
+    """A photo's own resolution: how many of its px the side of its stored square covers."""
     if fit == "face":
         return face_side(photo.landmarks)
     return effective_side(photo.width, photo.height, fit)
 
 
 def face_side(landmarks: tuple[float, ...]) -> float:
-    """As `brings`, of a face whose landmarks are given as in Photo."""
+    """As `brings`, for a face with these landmarks, as in Photo."""
     return 1 / scale_of(to_square(points(landmarks), 1))
 
 
@@ -59,7 +59,7 @@ def points(landmarks: tuple[float, ...]) -> np.ndarray:
 
 
 def _brought(catalog: Catalog, where: str, fit: str) -> np.ndarray:
-    """`brings` of many photos, float (N,), in the order of their rows."""
+    """`brings` for many photos, float (N,), in the order of their rows."""
     if fit == "face":
         return np.array([face_side(numbers(text)) for text in catalog.column("landmarks", object, where, "row")], float)
     width, height = (catalog.column(field, np.int64, where, "row") for field in ("width", "height"))
@@ -67,13 +67,13 @@ def _brought(catalog: Catalog, where: str, fit: str) -> np.ndarray:
 
 
 def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Which resolution each photo keeps so that all domains end with the same distribution.
+    """The resolution that each photo keeps, so that all domains have the same distribution of resolutions.
 
-    A photo at quantile q of its domain keeps what the domain that is poorest there has at q: the minimum over the
-    domains of their quantile functions. So no photo is asked for more than it brings, and order is kept.
+    A photo at quantile q of its domain keeps the smallest resolution that any domain has at q. So no photo keeps more
+    than it has, and the order of photos stays the same.
 
     Args:
-        brought: {domain: float (N,)}, px.
+        brought: {domain: float (N,)}, the photos' own resolutions, px.
 
     Returns:
         The same shape, px.
@@ -88,10 +88,10 @@ def matched_sides(brought: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def square(image: Image.Image, photo: Photo, settings: Ingest) -> np.ndarray:
-    """RGB image -> uint8 (S, S, 3), S = load_size: framed, reduced to photo.side, re-compressed, enlarged again.
+    """RGB image -> uint8 (S, S, 3), S = load_size: framed, reduced to photo.side, re-compressed, enlarged to S.
 
     Args:
-        image: the photo, or another picture that shows the same, at any scale.
+        image: the photo, or another picture of the same scene, at any scale.
     """
     if settings.fit == "face":
         pixels = align(np.asarray(image), _transform(image.size, photo, photo.side), photo.side)
@@ -99,7 +99,7 @@ def square(image: Image.Image, photo: Photo, settings: Ingest) -> np.ndarray:
         pixels = resample(frame(np.asarray(image), settings.fit), photo.side)
     else:
         pixels = np.asarray(resample_image(middle(image), photo.side))
-    if settings.jpeg_quality:  # at the resolution that is kept, where a camera's own compression lies
+    if settings.jpeg_quality:  # before enlarging, as a camera would compress it
         pixels = recompress(pixels, settings.jpeg_quality)
     return resample(pixels, settings.load_size)
 
@@ -115,5 +115,5 @@ def region_square(region: np.ndarray, photo: Photo, settings: Ingest) -> np.ndar
 
 
 def _transform(size: tuple[int, int], photo: Photo, side: int) -> np.ndarray:
-    """From a picture of this (width, height) that shows the photo to a stored square of this side."""
+    """The affine map from a picture of the photo with this (width, height) to a stored square of this side."""
     return to_square(points(photo.landmarks) * np.divide(size, (photo.width, photo.height)), side)

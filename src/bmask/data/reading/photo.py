@@ -1,4 +1,4 @@
-"""What is read of a photo's file: first its header, then, once, its pixels."""
+"""Reads a photo's file: first its header, then, once, its pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmask.data.duplicates.fingerprints import fingerprint
+from bmask.data.duplicates.signatures import signature
 from bmask.data.reading.decoding import decode_image, stored_size
 from bmask.data.reading.matching import brings, square
 from bmask.data.records import NO_FACE, Entry, Photo
@@ -20,11 +20,11 @@ from bmask.faces.network import Face
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
 
-# A shorter side, px, that suffices for the perceptual hash. It depends on nothing but the photo, or a photo's part
-# would change with load_size. JPEG files decoded at a scale that keeps 64 px had another coarse hash than in full in
-# 242 of 3432 real photos; at one that keeps 256 px none had, and four differed in one bit of 64.
-ENOUGH = 256
-FACE = 11  # numbers of a face: its score, and x and y of five landmarks
+# Photos are decoded with at least this shorter side, px, to hash them and to find faces. It must not depend on
+# load_size, or a photo's split would. Of 3432 real photos, 242 had another coarse hash when JPEG was decoded at a scale
+# that keeps 64 px instead of in full; none at one that keeps 256 px, where four hashes differed in one bit of 64.
+MIN_DECODED = 256
+FACE_NUMBERS = 11  # of a face: its score, and x and y of five landmarks
 
 
 def inspect(entry: Entry) -> Photo:
@@ -42,10 +42,10 @@ def inspect(entry: Entry) -> Photo:
 def find_face(photo: Photo) -> Photo:
     """Decodes a photo and fills in its upright size and the scores and landmarks of its faces, or why there are none.
 
-    What is found depends on the photo alone, as its fingerprint does.
+    The result depends on the photo alone, as its signature does.
     """
     try:
-        image, (photo.width, photo.height) = decode_image(photo.entry.read(), ENOUGH)
+        image, (photo.width, photo.height) = decode_image(photo.entry.read(), MIN_DECODED)
     except DataError as error:
         photo.reason = str(error)
         return photo
@@ -59,13 +59,13 @@ def find_face(photo: Photo) -> Photo:
 
 
 def take_faces(photo: Photo, numbers: Sequence[float]) -> None:
-    """Fills in score and landmarks of the first face, and `further` with those of the others.
+    """Fills in the score and landmarks of the first face, and those of the others as `further`.
 
     Args:
-        numbers: FACE numbers a face, as `find_face` and the cache know them.
+        numbers: FACE_NUMBERS for each face, as `find_face` and the cache store them.
     """
-    photo.score, *marks = numbers[:FACE]
-    photo.landmarks, photo.further = tuple(marks), tuple(numbers[FACE:])
+    photo.score, *marks = numbers[:FACE_NUMBERS]
+    photo.landmarks, photo.further = tuple(marks), tuple(numbers[FACE_NUMBERS:])
 
 
 def _numbers(face: Face, scale: Sequence[float]) -> list[float]:
@@ -73,19 +73,19 @@ def _numbers(face: Face, scale: Sequence[float]) -> list[float]:
 
 
 def read_square(photo: Photo, settings: Ingest) -> tuple[np.ndarray, np.void] | None:
-    """Decodes a photo: fills in its upright size, and gives its square at `photo.side` and its fingerprint.
+    """Decodes a photo, fills in its upright size, and returns its square at `photo.side` and its signature.
 
     Returns:
-        uint8 (S, S, 3), S = load_size, and one FINGERPRINT; None when the photo is refused, with the reason filled in.
+        uint8 (S, S, 3), S = load_size, and one SIGNATURE; None if the photo is refused, with the reason filled in.
     """
     try:
         content = photo.entry.read()
-        image, (photo.width, photo.height) = decode_image(content, ENOUGH)
-        known = fingerprint(np.asarray(image.convert("L")))
+        image, (photo.width, photo.height) = decode_image(content, MIN_DECODED)
+        known = signature(np.asarray(image.convert("L")))
         shorter = min(photo.width, photo.height)
-        enough = math.ceil(2 * photo.side * max(1, shorter / brings(photo, settings.fit)))
-        if min(image.size) < min(enough, shorter):
-            image = decode_image(content, enough)[0]
+        needed = math.ceil(2 * photo.side * max(1, shorter / brings(photo, settings.fit)))
+        if min(image.size) < min(needed, shorter):
+            image = decode_image(content, needed)[0]
     except DataError as error:
         photo.reason, photo.side = str(error), 0
         return None

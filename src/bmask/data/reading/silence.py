@@ -1,4 +1,4 @@
-"""Photos are read or refused with a reason; what the libraries below say besides would bury both."""
+"""Suppresses the image libraries' own warnings: bmask reports why it refuses a photo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hush() -> None:
 
 @contextlib.contextmanager
 def muted(image: Image.Image) -> Iterator[None]:
-    """While a TIFF is read whose squares are JPEG: that decoder's complaints go to the terminal past Python."""
+    """Mutes stderr while a TIFF with JPEG compression is read: its decoder writes there without Python."""
     if image.format != "TIFF" or image.info.get("compression") != "jpeg":
         yield
         return

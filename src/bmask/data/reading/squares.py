@@ -1,4 +1,4 @@
-"""The squares of all photos, and the arrays that they are sorted into."""
+"""Reads the squares of all photos, and sorts them into the arrays of domains and splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import SOUND, USED, Catalog
-from bmask.data.duplicates.fingerprints import FINGERPRINT
+from bmask.data.duplicates.signatures import SIGNATURE
 from bmask.data.reading.matching import assign_sides
 from bmask.data.reading.workers import Readers, Scratch
 from bmask.parallel import in_chunks
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def scratch_files(folder: Path, count: int, side: int) -> Iterator[Scratch]:
-    """Files of squares and fingerprints that vanish with the block, and with the folder where the block fails."""
+    """Yields files of squares and signatures and removes them; after an error, the caller removes the folder."""
     with (
         ArrayFile(folder / "squares", (count, side, side, 3)) as squares,
-        ArrayFile(folder / "fingerprints", (count, FINGERPRINT.itemsize)) as fingerprints,
+        ArrayFile(folder / "signatures", (count, SIGNATURE.itemsize)) as signatures,
     ):
-        yield Scratch(squares, fingerprints)
+        yield Scratch(squares, signatures)
     squares.path.unlink()
-    fingerprints.path.unlink()
+    signatures.path.unlink()
 
 
 def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: Ingest) -> None:
-    """Decodes every photo once, as a rule, and stores its square and fingerprint, or the reason why it is refused.
+    """Decodes every photo and stores its square and signature, or the reason why it is refused.
 
-    The resolutions to match follow from the headers, before anything is decoded. Where pixels then turn out to be
-    damaged, the photo drops out, the others' resolutions shift a little, and those that did are read again.
+    Resolutions are matched by the files' headers, before decoding. If a photo then turns out to be damaged, it is
+    refused, the others' resolutions shift a little, and the photos whose resolution changed are decoded again.
 
     Args:
-        files: with a row for each sound photo; rows are in an order that follows from the photos' contents.
+        files: with a row for each sound photo, in the order of domain and content.
     """
     numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, name")
     catalog.assign("row", numbers, np.arange(len(numbers)))
@@ -49,7 +49,7 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
 
 
 def match_resolutions(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
-    """Reads the photos whose resolution changes with the set of sound ones, until none does; stores what is read."""
+    """Matches resolutions and reads the photos whose resolution changed, until none changes."""
     while len(changed := assign_sides(catalog, settings)):
         with contextlib.closing(in_chunks(readers.read, catalog.at(changed))) as read:
             done = bar(read, len(changed), "ingest: reading photos")

@@ -31,14 +31,14 @@ from bmask.parallel import cores, one_thread_each
 if TYPE_CHECKING:
     from bmask.params.sections import Ingest
 
-FEW = 1000  # photos that are read before workers have started
+MIN_PHOTOS = 1000  # fewer are read sooner than workers have started
 
 
 class Scratch(NamedTuple):
     """What is kept of photos on the disk while ingest runs, a row each."""
 
     squares: ArrayFile
-    fingerprints: ArrayFile  # the bytes of a FINGERPRINT
+    signatures: ArrayFile  # the bytes of a SIGNATURE
 
 
 class Readers:
@@ -56,7 +56,7 @@ class Readers:
         return [find_face(photo) for photo in photos]
 
     def open(self, files: Scratch) -> None:
-        """Says where `read` stores squares and fingerprints."""
+        """Says where `read` stores squares and signatures."""
         self._files = files
 
     def read(self, photos: Sequence[Photo]) -> Sequence[Photo]:
@@ -67,7 +67,7 @@ class Readers:
 @contextlib.contextmanager
 def readers(count: int, settings: Ingest) -> Iterator[Readers]:
     """Yields what reads photos: in processes of their own where `count`, the photos to come, is worth them."""
-    if count <= FEW or cores() == 1:
+    if count <= MIN_PHOTOS or cores() == 1:
         yield Readers(settings)
         return
     workers = [_Worker(settings) for _ in range(cores())]
@@ -131,7 +131,7 @@ class _Worker:
             self._requests.flush()
 
     def tell(self, what: list) -> None:
-        """Says what has no answer, and again to whoever takes its place."""
+        """Sends a request that has no answer, now and to each process that replaces this one."""
         self._told.append(what)
         if self._process.poll() is None:
             self._say([what])
@@ -147,11 +147,11 @@ class _Worker:
             answer = self._answers.readline()
             if answer:
                 take(photo, *json.loads(answer))
-            else:  # it was at this photo, and the others wait
-                self._bury(photo)
+            else:  # it died at this photo; the photos after it are still to do
+                self._refuse_and_restart(photo)
                 return self.ask(photos[number + 1 :], request, take)
 
-    def _bury(self, photo: Photo) -> None:
+    def _refuse_and_restart(self, photo: Photo) -> None:
         code = self._process.wait()
         if code >= 0:  # not a signal: it has said why, on stderr
             raise DataError(f"the reader of {photo.entry.domain}/{photo.entry.name} ended with exit code {code}")
@@ -197,9 +197,9 @@ def _taken(photo: Photo, found: list | None, reason: str, error: list | None) ->
 def _read(photo: Photo, files: Scratch, settings: Ingest) -> Photo:
     read = read_square(photo, settings)
     if read is not None:
-        square, fingerprint = read
+        square, signature = read
         files.squares.write(photo.row, square)
-        files.fingerprints.write(photo.row, np.frombuffer(fingerprint.tobytes(), np.uint8))
+        files.signatures.write(photo.row, np.frombuffer(signature.tobytes(), np.uint8))
         if photo.entry.domain == "masked":
             photo.guessed = labels(square, brings(photo, settings.fit))
     return photo

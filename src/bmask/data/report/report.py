@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import ASIDE, FACELESS, GROUPS, REFUSED, USED, Catalog, several
 from bmask.data.records import DOMAINS, SPLITS, Photo
-from bmask.data.report.cues import FEWEST, cues, told_apart
+from bmask.data.report.cues import MIN_PHOTOS, cues, told_apart
 from bmask.data.split.dataset import Dataset, open_array, resize
 from bmask.data.split.manifest import read_manifest
 from bmask.data.split.slices import RULES
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 SAMPLE = 500  # training photos of each domain that are measured
 ON_SHEET = 24  # photos of each domain and split that are shown
-LARGEST = 96  # px, of a photo that is shown
-NAMED = 50  # refused files that are named
+MAX_SIDE = 96  # px, of a photo that is shown
+MAX_REFUSED = 50  # refused files that are listed
 SIDES = {float(np.log2(side)): str(side) for side in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)}
 
 
 def data_report(settings: Ingest, folder: Path) -> str:
-    """The page about the dataset in a folder of ingest, as text. Private photos are neither shown nor named.
+    """The HTML page about the dataset in `folder`. Private photos are neither shown nor named.
 
-    Raises DataError when the folder is no dataset, or a file of it is missing.
+    Raises DataError if the folder is no dataset, or a file of it is missing.
     """
     summary = Dataset.open(folder).summary
     with Catalog() as catalog:
@@ -53,12 +53,12 @@ def _page(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, A
         groups=catalog.count(USED, GROUPS),
         rows=_rows(catalog),
         told=_told(sample, squares),
-        fewest=FEWEST,
+        min_photos=MIN_PHOTOS,
         sampled={domain: len(sample[domain]) for domain in DOMAINS},
         sizes=_sizes(catalog, settings.load_size),
         light=_light(squares),
-        refused=list(islice(catalog.photos(REFUSED), NAMED)),
-        more_refused=max(0, refused - NAMED),
+        refused=list(islice(catalog.photos(REFUSED), MAX_REFUSED)),
+        more_refused=max(0, refused - MAX_REFUSED),
         labels=_labels(catalog),
         rules=_rules(catalog),
         own_labels=bool(catalog.count(f"{USED} AND labels != ''")),
@@ -68,13 +68,13 @@ def _page(settings: Ingest, folder: Path, catalog: Catalog, summary: dict[str, A
 
 
 def _sample(catalog: Catalog, where: str) -> list[Photo]:
-    """At most SAMPLE of them, evenly spaced in the order of the arrays."""
+    """At most SAMPLE photos, evenly spaced in the order of the arrays."""
     numbers = catalog.column("number", np.int64, where, '"index"')
     return list(catalog.at(numbers[:: max(1, -(-len(numbers) // SAMPLE))]))
 
 
 def _squares(path: Path, photos: list[Photo]) -> NDArray[np.uint8]:
-    """uint8 (n, S, S, 3), not mapped: around each square that is touched its neighbours would come into memory."""
+    """uint8 (n, S, S, 3), not memory-mapped: that would also load the neighbours of each square."""
     with ArrayFile.existing(path) as array:
         return array.read_rows(np.array([photo.index for photo in photos]))
 
@@ -113,14 +113,14 @@ def _told(sample: dict[str, list[Photo]], squares: dict[str, NDArray[np.uint8]])
 
 
 def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
-    """Charts and percentiles of what the files bring and what is kept of it."""
+    """Charts and percentiles of the files' sizes and of the resolution that is kept."""
     short, shape, kept = (
         {domain: catalog.column(field, float, f"{USED} AND domain = '{domain}'") for domain in DOMAINS}
         for field in ("MIN(width, height)", "CAST(width AS REAL) / height", "side")
     )
     logs = {domain: np.log2(sides) for domain, sides in short.items()}
     low, high = np.floor(min(map(np.min, logs.values()))), np.ceil(max(map(np.max, logs.values())))
-    if low == high:  # all files have one side, a power of two: in the middle
+    if low == high:  # all files have one side, a power of two: place it in the middle
         low, high = low - 1, high + 1
     shapes = {-1.0: "1:2", 0.0: "1:1", 1.0: "2:1"}
     least = min(load_size - 1, *(sides.min() for sides in kept.values()))
@@ -143,7 +143,7 @@ def _sizes(catalog: Catalog, load_size: int) -> dict[str, Any]:
 
 
 def _within(ticks: dict[float, str], low: float, high: float) -> dict[float, str]:
-    """Those that lie there; every other one where they would touch."""
+    """The ticks from low to high, or every other one if they would touch."""
     there = {place: label for place, label in ticks.items() if low <= place <= high}
     return dict(list(there.items())[:: 1 if len(there) <= 5 else 2])
 
@@ -172,7 +172,7 @@ def _lab(photo: NDArray[np.uint8]) -> list[float]:
     import cv2
 
     lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
-    light, red, yellow = cv2.reduce(lab, 0, cv2.REDUCE_SUM)[0] / len(lab)  # lab.mean(0), in a fifth of its time
+    light, red, yellow = cv2.reduce(lab, 0, cv2.REDUCE_SUM)[0] / len(lab)  # lab.mean(0), but five times as fast
     return [light, lab[:, 0].std(), red, yellow]
 
 
@@ -187,7 +187,7 @@ def _labels(catalog: Catalog) -> list[tuple[str, dict[str, int]]]:
 
 
 def _rules(catalog: Catalog) -> list[dict[str, Any]]:
-    """Each rule, how many photos it labels and, where the source has labels that say it too, how often it is right."""
+    """Each rule, how many photos it labels and how often it is right, if the source's labels show it."""
     rows: list[dict[str, Any]] = [{"rule": rule, "photos": 0, "true": 0, "right": 0} for rule in RULES]
     for (guessed, labels), photos in catalog.counts("guessed, labels", f"{USED} AND domain = 'masked'").items():
         for row in rows:
@@ -200,11 +200,11 @@ def _rules(catalog: Catalog) -> list[dict[str, Any]]:
 
 
 def _sheets(folder: Path) -> list[tuple[str, list[str]]]:
-    """(domain and split, pictures as data addresses): the first ON_SHEET of each, in the order of the arrays."""
+    """(domain and split, pictures as data URLs): the first ON_SHEET of each, in the order of the arrays."""
     sheets = []
     for domain in DOMAINS:
         for split in SPLITS:
             photos = open_array(folder / f"{domain}_{split}.npy")[:ON_SHEET]
-            shown = resize(photos, min(LARGEST, photos.shape[1]))
+            shown = resize(photos, min(MAX_SIDE, photos.shape[1]))
             sheets.append((f"{domain}, {split}", [charts.data_address(photo) for photo in shown]))
     return sheets

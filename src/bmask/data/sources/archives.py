@@ -1,9 +1,9 @@
-"""Zip and tar archives, unpacked without trusting a byte of them.
+"""Unpacks zip and tar archives from sources that nobody has to trust.
 
-Members are written to numbered files in one folder, whatever they are called: no name of an archive becomes a path, so
-none leads anywhere, and names that a file system cannot hold or tell apart need not be held by one. What is no plain
-file, or cannot be read, is refused with its reason. An archive that is cut off, or unpacks to absurd sizes, is refused
-as a whole, since nobody can say what of it is missing.
+Members are written to numbered files in one folder. A member's name is never used as a path, so none can leave the
+folder, and names that a file system cannot hold or tell apart do no harm. A member that is no plain file, or cannot be
+read, is refused with the reason. An archive that is cut off, or unpacks to absurd sizes, is refused as a whole, because
+nobody can say what is missing from it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,78 +34,71 @@ from bmask.errors import DataError
 from bmask.progress import bar
 
 MAX_MEMBERS = 1_000_000
-MAX_RATIO = 100  # of what is unpacked to the archive itself; photos hardly shrink, drawings do
-SMALL = 1 << 30  # bytes that may come out of any archive, whatever the ratio
-MAX_HEADER = 1 << 20  # bytes; tarfile takes a long name into memory whole
+MAX_RATIO = 100  # unpacked bytes per byte of the archive; photos hardly shrink, drawings do
+SMALL = 1 << 30  # bytes that any archive may unpack to, whatever the ratio
+MAX_HEADER = 1 << 20  # bytes of a long name or a pax header in a tar, which is read into memory whole
 CHUNK = 1 << 20
+BLOCK = 512  # bytes; headers and contents of a tar are padded to whole blocks
 COMPRESSED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
     b"\x5d\0\0": lzma.open,
     b"\x28\xb5\x2f\xfd": zstd.open,  # refuses windows above 128 MB (zstd --long=28 and more)
-    **{bytes([0x50 + number]) + b"\x2a\x4d\x18": zstd.open for number in range(16)},  # to be skipped; pzstd begins so
+    **{bytes([0x50 + number]) + b"\x2a\x4d\x18": zstd.open for number in range(16)},  # skippable frames, as of pzstd
 }
-LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+LONG = {b"L": "path", b"K": "linkpath"}  # GNU tar's headers for a name or link too long for the member's own header
+PAX = (b"x", b"X", b"g")  # headers with fields of the next member; `g`: of all members after it
 DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    zstd.ZstdError,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,
+    *(tarfile.HeaderError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstd.ZstdError),
+    *(EOFError, OSError, ValueError, RuntimeError),
 )
 
 
 @dataclass(frozen=True)
 class Member:
-    """What an archive says of one of its files. `name` is as it stands there."""
+    """One file of an archive. `name` is unchanged from the archive; `content` may be read once, or not at all."""
 
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    content: Iterator[bytes]
     refused: str = ""
-    same_as: str = ""  # a hard link to a member before it
-    chunk: int = CHUNK  # bytes to read at a time
+    same_as: str | None = None  # the earlier member that this hard link leads to
 
 
 def unpack(archive: Path, folder: Path, called: str) -> Listing:
-    """Writes the files of a .zip or .tar (plain or by gzip, bzip2, xz, zstd; by content, not by name) to a new folder.
+    """Writes the files of a .zip or .tar (plain or by gzip, bzip2, xz, zstd) to a new folder.
 
-    Memory grows with the number of members and not with their sizes. `called` is the archive's name in errors.
+    The kind is recognised by the content, not by the name. Memory grows with the number of members and not with their
+    sizes. `called` is the archive's name in errors.
 
     Raises:
-        DataError: no archive, a damaged one, one with more than MAX_MEMBERS members, or one that unpacks to more than
-            SMALL and MAX_RATIO times its own size; or this disk is full.
+        DataError: the file is no archive, is damaged, has more than MAX_MEMBERS members, or unpacks to more than SMALL
+            bytes and more than MAX_RATIO times its own size; or this disk is full.
     """
     folder.mkdir(parents=True)
     listing = Listing()
-    allowed = max(SMALL, MAX_RATIO * archive.stat().st_size)
-    with _members(archive, called, allowed) as members:
-        for number, member in enumerate(bar(members, what=f"unpacking {called}")):
-            if number >= MAX_MEMBERS:
-                raise DataError(f"ingest.source: {called} has more than {MAX_MEMBERS} members; split it")
-            path, name = folder / f"{number:07}", _plain(member.name)
-            if is_video(name):
-                listing.videos.append(name)
-                continue
-            try:
-                _check(member, name, listing)
-                if member.same_as:
-                    path = listing.files[_plain(member.same_as)]
-                else:
-                    _write(member, path, called)
-                listing.files[name] = path
-            except _Refused as reason:
-                listing.refused.append((name, str(reason)))
+    for number, member in enumerate(bar(_members(archive, called), what=f"unpacking {called}")):
+        if number >= MAX_MEMBERS:
+            raise DataError(f"ingest.source: {called} has more than {MAX_MEMBERS} members; split it")
+        path, name = folder / f"{number:07}", _plain(member.name)
+        if is_video(name):
+            listing.videos.append(name)
+            continue
+        try:
+            _check(member, name, listing)
+            if member.same_as is not None:
+                path = listing.files[_plain(member.same_as)]
+            else:
+                _write(member, path, called)
+            listing.files[name] = path
+        except _Refused as reason:
+            listing.refused.append((name, str(reason)))
     return listing
 
 
 class _Refused(Exception):
-    """A member that is left out; the message is the reason."""
+    """Leaves out one member; the message is the reason."""
 
 
 def _check(member: Member, name: str, listing: Listing) -> None:
@@ -116,172 +108,175 @@ def _check(member: Member, name: str, listing: Listing) -> None:
         raise _Refused("is in the archive twice; the first one is taken")
     if member.size > MAX_BYTES:
         raise _Refused(f"has {member.size} bytes; a photo has at most {MAX_BYTES}")
-    if member.same_as and _plain(member.same_as) not in listing.files:
+    if member.same_as is not None and _plain(member.same_as) not in listing.files:
         raise _Refused(f"is a link to {printable(member.same_as)}, which the archive does not hold before it")
 
 
 def _write(member: Member, path: Path, called: str) -> None:
     try:
         with open(path, "xb") as file:
-            file.writelines(_content(member))
+            file.writelines(member.content)
     except OSError as error:
         raise DataError(
             f"ingest.source: {called} cannot be unpacked to {path.parent} ({error.strerror}); make room or set TMPDIR"
         ) from None
 
 
-def _content(member: Member) -> Iterator[bytes]:
-    try:
-        with member.open() as content:
-            while data := content.read(member.chunk):
-                yield data
-    except DAMAGE as error:
-        raise _Refused(f"cannot be unpacked ({type(error).__name__}: {error})") from None
-
-
 def _plain(name: str) -> str:
-    """./a//b as a/b, which is what tar makes of a folder called `.`; a path from the root stays one."""
+    """Turns ./a//b, which tar writes for a folder given as `.`, into a/b; an absolute path stays absolute."""
     steps = [step for step in name.split("/") if step not in ("", ".")]
     return "/" * name.startswith("/") + "/".join(steps)
 
 
-@contextmanager
-def _members(archive: Path, called: str, allowed: int) -> Iterator[Iterator[Member]]:
-    """The members of either kind of archive, in its order, folders left out."""
+def _members(archive: Path, called: str) -> Iterator[Member]:
+    """Yields the members of a zip or tar, in its order, without folders."""
     what = f"ingest.source: {called}"
+    try:
+        with open(archive, "rb") as file:
+            start = file.read(100)
+    except OSError as error:
+        raise DataError(f"{what} cannot be read ({error.strerror}); check its permissions") from None
+    allowed = max(SMALL, MAX_RATIO * archive.stat().st_size)
     too_large = DataError(
         f"{what} unpacks to more than {allowed} bytes, {MAX_RATIO} times its size; unpack it yourself if you trust it"
     )
-    try:
-        archive.open("rb").close()
-    except OSError as error:
-        raise DataError(f"{what} cannot be read ({error.strerror}); see to its rights") from None
-    try:
-        if _is_tar(archive):
-            with _decompressed(archive) as raw:
-                stream = _Stream(raw, allowed, too_large)
-                with tarfile.open(  # type: ignore[call-overload]  # of a stream to read from, only `read` is called
-                    fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8"
-                ) as tar:
-                    yield _of_tar(tar, stream)
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                if sum(info.file_size for info in opened.infolist()) > allowed:
-                    raise too_large
-                yield _of_zip(opened)
-        else:
-            with open(archive, "rb") as file:
-                pointer = lfs_hint(file.read(100))
+    opener = next((opener for magic, opener in COMPRESSED.items() if start.startswith(magic)), open)
+    with _reported(what):
+        with opener(archive, "rb") as raw:
+            if _is_header(raw.read(BLOCK)):
+                raw.seek(0)
+                yield from _of_tar(_Stream(raw, what, allowed, too_large))
+                return
+        if not zipfile.is_zipfile(archive):
             kinds = "is no folder, .zip or .tar (plain or by gzip, bzip2, xz, zstd); name one of these"
-            raise DataError(f"{what} {pointer or kinds}")
-    except (*DAMAGE, _CutOff) as error:
+            raise DataError(f"{what} {lfs_hint(start) or kinds}")
+        with zipfile.ZipFile(archive, metadata_encoding="cp437") as opened:
+            if sum(info.file_size for info in opened.infolist()) > allowed:
+                raise too_large
+            yield from _of_zip(opened)
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    """Turns the exceptions that Python raises for damaged files into a message with the remedy."""
+    try:
+        yield
+    except DAMAGE as error:
         raise DataError(f"{what} is damaged or cut off ({type(error).__name__}: {error}); fetch it again") from None
 
 
 def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
-        if info.is_dir():
+        if info.filename.endswith("/"):  # a folder; is_dir() fails on empty names
             continue
-        name, mode = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
-        if not info.flag_bits & 0x800:  # bytes of no stated encoding, which the module takes for code page 437
+        name, mode, refused = info.filename, stat.S_IFMT(info.external_attr >> 16), ""
+        # A name is UTF-8 if a flag says so, or if Python (3.12 and later) took it from the field 0x7075 of `extra`.
+        # The encoding of any other is unknown: its bytes, which zipfile decoded as cp437, are kept.
+        if not (info.flag_bits & 0x800 or name.encode() in info.extra):
             name = os.fsdecode(name.encode("cp437"))
-        refused = ""
-        if mode not in (0, stat.S_IFREG):  # 0 where the maker knows no modes
+        if mode not in (0, stat.S_IFREG):  # 0: written by a system without modes
             refused = "is a link, a device or a pipe"
         elif info.flag_bits & 0x1:
             refused = "is encrypted; unpack the archive with its password and name the folder"
-        # Of these two zipfile inflates what it has read without a bound: 64 bytes can make 90 MB, its usual 4096 6 GB.
-        chunk = 64 if info.compress_type in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA) else CHUNK
-        yield Member(name, info.file_size, partial(_open_zipped, archive, info, chunk), refused, chunk=chunk)
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # zipfile unpacks all that it has read of these at once: 4096 bytes of bzip2 can become 6 GB in memory.
+            refused = (
+                "is packed by bzip2, LZMA or the like, whose size has no bound; unpack the archive and name the folder"
+            )
+        yield Member(name, info.file_size, _unzipped(archive, info), refused)
 
 
-def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, chunk: int) -> IO[bytes]:
-    content = archive.open(info)
-    assert isinstance(content, zipfile.ZipExtFile)
-    content.MIN_READ_SIZE = min(chunk, content.MIN_READ_SIZE)
-    return content
-
-
-def _of_tar(archive: tarfile.TarFile, stream: _Stream) -> Iterator[Member]:
-    while (info := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # not in the stubs; else it keeps all of them
-        refused = same_as = ""
-        if info.isdir():
-            continue
-        if info.islnk():
-            same_as = info.linkname
-        elif info.issym():
-            refused = f"is a link to {printable(info.linkname)}; pack what it leads to (tar --dereference)"
-        elif not info.isreg():
-            refused = "is a device or a pipe"
-        yield Member(info.name, info.size, partial(_open_tarred, archive, info), refused, same_as)
-    while stream.read(CHUNK):  # the check sums of the compression stand at the end
-        pass
-
-
-def _open_tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(info)
-    assert content is not None  # which only folders and devices have
-    return content
-
-
-def _is_tar(archive: Path) -> bool:
-    """Whether it begins like one. Raises one of DAMAGE when it is compressed and cannot be unpacked that far."""
-    with _decompressed(archive) as stream:
-        start = stream.read(tarfile.BLOCKSIZE)
+def _unzipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     try:
-        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
-    except DAMAGE:
-        return False
-    return True
+        with archive.open(info) as content:
+            while data := content.read(CHUNK):
+                yield data
+    except DAMAGE as error:
+        raise _Refused(f"cannot be unpacked ({type(error).__name__}: {error})") from None
 
 
-def _decompressed(archive: Path) -> IO[bytes]:
-    with open(archive, "rb") as file:
-        start = file.read(8)
-    opened = (opener for magic, opener in COMPRESSED.items() if start.startswith(magic))
-    return next(opened, open)(archive, "rb")
-
-
-class _CutOff(Exception):
-    """None of tarfile's own errors, which it may take for the end of the archive."""
-
-
+@dataclass
 class _Stream:
-    """A tar's bytes, no more than are allowed."""
+    """Reads a tar's bytes, after decompression, up to the number that is allowed."""
 
-    def __init__(self, raw: IO[bytes], allowed: int, too_large: DataError):
-        self.raw, self.left, self.too_large = raw, allowed, too_large
+    raw: IO[bytes]
+    what: str
+    left: int
+    too_large: DataError
 
-    def read(self, size: int) -> bytes:
-        try:
+    def read(self, size: int, whole: bool = True) -> bytes:
+        with _reported(self.what):
             data = self.raw.read(size)
-        except DAMAGE as error:
-            raise _CutOff(f"{type(error).__name__}: {error}") from None
+            if whole and len(data) < size:
+                raise EOFError("the end marker is missing")
         self.left -= len(data)
         if self.left < 0:
             raise self.too_large
         return data
 
+    def take(self, size: int) -> Iterator[bytes]:
+        """Yields the next `size` bytes, and reads past the padding of their last block."""
+        end = size + -size % BLOCK
+        for start in range(0, end, CHUNK):
+            yield self.read(min(CHUNK, end - start))[: size - start]
 
-class _Header(tarfile.TarInfo):
-    """tarfile's reader ends quietly at a header that is missing or damaged, and takes memory as headers tell it to."""
 
-    @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not in the stubs
-            raise
-        except tarfile.HeaderError as error:
-            raise _CutOff(str(error)) from None
+def _of_tar(stream: _Stream) -> Iterator[Member]:
+    """Yields the members, parsing one header after the other.
 
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's place for subclasses to step in
-        if self.type == tarfile.GNUTYPE_SPARSE:
-            raise _CutOff("a sparse file, which is not read; pack it without --sparse")
-        if self.size < 0 or (self.type in LONG and self.size > MAX_HEADER):
-            raise _CutOff(f"a header of {self.size} bytes")
-        return super()._proc_member(tar)  # type: ignore[misc]  # not in the stubs
+    tarfile.TarFile does not serve: it keeps all members in memory, and ends without an error at a damaged header.
+    """
+    general: dict[str, str] = {}
+    special: dict[str, str] = {}
+    while (header := stream.read(BLOCK)) != bytes(BLOCK) or special:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        if info.type in LONG or info.type in PAX:
+            if not 0 <= info.size <= MAX_HEADER:
+                raise ValueError(f"a header of {info.size} bytes")
+            fields = _fields(info.type, b"".join(stream.take(info.size)))
+            (general if info.type == b"g" else special).update(fields)
+            continue
+        fields = {"path": info.name, "linkpath": info.linkname, "size": str(info.size)} | general | special
+        name, target, size, special = fields["path"], fields["linkpath"], int(fields["size"]), {}
+        if size < 0:
+            raise ValueError(f"a member of {size} bytes")
+        if "GNU.sparse" in fields or info.type == tarfile.GNUTYPE_SPARSE:
+            sparse = f"{printable(name)}, a sparse file, which is not read; pack it without --sparse"
+            raise DataError(f"{stream.what} holds {sparse}")
+        refused, same_as = "", target if info.islnk() else None
+        if info.issym():
+            refused = f"is a link to {printable(target)}; pack what it leads to (tar --dereference)"
+        elif not (info.isreg() or info.isdir() or info.islnk()):
+            refused = "is a device or a pipe"
+        empty = info.isdir() or info.islnk() or info.issym() or info.isdev()  # without content, whatever `size` says
+        content = stream.take(0 if empty else size)
+        if not info.isdir():
+            yield Member(name, size, content, refused, same_as)
+        for _ in content:  # what the caller did not read
+            pass
+    while stream.read(CHUNK, whole=False):  # checks the compression's checksums, which are at the end
+        pass
 
-    def _proc_gnusparse_10(self, *_: Any) -> None:
-        raise _CutOff("a sparse file, which is not read; pack it without --sparse")
+
+def _fields(kind: bytes, text: bytes) -> dict[str, str]:
+    """Parses a long name, or a pax header: lines of `LENGTH KEYWORD=VALUE`, where LENGTH counts the whole line."""
+    if kind in LONG:
+        return {LONG[kind]: text.partition(b"\0")[0].decode("utf-8", "surrogateescape")}
+    fields, start = {}, 0
+    while start < len(text):
+        length = int(text[start : text.index(b" ", start, start + 8)])
+        keyword, _, value = text[start : start + length - 1].partition(b" ")[2].partition(b"=")
+        if length < 1 or text[start + length - 1 : start + length] != b"\n":
+            raise ValueError("a pax header whose lines have other lengths than they say")
+        keyword = keyword[: len("GNU.sparse")]  # all keywords of sparse files begin so
+        if keyword in (b"path", b"linkpath", b"size", b"GNU.sparse"):  # no others, which could fill the memory
+            fields[keyword.decode()] = value.decode("utf-8", "surrogateescape")
+        start += length
+    return fields
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        return bool(tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"))
+    except tarfile.HeaderError:
+        return False

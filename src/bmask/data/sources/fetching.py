@@ -1,9 +1,8 @@
-"""What lies elsewhere, on this disk: the objects below a prefix, or the files of a revision. An interrupted fetch goes
-on with what is missing.
+"""Fetches the objects below a prefix, or the files of a revision, to this disk. An interrupted fetch continues later.
 
-An object is kept in a file whose name is the hash of its address, ETag and size, and which appears when it is whole. So
-what is there is whole and is what the server has now, whoever was interrupted when, and needs no record beside it. The
-files lie in a folder of this user below TMPDIR until somebody has done with them all.
+The name of an object's file is the hash of the object's name, ETag and size. The file appears when it is complete, so
+an existing file is complete and current. The files lie in a folder of this user below TMPDIR until a command has used
+them all.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def fetched(url: str, settings: S3, field: str) -> Iterator[Listing | Path]:
-    """Yields the objects below an address, or the file of the one object that it names: then an archive is meant.
+    """Yields the objects below an address, or the file of the one object that the address names, an archive.
 
-    Objects whose names are no paths, or that are too large for photos, are refused.
+    Objects whose names are not valid paths, or that are too large for photos, are refused.
 
     Raises:
-        DataError: there are none, the server does not give them, or this disk does not take them.
+        DataError: there are no objects, the server does not send them, or this disk cannot store them.
     """
     source = Prefix(url, settings, field)
     objects, alone = source.objects(), None
@@ -48,7 +47,7 @@ def fetched(url: str, settings: S3, field: str) -> Iterator[Listing | Path]:
 
 
 class Place(Protocol):
-    """Where objects are. `save` is called by many threads; the file it writes is whole or not there."""
+    """A source of objects. Several threads call `save`, which writes a complete file or none."""
 
     @property
     def url(self) -> str: ...
@@ -57,7 +56,7 @@ class Place(Protocol):
 
 
 def fetch(source: Place, objects: list[Object], folder: Path) -> Listing:
-    """Saves what the folder does not hold yet, with a progress bar. What no photo can be is refused or left aside."""
+    """Saves what the folder does not hold yet, with a progress bar. Videos and what cannot be a photo are not saved."""
     videos = [item.name for item in objects if is_video(item.name)]
     objects = [item for item in objects if not is_video(item.name)]
     refused = {item.name: reason for item in objects if (reason := _refusal(item))}
@@ -89,25 +88,25 @@ def _file_name(item: Object) -> str:
 
 
 def _is_whole(path: Path, item: Object) -> bool:
-    return path.is_file() and item.size in (None, path.stat().st_size)  # a machine that stopped may have lost blocks
+    return path.is_file() and item.size in (None, path.stat().st_size)  # a crash of the machine may truncate files
 
 
 @contextmanager
-def kept_folder(of: str) -> Iterator[Path]:
-    """A folder that is the same for the same `of`, removed when the block ends well and kept when it does not.
+def kept_folder(key: str) -> Iterator[Path]:
+    """Yields a folder, the same for the same `key`. It is removed if the block succeeds and kept if it fails.
 
-    While another process has it, a temporary one takes its place.
+    While another process uses it, a temporary folder takes its place.
     """
     home = Path(tempfile.gettempdir(), f"bmask-{os.getuid()}")
     home.mkdir(mode=0o700, exist_ok=True)
     found = home.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise DataError(f"{home} can be written by others; remove it, or set TMPDIR to a folder of your own")
-    folder = home / hashlib.sha256(of.encode()).hexdigest()[:16]
+    folder = home / hashlib.sha256(key.encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if not _mine_alone(handle, folder):
+        if not _lock(handle, folder):
             with tempfile.TemporaryDirectory(dir=home) as other:
                 yield Path(other)
             return
@@ -115,15 +114,15 @@ def kept_folder(of: str) -> Iterator[Path]:
         shutil.rmtree(folder)
     except BaseException:
         if any(folder.glob("[!.]*")):
-            say(f"what was fetched stays in {folder}; the same command goes on from there")
+            say(f"the fetched files stay in {folder}; run the same command again to continue")
         raise
     finally:
         os.close(handle)
 
 
-def _mine_alone(handle: int, folder: Path) -> bool:
+def _lock(handle: int, folder: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), folder.stat())  # else the process that had it has just removed it
+        return os.path.samestat(os.fstat(handle), folder.stat())  # else the process that used it has just removed it
     except OSError:
         return False

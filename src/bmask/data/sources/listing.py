@@ -1,4 +1,4 @@
-"""What a source holds: names and the files behind them. A name never becomes a path, so none can lead anywhere."""
+"""Lists what a source holds: names and their files. Names are never used as paths, so none can leave the source."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bmask.errors import DataError
 
-# What file managers, phones, NAS boxes and photo services leave beside photos; hidden names are left out too.
+# What file managers, phones, NAS boxes and photo services leave beside photos; hidden names count as clutter too.
 CLUTTER = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "$recycle.bin", "system volume information"),
-    *("__macosx", "icon\r", "icon\uf00d"),  # the last two: a folder's icon, here and through SMB
+    *("__macosx", "icon\r", "icon\uf00d"),  # the last two: macOS's icon of a folder, on its disk and through SMB
     *("@eadir", "#recycle", "@recycle", "#snapshot", "@recently-snapshot", "lost+found"),
 }
 SIDECARS = (".aae", ".xmp", ".json", ".thm")  # edits, tags and thumbnails of the photo or video beside them
@@ -22,15 +22,15 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".3gp", ".3g2", ".mkv", ".webm", ".wmv
 
 @dataclass
 class Listing:
-    """Files by name, below the source's root and with slashes. Names of no encoding hold surrogates, as Python's do."""
+    """Files by name, the path below the source's root with slashes. Bytes that are not UTF-8 become surrogates."""
 
     files: dict[str, Path] = field(default_factory=dict)
-    refused: list[tuple[str, str]] = field(default_factory=list)  # the name of what cannot be given, and the reason
-    folders: set[str] = field(default_factory=set)  # known without a file in them
-    videos: list[str] = field(default_factory=list)  # those of live photos for example: neither read nor refused
+    refused: list[tuple[str, str]] = field(default_factory=list)  # names of what cannot be read, and the reasons
+    folders: set[str] = field(default_factory=set)  # folders that exist, even without files
+    videos: list[str] = field(default_factory=list)  # such as those of live photos: neither read nor refused
 
     def unwrapped(self, parts: Iterable[str]) -> Listing:
-        """Without the one folder at the root that holds everything, unless one of `parts` lies at the root."""
+        """Without the one folder at the root that holds everything, unless one of the folders `parts` is there."""
         tops = {name.partition("/")[0] for name in self.files if not is_clutter(name)}
         starts = tuple(f"{part.rstrip('/')}/" for part in parts)
         if len(tops) != 1 or any(name.startswith(starts) for name in self.files):
@@ -56,10 +56,10 @@ def list_folder(root: Path, parts: Iterable[str]) -> Listing:
 
 
 def search(start: Path, listing: Listing, prefix: str = "") -> None:
-    """Adds all files below a folder, by `prefix` and their path below it, without clutter; of videos their names alone.
+    """Adds all files below a folder, named by `prefix` and their path below it. Clutter is skipped, videos only named.
 
-    Links are followed, circles are not. Pipes, devices and dangling links count as files: whoever reads them refuses
-    them. A folder that cannot be searched is refused.
+    Links are followed, but into each folder only once. Pipes, devices and dangling links count as files, which are
+    refused when they are read. A folder that cannot be searched is refused.
 
     Raises:
         DataError: `start` itself cannot be searched.
@@ -68,29 +68,29 @@ def search(start: Path, listing: Listing, prefix: str = "") -> None:
     def name_of(path: str) -> str:
         return prefix + Path(path).relative_to(start).as_posix()
 
-    def locked(error: OSError) -> None:
+    def refuse(error: OSError) -> None:
         if Path(error.filename) == start:
-            raise DataError(f"{start} cannot be searched ({error.strerror}); see to its rights")
+            raise DataError(f"{start} cannot be searched ({error.strerror}); check its permissions")
         listing.refused.append((name_of(error.filename), f"cannot be searched ({error.strerror})"))
 
     seen = set()
-    for parent, folders, files in os.walk(start, followlinks=True, onerror=locked):
+    for parent, folders, files in os.walk(start, followlinks=True, onerror=refuse):
         here = os.path.realpath(parent)
         if here in seen:
             folders.clear()
             continue
         seen.add(here)
         folders[:] = [name for name in folders if not is_clutter(f"{name}/")]
-        above = prefix if parent == str(start) else f"{name_of(parent)}/"  # once a folder: it costs as much as a header
+        above = prefix if parent == str(start) else f"{name_of(parent)}/"  # once per folder, since it is slow
         files = [name for name in files if not is_clutter(name)]
         listing.videos += [above + name for name in files if is_video(name)]
         listing.files.update((above + name, Path(parent, name)) for name in files if not is_video(name))
 
 
 def is_clutter(name: str) -> bool:
-    """Of a file's path, or a folder's with a slash at its end: whether it, or a folder on its way, is nobody's photo.
+    """Whether a file, or a folder above it, is clutter. A folder's name must end in a slash.
 
-    `..` is no clutter: it wants to be seen. A folder may end as a sidecar does.
+    `..` is kept, so that the name is refused later. A folder's name may end like a sidecar's.
     """
     steps = name.lower().split("/")
     return steps[-1].endswith(SIDECARS) or any(
@@ -99,18 +99,18 @@ def is_clutter(name: str) -> bool:
 
 
 def is_video(name: str) -> bool:
-    """By its ending alone, so that nobody has to fetch gigabytes to see."""
+    """Decides by the ending, so that no video has to be fetched."""
     return name.lower().endswith(VIDEOS)
 
 
 def left_aside(videos: list[str]) -> str:
-    """A line for the person who watches."""
+    """The progress line about the videos."""
     more = ", ..." if len(videos) > 1 else ""
-    return f"videos left aside: {len(videos)} ({printable(min(videos))}{more}); photos alone are used"
+    return f"videos left aside: {len(videos)} ({printable(min(videos))}{more}); only photos are used"
 
 
 def unusual(name: str) -> str:
-    """Why a name that somebody else has given is no path below a folder; empty when it is one."""
+    """Why an untrusted name is not a valid path below a folder; empty if it is one."""
     if "\0" in name:
         return "has a NUL in its name"
     if name.startswith("/") or name[1:3] in (":/", ":\\"):
@@ -123,9 +123,9 @@ def unusual(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """On one line and without what steers a terminal: bytes that are not UTF-8 show as \\xe9, line ends as \\n."""
+    """The name on one line, without control characters: bytes that are not UTF-8 show as \\xe9, line ends as \\n."""
     if name.isascii() and name.isprintable():
         return name
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    steering = ("Cc", "Zl", "Zp")
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in steering else c for c in text)
+    control = ("Cc", "Zl", "Zp")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in control else c for c in text)

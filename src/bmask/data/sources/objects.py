@@ -1,4 +1,4 @@
-"""Objects in S3 below a prefix: listed, fetched, sent. Credentials come from boto3's own chain and nowhere else."""
+"""Lists, fetches and sends objects below a prefix in S3. Credentials come only from boto3's own chain."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 CHUNK = 1 << 20  # bytes
-WORKERS = 16  # objects under way at once; photos are small, so it is the waiting that takes time
+WORKERS = 16  # objects transferred at once; photos are small, so most of the time is waiting
 ATTEMPTS = 5  # of a request, with growing pauses
 
-# What S3 answers -> cause and remedy. Answers to HEAD have no body, so there the status is the code.
-KEY_UNKNOWN = "the server does not know the access key; set AWS_ACCESS_KEY_ID to one of its own"
+# S3's error code -> cause and remedy. Answers to HEAD have no body, so their status is the code.
+KEY_UNKNOWN = "the server does not know the access key; set AWS_ACCESS_KEY_ID to one that it knows"
 KEY_WRONG = "the secret does not belong to the access key; set AWS_SECRET_ACCESS_KEY to the right one"
 NO_BUCKET = "there is no bucket {bucket} at {endpoint}; create it or correct {field}"
 NO_RIGHT = "the access key has not the right to {action} there; give it that right or use another key"
-NOT_THERE = "an object, or the bucket {bucket}, vanished in between; see who removes them, and run it again"
-CHANGED = "an object changed in between; wait for who writes there, and run it again"
+REMOVED = "an object, or the bucket {bucket}, was removed meanwhile; find out what removes it, and try again"
+CHANGED = "an object changed meanwhile; wait until nothing writes there, and try again"
 COLD = "an object lies in cold storage; restore it first"
 REGION = "the bucket is in another region; set s3.region or AWS_REGION"
 EXPIRED = "the session token has expired; get a new one (AWS_SESSION_TOKEN)"
@@ -42,40 +42,40 @@ ANSWERS = {
     "SignatureDoesNotMatch": KEY_WRONG,
     "AccessDenied": NO_RIGHT,
     "403": NO_RIGHT,
-    "NoSuchKey": NOT_THERE,
-    "404": NOT_THERE,
+    "NoSuchKey": REMOVED,
+    "404": REMOVED,
     "PreconditionFailed": CHANGED,
     "412": CHANGED,
     "InvalidObjectState": COLD,
     "ExpiredToken": EXPIRED,
     "InvalidToken": EXPIRED,
-    "RequestTimeTooSkewed": "this machine's clock is not the server's; set it right",
+    "RequestTimeTooSkewed": "this machine's clock differs from the server's; correct it",
     "AuthorizationHeaderMalformed": REGION,
     "PermanentRedirect": REGION,
     "301": REGION,
 }
-OF_ONE = {"NoSuchKey", "PreconditionFailed", "412", "InvalidObjectState"}  # of these, other objects know nothing
+OBJECT_CODES = {"NoSuchKey", "PreconditionFailed", "412", "InvalidObjectState"}  # these concern one object only
 NO_CREDENTIALS = "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 NO_SERVER = "nothing answers at {endpoint}; start the server, or correct s3.endpoint or AWS_ENDPOINT_URL"
 
-BROKEN_OFF = "{endpoint} breaks off in the middle of its answers; see to the server and the way to it, and run it again"
+BROKEN_OFF = "{endpoint} breaks off its answers; check the server and the network, and try again"
 
 
 class Unavailable(DataError):
-    """One object cannot be had; the others may."""
+    """One object cannot be fetched; others may."""
 
 
 def split_url(url: str, field: str = "the address") -> tuple[str, str]:
-    """`s3://bucket/some/prefix/` -> ("bucket", "some/prefix"). Raises DataError when it is no such address."""
+    """`s3://bucket/some/prefix/` -> ("bucket", "some/prefix"). Raises DataError for any other address."""
     bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
     if not url.startswith(SCHEME) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{2,254}", bucket):
-        raise DataError(f"{field}: {url!r} is no address of objects; write it like s3://bucket/prefix")
+        raise DataError(f"{field}: {url!r} is not an address of objects; write it like s3://bucket/prefix")
     return bucket, prefix.strip("/")
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object as it was listed. `name` is its key below the prefix; another content has another `etag`."""
+    """An object as it was listed. `name` is its key below the prefix; `etag` changes with the content."""
 
     name: str
     size: int | None  # bytes; None where it is not known
@@ -83,10 +83,10 @@ class Object:
 
 
 class Prefix:
-    """The objects below s3://bucket/prefix, by their names below it. For many threads.
+    """The objects below s3://bucket/prefix, by their names below it. Threads may share it.
 
-    Every failure is a DataError that names `field`, which is where the address comes from, the cause and the remedy,
-    and no secret.
+    Every failure is a DataError that names `field` (the parameter with the address), the cause and the remedy, but no
+    secret.
     """
 
     def __init__(self, url: str, settings: S3, field: str):
@@ -98,15 +98,15 @@ class Prefix:
             self.client = _client(settings)
 
     def names(self) -> list[str]:
-        """All names, sorted; a key that ends in a slash is a folder's marker and no object of anybody."""
+        """All names, sorted, without keys that end in a slash, which only mark folders."""
         return [item.name for item in self.objects()]
 
     def objects(self) -> list[Object]:
-        """What `names` names, in the same order."""
+        """The objects of `names`, in the same order."""
         return sorted(self._listed(self.start), key=lambda item: item.name)
 
     def itself(self) -> Object | None:
-        """The one object whose key is the prefix, without a name, if there is one."""
+        """The object whose key is the prefix itself, under an empty name, or None."""
         listed = self._listed(self.start.removesuffix("/"), 1)
         return next((item for item in listed if not item.name), None) if self.start else None
 
@@ -118,13 +118,13 @@ class Prefix:
             return [Object(item["Key"][len(start) :], item["Size"], item["ETag"]) for item in listed]
 
     def fetch(self, name: str, folder: Path) -> None:
-        """Writes an object to the file of its name below `folder`, whole or not at all, through little memory."""
+        """Writes an object to the file of its name below `folder`, completely or not at all, with little memory."""
         if reason := unusual(name):
             raise DataError(f"{self.field} {self.url}: {name!r} {reason}; rename or remove that object")
         self._save(self.start + name, f"read {name}", folder / name)
 
     def save(self, item: Object, path: Path) -> None:
-        """Writes an object, as it was when listed, to a file: whole or not at all, through little memory."""
+        """Writes an object, unchanged since it was listed, to a file, completely or not at all, with little memory."""
         key = self.start + item.name if item.name else self.start.removesuffix("/")
         self._save(key, f"read {item.name or self.url}", path, IfMatch=item.etag)
 
@@ -132,24 +132,24 @@ class Prefix:
         with self._explained(action), fresh_file(path) as temporary, open(temporary, "wb") as file:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    if file.tell():  # the first answer broke off: the rest of the same object
+                    if file.tell():  # the answer broke off: ask for the rest of the same object
                         conditions["Range"] = f"bytes={file.tell()}-"
                     answer = self.client.get_object(Bucket=self.bucket, Key=key, **conditions)
                     conditions["IfMatch"] = answer["ETag"]
                     shutil.copyfileobj(answer["Body"], file, CHUNK)
                     break
                 except Exception as error:
-                    if attempt == ATTEMPTS or not _may_pass(error):
+                    if attempt == ATTEMPTS or not _is_temporary(error):
                         raise
                     time.sleep(2**attempt / 4)
 
     def send(self, path: Path, name: str) -> None:
-        """An object appears whole or not at all, a large one too: S3 shows its parts when the last has come."""
+        """Uploads a file. The object appears when it is complete: S3 shows a large one after its last piece."""
         with self._explained(f"write {name}"):
             self.client.upload_file(str(path), self.bucket, self.start + name)
 
     def copy(self, name: str, to: str) -> None:
-        """Within the server."""
+        """Copies an object within the server."""
         with self._explained(f"write {to}"):
             self.client.copy({"Bucket": self.bucket, "Key": self.start + name}, self.bucket, self.start + to)
 
@@ -182,12 +182,12 @@ class Prefix:
                 cause = error.last_exception
             elif isinstance(error, Boto3Error) and error.__context__:
                 cause = error.__context__
-            alone = isinstance(cause, ClientError) and str(cause.response.get("Error", {}).get("Code")) in OF_ONE
+            alone = isinstance(cause, ClientError) and str(cause.response.get("Error", {}).get("Code")) in OBJECT_CODES
             kind = Unavailable if alone else DataError
             raise kind(f"{self.field} {self.url}: {self._cause(cause, action)}") from None
         except OSError as error:
             what = f"cannot {action}: {error.filename or 'a file'}: {error.strerror}"
-            remedy = room(error) or "; see to this machine's disk"
+            remedy = room(error) or "; check this machine's disk"
             raise DataError(f"{self.field} {self.url}: {what}{remedy}") from None
 
     def _cause(self, error: BaseException, action: str) -> str:
@@ -208,20 +208,20 @@ class Prefix:
         return f"cannot {action}: {' '.join(str(error).split())}"[:300]
 
     def _endpoint(self) -> str:
-        """Without a user and a password, which a careless AWS_ENDPOINT_URL may hold."""
+        """The server's address without user and password, which AWS_ENDPOINT_URL may hold."""
         address = urlsplit(self.client.meta.endpoint_url if self.client else "")
         return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
 def _broken_off(error: BaseException) -> bool:
-    """The connection ended in the middle of an answer; boto3 itself repeats whole requests alone."""
+    """Whether the connection ended in the middle of an answer, which boto3 itself does not retry."""
     from botocore import exceptions as known
 
     return isinstance(error, known.IncompleteReadError | known.ReadTimeoutError | known.ResponseStreamingError)
 
 
-def _may_pass(error: Exception) -> bool:
-    """The server may be restarting: what was under way waits for it some 40 s longer than boto3 does."""
+def _is_temporary(error: Exception) -> bool:
+    """Whether the server may be restarting: then `_save` waits for it some 40 s longer than boto3 does."""
     from botocore import exceptions as known
 
     status = error.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(error, known.ClientError) else 0
@@ -229,7 +229,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def region_of(settings: S3) -> str | None:
-    """AWS_REGION is what clusters and other SDKs set; boto3 reads AWS_DEFAULT_REGION alone."""
+    """The region. Clusters and other SDKs set AWS_REGION, but boto3 reads only AWS_DEFAULT_REGION."""
     return settings.region or os.environ.get("AWS_REGION") or None
 
 
@@ -246,5 +246,5 @@ def _client(settings: S3) -> Any:
         connect_timeout=10,
         max_pool_connections=WORKERS,
     )
-    session = boto3.session.Session(region_name=region_of(settings))  # the default one keeps old credentials
+    session = boto3.session.Session(region_name=region_of(settings))  # the default session keeps old credentials
     return session.client("s3", endpoint_url=settings.endpoint or None, config=config)

@@ -1,5 +1,5 @@
-"""Where photos come from: a folder with two domain folders or an archive of one, on this disk, in S3, in a repository;
-or drawn."""
+"""Opens a source of photos: a folder with two domain folders, or an archive of one, on this disk, in S3 or in a
+repository; or drawn photos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRUTH = "truth"
 
 @dataclass(frozen=True)
 class Source:
-    """The files, and where they come from: source, repository and the full commit, the last two empty elsewhere."""
+    """The files, and their source, repository and full commit; the last two are empty without a repository."""
 
     entries: list[Entry]
     origin: dict[str, str]
@@ -37,10 +37,10 @@ class Source:
 
 @contextmanager
 def open_source(params: Params) -> Iterator[Source]:
-    """Yields the files of both domains, sorted by domain and name; they may vanish when the block ends.
+    """Yields the files of both domains, sorted by domain and name; they may be removed when the block ends.
 
-    What is not on this disk is fetched, and what is packed is unpacked, to a temporary folder (TMPDIR). The same files
-    give the same entries from wherever they come. What a source cannot give is an entry with the reason.
+    Remote files are fetched and archives are unpacked to a temporary folder (TMPDIR). The same files give the same
+    entries from any source. A file that the source cannot provide becomes an entry with the reason.
 
     Raises:
         DataError: a folder is missing, a domain is empty, or the photos cannot be fetched or unpacked.
@@ -70,14 +70,14 @@ def open_source(params: Params) -> Iterator[Source]:
             entries = scan(place, settings.masked, settings.unmasked, settings.source)
         else:
             entries = enter(place, settings.masked, settings.unmasked, settings.source)
-        del place  # a path for each file, which the entries have
+        del place  # saves memory: the entries hold the same paths
         yield Source(entries, {"source": settings.source, "repository": settings.repository, "revision": commit})
 
 
 def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked", called: str = "") -> list[Entry]:
     """The files below `folder/masked` and `folder/unmasked`, as `enter` gives them. Sub folders are searched.
 
-    `called` is the folder's name in errors, for one that is temporary.
+    `called` is the name of a temporary folder in errors.
     """
     called = called or str(folder)
     if not folder.is_dir():
@@ -89,11 +89,11 @@ def scan(folder: Path, masked: str = "masked", unmasked: str = "unmasked", calle
 
 
 def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Entry]:
-    """The entries of a listing, sorted by domain and name, with the truth in its folder `truth` where there is one.
+    """The entries of a listing, sorted by domain and name, with their truth in the folder `truth` if there is one.
 
     Truth of a masked photo NAME.EXT: `truth/twin/NAME.EXT`, `truth/region/NAME.png`, its labels in `truth/slices.csv`.
     Hidden files and the clutter of file managers, phones and NAS boxes are left out. Videos, of which each live photo
-    has one, are left aside: they are told here and count as nothing, least of all as refused photos.
+    has one, are not used: a progress line counts them, and they do not count as refused photos.
     """
     _check_apart(PurePosixPath(masked), PurePosixPath(unmasked), masked, unmasked)
     truth = TRUTH in listing.tops()
@@ -114,7 +114,7 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
                 mine.append(Entry(role, printable(below), "", refused=reason))
                 strays.pop((name, reason), None)
         if not mine:
-            _nothing(listing, role, domain, called)
+            _raise_no_photos(listing, role, domain, called)
         entries += sorted(mine, key=lambda entry: entry.name)
         if videos := [below for name in listing.videos if (below := _below(start, name))]:
             say(f"{role}: {left_aside(videos)}")
@@ -123,7 +123,7 @@ def enter(listing: Listing, masked: str, unmasked: str, called: str) -> list[Ent
 
 
 def _below(start: str, name: str) -> str:
-    """The name without its start; empty for what lies elsewhere and for clutter."""
+    """The name without its start; empty for names with another start and for clutter."""
     below = name.removeprefix(start) if name.startswith(start) else ""
     return "" if is_clutter(below) else below
 
@@ -133,7 +133,7 @@ def _check_apart(a: PurePath, b: PurePath, masked: str, unmasked: str) -> None:
         raise ParamsError(f"ingest.masked and ingest.unmasked: {masked!r} and {unmasked!r} share photos; separate them")
 
 
-def _nothing(listing: Listing, role: str, domain: str, called: str) -> None:
+def _raise_no_photos(listing: Listing, role: str, domain: str, called: str) -> None:
     tops = listing.tops()
     if domain in tops:
         raise DataError(f"{called}/{domain} is empty; put the {role} photos there or set ingest.{role}")

@@ -1,7 +1,7 @@
-"""Photos by version: a folder of a git repository at a commit, whether git itself or DVC keeps the files.
+"""Fetches a folder of a git repository at a commit, whether git itself or DVC stores the files.
 
-DVC brings git in Python: no git binary is needed. The repository is only read; a remote one is cloned to a temporary
-folder. DVC's files come from the remote that the repository names, with the credentials of this machine.
+DVC includes git in Python, so no git binary is needed. The repository is only read; a remote one is cloned to a
+temporary folder. DVC's files come from the remote that the repository names, with the credentials of this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bmask.params.sections import S3
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # this disk: the remote's is only read
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of this disk: the remote is only read
 
 
 def pin_revision(repository: str, revision: str = "") -> str:
@@ -39,14 +39,14 @@ def pin_revision(repository: str, revision: str = "") -> str:
 
 @contextmanager
 def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Iterator[tuple[str, Listing | Path]]:
-    """Yields the full commit that a revision means, and the files of its folder `source`, or the one file: an archive.
+    """Yields the full commit that a revision means, and the files of its folder `source`, or the one file, an archive.
 
     Raises:
-        DataError: there is no such repository, revision or folder, or DVC's remote does not give the files.
+        DataError: there is no such repository, revision or folder, or DVC's remote does not send the files.
     """
     with _opened(repository, revision) as repo:
         commit, files = repo.get_rev(), repo.dvcfs
-        _name_the_server(repo, s3)
+        _set_server(repo, s3)
         inside = files.from_os_path(source)
         if not files.exists(inside):
             raise DataError(
@@ -56,15 +56,15 @@ def fetched_revision(repository: str, revision: str, source: str, s3: S3) -> Ite
             try:
                 place = _Inside(files, inside, f"{source} of {repository} at {commit}")
                 listing = fetch(place, _objects(files, inside), folder)
-            except Exception as error:  # DVC's remotes fail in the ways of a dozen libraries
-                if isinstance(error, OSError) and error.errno in FULL:
+            except Exception as error:  # DVC's remotes raise the exceptions of a dozen libraries
+                if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                     raise DataError(
                         f"ingest.source: {source} of {repository} cannot be stored in {folder} ({error.strerror});"
                         " make room there or set TMPDIR"
                     ) from None
                 raise DataError(
                     f"ingest.repository {repository}: the files of {source} at {commit} cannot be fetched"
-                    f" ({_said(error)}); `dvc push` them there, and see to the remote's address and credentials here"
+                    f" ({_reason(error)}); `dvc push` them there, and check the remote's address and credentials here"
                 ) from None
             yield commit, listing.files.get("", listing)
 
@@ -76,7 +76,7 @@ def _objects(files: DVCFileSystem, inside: str) -> list[Object]:
     alone = files.isfile(inside)
     lfs_prefetch(files, [glob.escape(inside) + ("" if alone else "/**")])
     names = [""] if alone else ["/".join(files.relparts(path, inside)) for path in files.find(inside)]
-    # DVC need not know a size, and at a commit a name is one content.
+    # DVC may not know the sizes. ETags are not needed, since a name has one content at a commit.
     return [Object(name, None, "") for name in names]
 
 
@@ -98,10 +98,10 @@ def _opened(repository: str, revision: str) -> Iterator[Repo]:
     from dvc.repo.open_repo import clean_repos
     from dvc.scm import RevError
 
-    # DVC takes a local repository's working files when no revision is named, and a clone's HEAD may be another branch.
+    # Without a revision, DVC takes a local repository's working files. In a clone, HEAD may be another branch.
     at = revision or ("HEAD" if os.path.exists(repository) else None)
     with tempfile.TemporaryDirectory(prefix="bmask-dvc-") as scratch, ExitStack() as after:
-        after.callback(clean_repos)  # the clone
+        after.callback(clean_repos)  # removes the clone
         config = {"core": {"site_cache_dir": scratch}}
         try:
             repo = Repo.open(repository, rev=at, uninitialized=True, subrepos=True, config=config)
@@ -112,14 +112,14 @@ def _opened(repository: str, revision: str) -> Iterator[Repo]:
             ) from None
         except (DvcException, OSError) as error:
             raise DataError(
-                f"ingest.repository: {repository} cannot be read as a git repository ({_said(error)});"
-                " correct its path or URL, and see to its credentials"
+                f"ingest.repository: {repository} cannot be read as a git repository ({_reason(error)});"
+                " correct its path or URL, and check its credentials"
             ) from None
         yield after.enter_context(repo)
 
 
-def _name_the_server(repo: Any, s3: S3) -> None:
-    """A remote in S3 that names no endpoint or region is where our own S3 is."""
+def _set_server(repo: Any, s3: S3) -> None:
+    """Gives DVC's remotes in S3 that name no endpoint or region those of the params."""
     for remote in repo.config["remote"].values():
         if str(remote.get("url", "")).startswith(SCHEME):
             for option, value in (("endpointurl", s3.endpoint), ("region", region_of(s3))):
@@ -127,8 +127,8 @@ def _name_the_server(repo: Any, s3: S3) -> None:
                     remote.setdefault(option, value)
 
 
-def _said(error: BaseException) -> str:
-    """The first line of what DVC says, and of what it was told."""
-    told = error.__cause__ or error.__context__
-    lines = [str(e).strip().partition("\n")[0] for e in (error, told) if e is not None]
+def _reason(error: BaseException) -> str:
+    """The first lines of DVC's error and of its cause."""
+    cause = error.__cause__ or error.__context__
+    lines = [str(e).strip().partition("\n")[0] for e in (error, cause) if e is not None]
     return ": ".join(dict.fromkeys(filter(None, lines)))[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""The dataset as the other stages read it, and the one way between stored photos and tensors."""
+"""The dataset as the other stages read it, and the conversion between stored photos and tensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bmask.files import read_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 4  # of the folder's layout; raised when a reader of the old one would go wrong
+VERSION = 4  # of the folder's layout; raised when readers of the old layout would fail
 
 
 class Dataset:
-    """A folder written by ingest. Pixels stay on disk and are mapped; nothing is decoded again.
+    """A folder written by ingest. Pixels stay on disk and are memory-mapped.
 
     Args:
         folder: results of ingest: `{domain}_{split}.npy`, `manifest.csv`, `summary.json`, truth where there is some.
@@ -53,7 +53,7 @@ class Dataset:
 
     @property
     def private(self) -> bool:
-        """True: no picture out of this dataset may reach MLflow, a report or a contact sheet."""
+        """Whether no picture of this dataset may reach MLflow, a report or a contact sheet."""
         return self.summary["private"]
 
     @property
@@ -66,16 +66,16 @@ class Dataset:
         return open_array(self.folder / f"{domain}_{split}.npy")
 
     def centre(self, squares: np.ndarray) -> np.ndarray:
-        """What a generator's picture shows of stored squares (N, S, S, ...): of faces the part without the margin.
+        """The part of stored squares (N, S, S, ...) that a generator sees: with `fit: face`, without the margin.
 
-        Trainings crop their pictures at random from squares of photos framed by their faces; whatever else looks at
-        these photos looks at the middle one of those crops, so that faces have one scale everywhere.
+        From squares framed by faces, trainings take random crops of that size; everything else uses the middle crop,
+        so that faces have the same scale everywhere.
         """
         margin = round(squares.shape[1] * (1 - CENTRE) / 2) if self.summary["fit"] == "face" else 0
         return squares[:, margin : squares.shape[1] - margin, margin : squares.shape[2] - margin]
 
     def lost(self, domain: str) -> float:
-        """Share of a domain's usable photos in which no face was found, so that they are in no split."""
+        """Share of a domain's usable photos that are in no split because no face was found in them."""
         without = self.summary.get("no_face", {}).get(domain, 0)  # only `fit: face` looks for faces
         return without / (without + sum(self.summary["counts"][domain].values())) if without else 0.0
 
@@ -88,7 +88,7 @@ class Dataset:
         return [row["sha256"] for row in self._rows(domain, split)]
 
     def groups(self, domain: str, split: str) -> np.ndarray:
-        """str (N,): photos of one group show the same picture, so they count once in a bootstrap."""
+        """str (N,). Photos of one group show the same picture, so they count once in a bootstrap."""
         return np.array([row["group"] for row in self._rows(domain, split)])
 
     def slices(self, split: str) -> list[set[str]]:

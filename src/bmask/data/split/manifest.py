@@ -1,4 +1,4 @@
-"""The rows of the manifest: one for each file that was found, whether it is in the dataset or why it is not."""
+"""Writes and reads the manifest: one row for each file that was found, with its split or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADER = ("domain", "name", "sha256", "width", "height", "group", "split", "inde
     "side",  # resolution that is kept, px
     "labels",  # the source's own
     "guessed",  # by the rules of slices.py
-    # Of photos that are framed by their faces:
+    # Only with `fit: face`:
     "score",  # the detector's, 0 to 1
     "landmarks",  # x and y of eyes, nose and mouth corners, px of the upright photo
     "transform",  # to the stored square, by rows: x' = t0 x + t1 y + t2, y' = t3 x + t4 y + t5, px (bmask.faces)
@@ -34,9 +34,9 @@ HEADER = ("domain", "name", "sha256", "width", "height", "group", "split", "inde
 def write_manifest(photos: Iterable[Photo], folder: Path, load_size: int) -> None:
     """Writes `manifest.csv` and `rejected.csv`, with rows in the order of the photos."""
     with ExitStack() as stack:
-        rows, few = (_table(stack, folder / name) for name in ("manifest.csv", "rejected.csv"))
+        rows, rejected = (_table(stack, folder / name) for name in ("manifest.csv", "rejected.csv"))
         rows.writerow(HEADER)
-        few.writerow(["domain", "name", "reason"])
+        rejected.writerow(["domain", "name", "reason"])
         for p in photos:
             index = p.index if p.split else ""
             size = (p.width, p.height) if p.width else ("", "")
@@ -44,13 +44,13 @@ def write_manifest(photos: Iterable[Photo], folder: Path, load_size: int) -> Non
             row = [p.entry.domain, p.entry.name, p.sha256, *size, p.group, p.split, index, slices, p.reason]
             rows.writerow([*row, p.side or "", labels, guessed, *_face(p, load_size)])
             if p.reason:
-                few.writerow([p.entry.domain, p.entry.name, p.reason])
+                rejected.writerow([p.entry.domain, p.entry.name, p.reason])
 
 
 def read_manifest(folder: Path) -> Iterator[Photo]:
-    """The photos of `manifest.csv` as `write_manifest` was given them, without their files' paths and rows.
+    """Yields the photos that `write_manifest` stored in `manifest.csv`, without their paths and rows.
 
-    Raises DataError when it is missing or not of this version.
+    Raises DataError if it is missing, damaged or of another version.
     """
     path = folder / "manifest.csv"
     try:
@@ -85,7 +85,7 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
         used: sorted by domain, split and index.
         folder: holds the arrays.
     """
-    total = hashlib.sha256(b"[")  # of the rows as one text of JSON, which would be long
+    total = hashlib.sha256(b"[")  # over the rows as one JSON list, a row at a time to save memory
     for number, p in enumerate(used):
         row = json.dumps([p.entry.domain, p.split, p.index, p.sha256, p.group, *p.slices])
         total.update((", " * (number > 0) + row).encode())
@@ -93,7 +93,7 @@ def digest(used: Iterable[Photo], folder: Path) -> str:
     for path in sorted(folder.glob("*.npy")):
         array = open_array(path)
         total.update(f"{path.name} {array.shape}".encode())
-        with open(path, "rb") as file:  # not through the mapping: its pages would count as memory
+        with open(path, "rb") as file:  # not through the memory map, whose pages would count as memory
             file.seek(array.offset)
             while block := file.read(BLOCK):
                 total.update(block)

@@ -1,7 +1,7 @@
-"""Labels of masked photos by cheap rules, for sources that bring none: where a system may do worse, at no one's labour.
+"""Labels masked photos by simple rules, if the source has no labels, to show on which photos a system does worse.
 
-The rules look at the stored square, where a face is expected in the middle: colours in CIE L*a*b*, boxes in shares of
-the side. They are guesses, good enough to compare rates; how often they are right on drawn faces is tested.
+The rules look at the stored square and expect a face in its middle; colours are CIE L*a*b*, boxes are shares of the
+side. They are guesses, good enough to compare rates; tests measure how often they are right on drawn faces.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from bmask.data.catalog import USED, Catalog
 
-SIZE = 72  # px; at which the rules look, so that they mean the same at every load size
+SIZE = 72  # px; squares are resized to it, so that the rules mean the same at every load_size
 Box = tuple[float, float, float, float]  # left, right, top, bottom
 FACE: Box = (0.35, 0.65, 0.25, 0.50)  # forehead, eyes and the bridge of the nose: mostly skin
 MASK: Box = (0.36, 0.64, 0.57, 0.75)  # nose and mouth
@@ -28,8 +28,8 @@ UNIT = np.array([100 / 255, 1, 1], np.float32)  # L*, a*, b* = (bytes - GREY) * 
 class Look:
     """What the rules see of a photo."""
 
-    lab: np.ndarray  # uint8 (SIZE, SIZE, 3), as OpenCV packs L*a*b*; the rules ask for little of it as numbers
-    side: float  # resolution that the file brings, px
+    lab: np.ndarray  # uint8 (SIZE, SIZE, 3), L*a*b* as OpenCV packs it; converted only where a rule needs it
+    side: float  # the file's own resolution, px
     load_size: int
 
     def cut(self, box: Box) -> np.ndarray:
@@ -42,7 +42,7 @@ class Look:
 
     def colour(self, box: Box) -> np.ndarray:
         """The median colour of a box."""
-        pixels = self.lab[_place(box)].reshape(-1, 3).astype(np.float32)  # bytes are sorted in six times the time
+        pixels = self.lab[_place(box)].reshape(-1, 3).astype(np.float32)  # sorting bytes takes six times as long
         middle = np.sort(pixels, axis=0)[len(pixels) // 2]  # np.median takes several times as long
         return (middle - GREY) * UNIT
 
@@ -80,19 +80,19 @@ def _headwear(look: Look) -> bool:
 RULES = (
     Rule(
         "skin_coloured_mask",
-        "nose and mouth have nearly the colour of forehead and eyes (distance in a*b* plus 0.3 in L* at most 9)",
+        "nose and mouth have nearly the colour of forehead and eyes (difference in a*b* + 0.3 in L* at most 9)",
         _skin_coloured,
         ("skin_coloured_mask",),
     ),
     Rule(
         "patterned_mask",
-        "much fine structure over nose and mouth (what a blur of 3 % of the side takes away, at least 15)",
+        "much fine structure over nose and mouth (a blur of 3 % of the side removes at least 15)",
         _patterned,
         ("printed",),
     ),
     Rule(
         "headwear",
-        "above the forehead a colour that hair hardly has: green or blue (a*b* at 110 to 315 degrees, 2 from grey)",
+        "the colour above the forehead is green or blue, unlike hair (a*b* at 110 to 315 degrees, 2 or more from grey)",
         _headwear,
         ("cap",),
     ),
@@ -103,22 +103,22 @@ RULES = (
     ),
     Rule(
         "small",
-        "the file brings fewer pixels than are stored, so it was enlarged",
+        "the file has fewer pixels than the stored square, so it was enlarged",
         lambda look: look.side < look.load_size,
     ),
 )
 
 
 def assign_slices(catalog: Catalog) -> None:
-    """Takes what RULES say of the masked photos for their labels, if none of them has a label of its own."""
+    """Gives the masked photos the labels of RULES, if the source has labels for none of them."""
     masked = f"domain = 'masked' AND {USED}"
     if not catalog.count(f"{masked} AND labels != ''"):
         catalog.copy("guessed", "slices", masked)
 
 
 def labels(square: np.ndarray, side: float) -> tuple[str, ...]:
-    """The labels of RULES that hold for a masked photo, uint8 (S, S, 3), whose file brings `side` px; sorted."""
+    """The labels of RULES that hold for a masked photo, uint8 (S, S, 3), whose own resolution is `side` px; sorted."""
     method = cv2.INTER_AREA if len(square) > SIZE else cv2.INTER_CUBIC
     shrunk = cv2.resize(np.ascontiguousarray(square), (SIZE, SIZE), interpolation=method)
-    look = Look(cv2.cvtColor(shrunk, cv2.COLOR_RGB2LAB), side, len(square))  # of bytes: ten times as fast
+    look = Look(cv2.cvtColor(shrunk, cv2.COLOR_RGB2LAB), side, len(square))  # ten times as fast on bytes
     return tuple(sorted(rule.label for rule in RULES if rule.holds(look)))

@@ -24,7 +24,7 @@ SPLITS = ("validation", "test")
 
 
 def write_truth(catalog: Catalog, folder: Path, settings: Ingest) -> bool:
-    """Writes `truth_{split}_{twin,region}.npy`, a row for each masked photo of it. Returns whether there is truth.
+    """Writes `truth_{split}_{twin,region}.npy`, a row for each masked photo. Returns whether there is truth.
 
     Raises:
         DataError: a picture is missing or damaged, or its size is not that of its photo.
@@ -54,8 +54,8 @@ def _decode(path: str, photo: Photo) -> Image.Image:
     try:
         pixels, size = decode_image(Path(path))
     except DataError as error:
-        raise DataError(f"{path}: truth of {photo.entry.name} {error}; mend it or remove all truth") from None
+        raise DataError(f"{path}: the truth of {photo.entry.name} {error}; repair it or remove all truth") from None
     if size != (photo.width, photo.height):
-        sizes = f"{size[0]}x{size[1]} px, the photo {photo.width}x{photo.height}"
-        raise DataError(f"{path}: truth of {photo.entry.name} is {sizes}; save both at one size")
+        sizes = f"{size[0]}x{size[1]} px, but the photo is {photo.width}x{photo.height}"
+        raise DataError(f"{path}: the truth of {photo.entry.name} is {sizes}; save both at the same size")
     return pixels

@@ -1,8 +1,8 @@
-"""AttentionGAN, both schemes: the generator also says where it changes the photo.
+"""AttentionGAN, both schemes: the generator also outputs where it changes the photo.
 
 Scheme 1 is AGGAN (arXiv 1903.12296): one attention and one content mask. Scheme 2 (arXiv 1911.11897): n attention and
-n-1 content masks from two decoders. Both here have the attention-guided discriminators of the first paper, its total
-variation and its pixel loss.
+n-1 content masks from two decoders. Both use the attention-guided discriminators, the total variation and the pixel
+loss of the first paper.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ class AttentionGANOptions(SystemOptions):
     system: Literal["attentiongan"] = "attentiongan"
     scheme: Literal[1, 2] = 2
     filters: int = 64
-    blocks: int = 9  # scheme 1 as published: 6
+    blocks: int = 9  # 6 in the paper of scheme 1
     masks: int = 10  # scheme 2: n attention masks, n-1 of them with a content mask, the last is the background
-    background_bias: float = 0.0  # scheme 2: added to the background logit at initialisation; above 0 starts near y = x
+    background_bias: float = 0.0  # scheme 2: initial bias of the background logit; above 0, training starts near y = x
     discriminator_filters: int = 64
     discriminator_layers: int = 3
     guided: bool = True  # attention-guided discriminators on [attention, image]
-    w_gan: float = 0.5  # multiplies the plain and the attention-guided adversarial loss alike
+    w_gan: float = 0.5  # of the plain and of the attention-guided adversarial loss
     w_cycle: float = 10.0
     w_pixel: float = 1.0
-    w_tv: float = 0.1  # on the mean absolute difference of neighbouring attention values, so free of size and batch
+    w_tv: float = 0.1  # of the mean absolute difference of neighbouring attention values, at any image and batch size
     w_identity: float = 5.0
-    pasted: float = 0.0  # unmasked photos with a mask pasted on, for each photo of the batch: a teacher beside the game
-    region_factor: float = 2.0  # a pixel of the pasted region, 2 px wider, counts 1 + this, another 1
-    w_reconstruction: float = 1.0  # L1 with what was below the pasted mask
-    w_region: float = 0.3  # cross entropy of the attention with the pasted region
-    curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), r small first (AGGAN, section 3.3)
+    pasted: float = 0.0  # photos with a pasted mask per photo of the batch, for additional, supervised losses
+    region_factor: float = 2.0  # L1 weight in the region of the pasted mask, dilated by 2 px: 1 + this; elsewhere 1
+    w_reconstruction: float = 1.0  # L1 with the photo without the pasted mask
+    w_region: float = 0.3  # cross entropy of the attention with the region of the pasted mask
+    curriculum: bool = True  # (1-r)*(GAN + TV) + r*(cycle + pixel + identity), small r first (AGGAN, section 3.3)
     curriculum_epochs: int = 10
     curriculum_start: float = 0.01
     curriculum_ratio: float = 0.5
@@ -75,10 +75,14 @@ class AttentionGenerator1(nn.Module):
         ups = [*shuffle_up(4 * filters, 2 * filters), *shuffle_up(filters // 2, 8 * filters)]
         self.decoder = nn.Sequential(*ups, *head(2 * filters, 4))
 
-    def forward(self, x: Tensor) -> Translation:
+    def masks_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The content mask C (N, 3, H, W) in [-1, 1] and the attention mask A (N, 1, H, W) in [0, 1]."""
         out = self.decoder(self.encoder(x)).float()
-        attention, content = torch.sigmoid(out[:, :1]), torch.tanh(out[:, 1:])
-        return Translation(content * attention + x * (1 - attention), attention, content[:, None])
+        return torch.tanh(out[:, 1:]), torch.sigmoid(out[:, :1])
+
+    def forward(self, x: Tensor) -> Translation:
+        content, attention = self.masks_of(x)
+        return Translation(content * attention + x * (1 - attention), attention)
 
 
 class AttentionGenerator2(nn.Module):
@@ -90,27 +94,30 @@ class AttentionGenerator2(nn.Module):
 
     def __init__(self, filters: int = 64, blocks: int = 9, masks: int = 10):
         super().__init__()
-        self.masks = masks
         self.encoder = encoder(filters, blocks)
         self.content = nn.Sequential(*up(4 * filters), *up(2 * filters), *head(filters, 3 * (masks - 1)))
         self.attention = nn.Sequential(*up(4 * filters), *up(2 * filters), nn.Conv2d(filters, masks, 1))
 
-    def forward(self, x: Tensor) -> Translation:
+    def masks_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Content masks C (N, n-1, 3, H, W) in [-1, 1], attention masks A (N, n, 1, H, W) in [0, 1] that sum to 1."""
         features = self.encoder(x)
-        contents = torch.tanh(self.content(features).float()).unflatten(1, (self.masks - 1, 3))
-        attentions = torch.softmax(self.attention(features).float(), dim=1)[:, :, None]
+        contents = torch.tanh(self.content(features).float()).unflatten(1, (-1, 3))
+        return contents, torch.softmax(self.attention(features).float(), dim=1)[:, :, None]
+
+    def forward(self, x: Tensor) -> Translation:
+        contents, attentions = self.masks_of(x)
         background = attentions[:, -1]
         image = (contents * attentions[:, :-1]).sum(dim=1) + x * background
-        return Translation(image, 1 - background, contents, attentions)
+        return Translation(image, 1 - background)
 
 
 class AttentionGAN(System):
     """L = w_cycle*cycle + w_pixel*pixel + w_gan*(GAN + AGAN) + w_tv*TV + w_identity*identity.
 
-    With `pasted`, a teacher besides, on photos with pasted masks: w_reconstruction*L1 + w_region*BCE of the attention.
+    With `pasted`, also w_reconstruction*L1 + w_region*BCE of the attention, on photos with pasted masks.
 
-    The guided discriminator of a domain judges pairs [attention, image], (N, 4, H, W); the same attention stands in
-    the fake pair [A, G(x)] and in the real pair [A, y] (AGGAN, eq. 5).
+    The guided discriminator of a domain judges pairs [attention, image], (N, 4, H, W). The fake pair [A, G(x)] and
+    the real pair [A, y] have the same attention (AGGAN, eq. 5).
     """
 
     Options = AttentionGANOptions
@@ -154,9 +161,9 @@ class AttentionGAN(System):
         if same_a is not None and same_b is not None:
             named |= {"identity_a": losses.l1(same_a.image, a), "identity_b": losses.l1(same_b.image, b)}
         if o.pasted:
-            taught, photo, region = self.generators["ab"](batch["pasted"]), batch["photo"], batch["region"]
-            named["reconstruction_l1"] = losses.region_l1(taught.image, photo, region, o.region_factor)
-            named["region_pasted"] = losses.region_entropy(_attention(taught), region)
+            restored, photo, region = self.generators["ab"](batch["pasted"]), batch["photo"], batch["region"]
+            named["reconstruction_l1"] = losses.region_l1(restored.image, photo, region, o.region_factor)
+            named["region_pasted"] = losses.region_entropy(_attention(restored), region)
         measured = {
             f"{name}_{way}": value
             for way, fake in (("ab", fake_b), ("ba", fake_a))
@@ -183,8 +190,8 @@ class AttentionGAN(System):
         if o.curriculum:
             reconstruction = o.curriculum_start if epoch < o.curriculum_epochs else o.curriculum_ratio
             adversarial = 1 - reconstruction
-        teacher = {"reconstruction": o.w_reconstruction, "region": o.w_region} if o.pasted else {}
-        return teacher | {
+        supervised = {"reconstruction": o.w_reconstruction, "region": o.w_region} if o.pasted else {}
+        return supervised | {
             "gan": adversarial * o.w_gan,
             "agan": adversarial * o.w_gan,
             "tv": adversarial * o.w_tv,
@@ -195,7 +202,7 @@ class AttentionGAN(System):
 
 
 def _attention(fake: Translation) -> Tensor:
-    assert fake.attention is not None  # both generators say it
+    assert fake.attention is not None  # both generators return it
     return fake.attention
 
 

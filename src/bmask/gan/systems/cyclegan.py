@@ -19,7 +19,7 @@ from bmask.gan.translation import Translation
 
 @dataclass(frozen=True)
 class CycleGANOptions(SystemOptions):
-    """CycleGAN, Zhu et al. 2017 (arXiv 1703.10593); the defaults are that paper's networks and the report's weights."""
+    """CycleGAN, Zhu et al. 2017 (arXiv 1703.10593). The defaults are the paper's, except w_cycle, which is 10 there."""
 
     system: Literal["cyclegan"] = "cyclegan"
     filters: int = 64  # channels after the generator's first convolution
@@ -38,7 +38,7 @@ class CycleGANOptions(SystemOptions):
 
 
 class ResnetGenerator(nn.Module):
-    """CycleGAN's generator (11.38 M parameters at 64 filters, 9 blocks): the whole image is made anew."""
+    """CycleGAN's generator (11.38 M parameters at 64 filters, 9 blocks): it generates the whole image."""
 
     def __init__(self, filters: int = 64, blocks: int = 9):
         super().__init__()

@@ -1,9 +1,9 @@
 """Attention-guided inpainting, self-supervised by pasted masks.
 
-Unmasked photos get masks pasted on, so that what lies below is known: the generator learns to find the mask (attention)
-and to paint what it hides (content). Its attention is besides held to the cut-outs of real masked photos. A game on the
-painted region makes mouths sharp: the discriminator sees picture and region of pasted photos alone. Real masked photos
-stay out of it: a generator that is judged on them changes whole photos until they look like the pasted ones.
+Masks are pasted on unmasked photos, so the truth below them is known: the generator learns to find the mask (attention)
+and to paint what it hides (content). The attention also learns from cut-outs of real masked photos. A GAN loss on the
+painted region makes mouths sharp. The discriminator sees only pasted photos, with their region, and never real masked
+ones: to fool it there, a generator would change the whole photo until it looked like a pasted one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bmask.gan.translation import Translation
 
 FOLD = 4  # pixels a side that the first layer folds into channels
 GROUPS = 8  # of the generator's norms
-STRETCH = 0.1  # how far the sigmoid's ends are cut off, so that the attention reaches 0 and 1
+STRETCH = 0.1  # how far the sigmoid exceeds [0, 1] before it is clamped, so that the attention reaches 0 and 1
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class InpaintingOptions(SystemOptions):
     filters: int = 96  # of the trunk at a quarter of the size; twice as many below
     blocks: int = 4  # residual blocks at an eighth and at a sixteenth
     discriminator_filters: int = 64
-    features: str = "features.safetensors"  # the face detector's first layers, as the stage masks leaves them
-    cutouts: float = 0.25  # real masked photos in a batch for each pasted one; 0 leaves the attention to pasted masks
-    game_epoch: int = 0  # the discriminator joins in this epoch; until then steps are cheaper
-    rim: int = 0  # px that the attention is taught to reach beyond region and cut-out: a rim that is left shows
-    unsure: int = 0  # px beyond a cut-out and its rim of which real masked photos teach nothing: cut-outs lack straps
-    region_factor: float = 5.0  # a pixel inside the region counts 1 + this in L1, one outside 1
-    w_reconstruction: float = 1.0  # L1, and that of the differences of neighbours, before the game
-    w_reconstruction_game: float = 0.2  # and from then on
-    w_chroma: float = 0.0  # the differences of neighbours in colour alone, once more: against coloured noise
+    features: str = "features.safetensors"  # the face detector's first layers, which the stage `masks` writes
+    cutouts: float = 0.25  # real masked photos per pasted one; with 0, the attention learns from pasted masks alone
+    game_epoch: int = 0  # first epoch with the discriminator; steps before are cheaper
+    rim: int = 0  # px by which the attention should exceed region and cut-out: a rim of mask would be visible
+    unsure: int = 0  # px around a cut-out and its rim that are ignored, since cut-outs lack the straps
+    region_factor: float = 5.0  # L1 weight inside the region: 1 + this; outside 1
+    w_reconstruction: float = 1.0  # L1 of pixels and of neighbours' differences, before `game_epoch`
+    w_reconstruction_game: float = 0.2  # the same from `game_epoch` on
+    w_chroma: float = 0.0  # L1 of neighbours' differences in colour alone, against coloured noise
     w_region: float = 0.3  # cross entropy of the attention with region and cut-out
     w_gan: float = 0.3
-    w_features: float = 2.0  # of the discriminator, matched with the truth's
+    w_features: float = 2.0  # L1 between the discriminator's features of the picture and of the true photo
     w_perceptual: float = 0.5
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class InpaintingOptions(SystemOptions):
         }
         check_values(self, least, shares=("cutouts",))
         if self.filters % GROUPS:
-            raise ValueError(f"filters {self.filters} is no multiple of {GROUPS}, for the groups of the norms")
+            raise ValueError(f"filters {self.filters} is not a multiple of {GROUPS}, the number of groups of the norms")
 
     @property
     def needs(self) -> dict[str, float]:
@@ -94,8 +94,8 @@ class Block(nn.Module):
 class InpaintingGenerator(nn.Module):
     """y = C*A + x*(1 - A), where the attention A reaches 0 and 1 (10.8 M parameters at 96 filters, 4 blocks).
 
-    Pixels are folded into channels by FOLD (space to depth), which suits a processor; a trunk of `filters` at a quarter
-    of the size stands on a U of three levels below; sub-pixel heads (Shi et al. 2016) unfold content C and attention.
+    FOLD x FOLD pixels are folded into channels (space to depth), which is fast on CPUs. A U-Net follows: `filters`
+    channels at a quarter of the size, and three coarser levels. Sub-pixel heads (Shi et al. 2016) unfold C and A.
     (N, 3, H, W) in [-1, 1], H and W multiples of 32.
     """
 
@@ -135,14 +135,14 @@ class InpaintingGenerator(nn.Module):
         attention = stretched(logits)
         content = torch.tanh(self.content(f).float())
         image = content * attention + x * (1 - attention)
-        return Translation(image, attention, content[:, None], logits=logits)
+        return Translation(image, attention, logits)
 
 
 class RegionDiscriminator(nn.Module):
     """Judges picture and region, (N, 4, H, W), by patches at an eighth and at a sixteenth of the size.
 
-    Spectral norm (Miyato et al. 2018). Its power iteration advances once a step, by `advance`, and not with each pass:
-    so that any number of processes and parts of a batch computes the same.
+    Spectral norm (Miyato et al. 2018). Its power iteration advances once per step, in `advance`, and not in each pass,
+    so the result does not depend on the number of processes and parts of a batch.
     """
 
     def __init__(self, filters: int = 64):
@@ -167,7 +167,7 @@ class RegionDiscriminator(nn.Module):
     def advance(self) -> None:
         for layer in (*self.layers, *self.heads):
             layer.train()
-            _ = layer.weight
+            _ = layer.weight  # computing it advances the iteration
             layer.eval()
 
 
@@ -175,15 +175,14 @@ class Inpainting(System):
     """L = w_reconstruction*(L1 + gradients) + w_chroma*gradients of colour + w_region*BCE
     + w_gan*hinge + w_features*matching + w_perceptual*distance.
 
-    L1 weighs the region more (`region_factor`), the gradients weigh all alike, and the distance looks at the region
-    alone; the discriminator is shown where it is. Hinge loss as in Lim and Ye (2017), matched features as in Wang et
-    al. (2018). What the discriminator sees is altered in colour and place, fake and true alike (DiffAugment, Zhao et
-    al. 2020).
+    L1 gives the region more weight (`region_factor`), the gradients have equal weight everywhere, the distance counts
+    only in the region, and the discriminator also sees the region. Hinge loss as in Lim and Ye (2017), feature matching
+    as in Wang et al. (2018). The discriminator's inputs are augmented, see `alter`.
     """
 
     Options = InpaintingOptions
     pooled = frozenset()
-    plays = False
+    adversarial = False  # whether the discriminator takes part in this epoch
 
     def build(self, options: InpaintingOptions) -> None:
         self.generators["ab"] = self.build_generator(options)
@@ -197,7 +196,7 @@ class Inpainting(System):
         return InpaintingGenerator(options.filters, options.blocks)
 
     def start_epoch(self, epoch: int) -> None:
-        self.plays = self.options.w_gan > 0 and epoch >= self.options.game_epoch
+        self.adversarial = self.options.w_gan > 0 and epoch >= self.options.game_epoch
 
     def generator_losses(self, batch: Batch, draws: Draws) -> GeneratorStep:
         o, photo, region = self.options, batch["photo"], batch["region"]
@@ -205,14 +204,14 @@ class Inpainting(System):
         pasted, masked = batch["pasted"], batch["masked"] if o.cutouts else photo[:0]
         made = self.translate(torch.cat([pasted, masked]))
         logits, attention = cast(Tensor, made.logits), cast(Tensor, made.attention)
-        image = made.image[:n]  # masked photos teach the attention alone
+        image = made.image[:n]  # masked photos train the attention only
         named = {
             "reconstruction_l1": losses.region_l1(image, photo, region, o.region_factor),
             "reconstruction_gradient": losses.gradient_difference(image, photo),
-            "region_pasted": _finding(logits[:n], region > 0.05, o.rim),
+            "region_pasted": _attention_loss(logits[:n], region > 0.05, o.rim),
         }
         if o.cutouts:
-            named["region_cutout"] = _finding(logits[n:], batch["cutout"] > 0.3, o.rim, o.unsure)
+            named["region_cutout"] = _attention_loss(logits[n:], batch["cutout"] > 0.3, o.rim, o.unsure)
         if o.w_chroma:
             named["chroma"] = losses.chroma_difference(image, photo)
         if o.w_perceptual:
@@ -221,7 +220,7 @@ class Inpainting(System):
                 true = features(photo)
             named["perceptual"] = perceptual_distance(features(image), true, losses.wider(region, 9))
         fakes = {}
-        if self.plays:
+        if self.adversarial:
             altered = alter(torch.cat([image, region], 1), torch.cat([photo, region], 1), draws)
             fakes = dict(zip(("painted", "true"), altered, strict=True))
             discriminator = self.discriminators["region"]
@@ -252,9 +251,9 @@ class Inpainting(System):
 
     def weights(self, epoch: int) -> dict[str, float]:
         o = self.options
-        in_game = o.w_gan > 0 and epoch >= o.game_epoch
+        adversarial = o.w_gan > 0 and epoch >= o.game_epoch
         return {
-            "reconstruction": o.w_reconstruction_game if in_game else o.w_reconstruction,
+            "reconstruction": o.w_reconstruction_game if adversarial else o.w_reconstruction,
             "chroma": o.w_chroma,
             "region": o.w_region,
             "perceptual": o.w_perceptual,
@@ -264,19 +263,19 @@ class Inpainting(System):
 
 
 def stretched(logits: Tensor) -> Tensor:
-    """The attention: a sigmoid whose ends are cut off, so that it reaches 0 and 1 and no mask shines through."""
+    """The attention: a stretched and clamped sigmoid, which reaches 0 and 1, so that no mask shines through."""
     return ((1 + 2 * STRETCH) * torch.sigmoid(logits) - STRETCH).clamp(0, 1)
 
 
-def _finding(logits: Tensor, region: Tensor, rim: int, unsure: int = 0) -> Tensor:
-    """Cross entropy with the region (N, 1, H, W) and a rim, but for `unsure` px beyond it."""
+def _attention_loss(logits: Tensor, region: Tensor, rim: int, unsure: int = 0) -> Tensor:
+    """Cross entropy with the region (N, 1, H, W) dilated by `rim` px; the next `unsure` px are ignored."""
     inside = losses.wider(region.float(), 2 * rim + 1)
     sure = 1 - losses.wider(inside, 2 * unsure + 1) + inside
     return (F.binary_cross_entropy_with_logits(logits, inside, reduction="none") * sure).mean()
 
 
 def _overlap(attention: Tensor, region: Tensor) -> Tensor:
-    """Intersection over union at one half, the mean over photos; 1 where there is neither."""
+    """Intersection over union at a threshold of 0.5, mean over photos; 1 where both are empty."""
     a, r = attention > 0.5, region > 0.5
     shared, either = (a & r).sum((1, 2, 3)), (a | r).sum((1, 2, 3))
     return torch.where(either > 0, shared / either.clamp(min=1), 1.0).mean()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bmask.params.sections import Masks
 
 CHUNK = 256  # photos
-BARE = 0.08  # share of the drawn masks that are left off, so that a face without one is known
+BARE_SHARE = 0.08  # of the drawn masks: made transparent, so that the finder also learns faces without one
 
 
 def train_finder(
@@ -34,7 +34,7 @@ def train_finder(
         The finder in eval mode. The same arguments, threads and precision give the same bits on a CPU.
     """
     bare = drawn[None].copy()
-    bare[:, : round(BARE * len(drawn)), ..., 3] = 0
+    bare[:, : round(BARE_SHARE * len(drawn)), ..., 3] = 0
     arrays = {name: torch.from_numpy(array).to(device) for name, array in (("b", np.array(photos)), ("masks", bare))}
     feed = Feed({"pasted": 1.0}, arrays, size, settings.batch_size, settings.seed)
     precision = pick_precision("auto", device)
@@ -42,8 +42,8 @@ def train_finder(
         torch.manual_seed(settings.seed)
         finder = MaskFinder(settings.filters).to(device)
     optimizer = torch.optim.Adam(finder.parameters(), lr=settings.lr, fused=True)
-    for step in bar(range(settings.steps), what="masks: the finder"):
-        for group in optimizer.param_groups:  # constant for half of the steps, then a line to 0
+    for step in bar(range(settings.steps), what="masks: training the finder"):
+        for group in optimizer.param_groups:  # constant for half of the steps, then linear to 0
             group["lr"] = settings.lr * min(1.0, 2 * (settings.steps - step) / settings.steps)
         batch = feed.at(step)
         with autocast(device, precision):
@@ -58,6 +58,6 @@ def find(finder: MaskFinder, photos: NDArray[np.uint8], size: int, device: torch
     """Where the masks are: uint8 (N, S, S, 3) -> float32 (N, size, size) in [0, 1]."""
     parts = [np.zeros((0, size, size), np.float32)]
     for start in range(0, len(photos), CHUNK):
-        few = to_tensor(resize(photos[start : start + CHUNK], size)).to(device)
-        parts.append(attention(finder, few).cpu().numpy())
+        batch = to_tensor(resize(photos[start : start + CHUNK], size)).to(device)
+        parts.append(attention(finder, batch).cpu().numpy())
     return np.concatenate(parts)

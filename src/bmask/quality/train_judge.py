@@ -14,15 +14,15 @@ from bmask.errors import TrainingError
 from bmask.gan.device import autocast, pick_precision
 from bmask.progress import bar
 from bmask.quality.judge import Judge, digest, most
-from bmask.quality.ladder import APART, build, left_part
+from bmask.quality.ladder import MIN_CONTRAST, build, left_part
 from bmask.quality.specimens import Specimens, draw_bank
 
 if TYPE_CHECKING:
     from bmask.params import sections
 
 Photos = NDArray[np.uint8]
-CLEAN = 0.99  # share of the unmasked training photos in which it finds no mask: where the limit lies,
-LEAST_LIMIT = 0.5  # but no lower, since it knows these photos
+CLEAN_SHARE = 0.99  # the threshold is set so that this share of the unmasked training photos shows no mask,
+MIN_THRESHOLD = 0.5  # but no lower, because the judge was trained on these photos
 CHECKS_SEED = 77
 
 
@@ -34,7 +34,7 @@ def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Ju
         torch.manual_seed(options.seed)
         judge = Judge(options.filters, unmasked.shape[1]).train()
         optimizer = torch.optim.AdamW(judge.parameters(), lr=options.lr, weight_decay=0.02)
-        span = max(options.steps, 8)  # with fewer steps the schedule divides by a warm-up of none
+        span = max(options.steps, 8)  # with fewer steps the schedule has no warm-up and divides by 0
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, span, pct_start=0.15)
         bank = draw_bank(Specimens(masked, unmasked, rng), min(options.specimens, options.steps * options.batch_size))
         cpu = torch.device("cpu")
@@ -51,14 +51,14 @@ def train_judge(masked: Photos, unmasked: Photos, options: sections.Judge) -> Ju
     judge.eval()
     real = np.concatenate([judge.photo_features(masked), judge.photo_features(unmasked)])
     judge.scale.fill_(1 / max(float(np.sqrt((real**2).mean())), 1e-6))
-    judge.limit.fill_(np.clip(np.quantile(most(judge.see(unmasked).shows), CLEAN), LEAST_LIMIT, 0.99))
+    judge.limit.fill_(np.clip(np.quantile(most(judge.see(unmasked).shows), CLEAN_SHARE), MIN_THRESHOLD, 0.99))
     return judge
 
 
 def judging_loss(kinds: Tensor, opacity: Tensor, truths: Tensor) -> Tensor:
-    """Cross entropy of what was done to each pixel, and of the root of the mask's opacity.
+    """Cross entropy of each pixel's kind, plus that of the square root of the mask's opacity.
 
-    kinds, opacity: logits (N, KINDS, s, s) and (N, s, s). truths: (N, 2, s, s), the kind's number and the opacity.
+    kinds, opacity: logits (N, KINDS, s, s) and (N, s, s). truths: (N, 2, s, s), the number in KINDS and the opacity.
     """
     kind = F.cross_entropy(kinds, truths[:, 0].long())
     return kind + F.binary_cross_entropy_with_logits(opacity, truths[:, 1].sqrt())
@@ -72,13 +72,13 @@ def check_judge(
     options: sections.Judge,
 ) -> dict[str, Any]:
     """Measures the judge on photos that it has not seen, uint8 (N, S, S, 3), and on masks of a style that it has not
-    seen; those in the skin's colour are left out.
+    seen; masks in the skin's colour are left out.
 
-    `groups` names each masked and each unmasked photo's group of near-duplicates; a group counts once, or one odd photo
-    that occurs eight times would decide. Returns {"clean", "found", "fooled", "passed", "failures", "digest", "kinds":
-    {kind: {"share", "photos", "groups"}}}: clean is the share of unmasked photos in which it finds no mask, found the
-    share of masks at half opacity that it finds, fooled the share of smears that it calls unmasked; `kinds` has the
-    share that it calls unmasked of each kind of picture.
+    `groups` names each masked and each unmasked photo's group of near-duplicates. Each group counts once, so that eight
+    near-duplicates of one odd photo do not decide. Returns {"clean", "found", "fooled", "passed", "failures", "digest",
+    "kinds": {kind: {"share", "photos", "groups"}}}: clean is the share of unmasked photos in which it finds no mask,
+    found the share of masks at half opacity that it finds, fooled the share of smears that it calls unmasked; `kinds`
+    has the share of each kind of picture that it calls unmasked.
     """
 
     def called_unmasked(photos: Photos, own: NDArray[np.str_]) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def check_judge(
     covered, bare = groups
     kinds = {"masked": called_unmasked(masked, covered), "unmasked": called_unmasked(unmasked, bare)}
     ladder = build(unmasked, CHECKS_SEED, most=len(unmasked))
-    seen = ladder.contrast > APART
-    seen = seen if seen.any() else np.ones_like(seen)  # photos in which no mask stands off the face
+    seen = ladder.contrast > MIN_CONTRAST
+    seen = seen if seen.any() else np.ones_like(seen)  # all, if no mask has enough contrast
     for kind, pictures in ladder.pictures.items():
         if kind != "photo":
             among = seen if "mask" in kind or kind == "smeared" else np.ones(len(seen), bool)
@@ -118,6 +118,6 @@ def require_passed(checks: dict[str, Any], where: str) -> None:
     """Raises TrainingError when a check failed."""
     if not checks["passed"]:
         raise TrainingError(
-            f"the judge failed its checks: {'; '.join(checks['failures'])}; scores by it would mislead, so raise "
-            f"judge.steps or judge.filters, or give more photos ({where} lists what it gets wrong)"
+            f"the judge failed its checks: {'; '.join(checks['failures'])}; its scores would be misleading: raise "
+            f"judge.steps or judge.filters, or give more photos ({where} lists the judge's errors)"
         )

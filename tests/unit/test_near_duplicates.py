@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from bmask.data.duplicates import alignment as copies
 from bmask.data.duplicates import hashing
-from bmask.data.duplicates.alignment import COARSE, SIDE, VIEWS, find_copies, thumbnail
+from bmask.data.duplicates.alignment import COARSE, SIDE, VIEWS, find_near_duplicates, thumbnail
 from bmask.data.duplicates.hashing import Tables
 
 PICTURES = 150
@@ -36,7 +36,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 
 def found(thumbnails: np.ndarray, aspects: np.ndarray) -> set[tuple[int, int]]:
-    return {(int(i), int(j)) for i, j in np.sort(find_copies(thumbnails.__getitem__, aspects), axis=1)}
+    return {(int(i), int(j)) for i, j in np.sort(find_near_duplicates(thumbnails.__getitem__, aspects), axis=1)}
 
 
 class Everyone(Tables):
@@ -67,9 +67,9 @@ def test_fewer_tables_would_not_do(brute_force, monkeypatch):
     assert len(found(*planted())) < 0.8 * len(brute_force)
 
 
-def test_shelf_by_shelf_the_same_pairs_are_found(monkeypatch):
+def test_index_by_index_the_same_pairs_are_found(monkeypatch):
     whole = found(*planted())
-    monkeypatch.setattr(copies, "SHELF", 70)
+    monkeypatch.setattr(copies, "INDEX_SIZE", 70)
     assert found(*planted()) == whole
 
 
@@ -83,7 +83,7 @@ def test_buckets_searched_a_piece_at_a_time_are_the_same(monkeypatch):
     thumbnails, aspects = planted()
     tables, views = tables_of(thumbnails), views_of(thumbnails, aspects)
     whole = np.concatenate([np.stack(pairs) for pairs in tables.neighbours(views)], axis=1)
-    monkeypatch.setattr(hashing, "AT_ONCE", 500)
+    monkeypatch.setattr(hashing, "NEIGHBOURS", 500)
     pieces = [np.stack(pairs) for pairs in tables.neighbours(views)]
     assert len(pieces) > 3
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole)

@@ -1,4 +1,4 @@
-"""All systems: the files in gan/systems/. Each is imported when it is asked for: a training depends on its own."""
+"""All systems: the files in gan/systems/. Each is imported on demand, so a training depends on its own system only."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def names() -> list[str]:
 
 
 def system_class(name: str | None) -> type[System]:
-    """The class of a system. Raises ValueError for a name that is none."""
+    """The class of a system. Raises ValueError for an unknown name."""
     if name not in names():
-        raise ValueError(f"unknown system {name!r}; `system` names one of {', '.join(names())}")
+        raise ValueError(f"unknown system {name!r}; `system` must be one of {', '.join(names())}")
     module = importlib.import_module(f"{systems.__name__}.{name}")
     own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
     found = [kind for kind in own if issubclass(kind, System)]
@@ -32,7 +32,7 @@ def system_class(name: str | None) -> type[System]:
 
 
 def read_options(tree: Mapping[str, Any]) -> SystemOptions:
-    """The options from plain values, `dataclasses.asdict` of them. Raises TypeError on unknown keys, ValueError."""
+    """The inverse of `dataclasses.asdict`. Raises TypeError for unknown keys, ValueError for unfit values."""
     return system_class(tree.get("system")).Options(**tree)
 
 
