@@ -42,11 +42,14 @@ repro: setup ## dvc repro: run the stages that have changed
 	  $(RUN) dvc config --local core.no_scm true; }
 	$(RUN) dvc repro
 
+# One thread for each of the two workers: threads of both that wait for each other take several times as long.
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests except the slow ones
-	$(RUN) pytest -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup ## run all tests
-	$(RUN) pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 lint: setup ## check rules and format with ruff, types with mypy
 	$(BIN)/ruff check .

@@ -20,6 +20,23 @@ settings.register_profile("bmask", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("bmask")
 
 
+# Files that take longest begin first, so that no worker is left alone with one of them at the end.
+LONGEST = (
+    "test_pipeline",
+    "test_lost",
+    "test_register",
+    "test_distributed",
+    "test_tracking",
+    "test_sources",
+    "test_runs",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture
 def one_thread():
     """Sums in one order, and no fight for the cores of a shared machine."""
