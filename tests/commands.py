@@ -1,4 +1,4 @@
-"""The command line in this process."""
+"""Runs the command line in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bmask import cli
 
 
 def bmask(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
-    """What `bmask ARGUMENTS` gives: exit code, stdout, stderr."""
+    """Runs `bmask ARGUMENTS`; returns exit code, stdout, stderr."""
     monkeypatch.setattr(sys, "argv", ["bmask", *arguments])
     code = 0
     try:

@@ -1,4 +1,4 @@
-"""Fixtures that many tests share. The folders and options they are made from stand in tiny.py."""
+"""Fixtures that many tests share; tiny.py makes their folders and options."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kubeflow_api import Pipeline, Stub, kubeflow_server
 from s3 import Server, s3_server
 from tiny import tiny_params, write_augment, write_dataset
 
-# A shared machine may be slow for a second; that is no failure.
+# A shared machine may be slow for a second; this must not fail a test.
 settings.register_profile("bmask", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("bmask")
 
 
-# Files that take longest begin first, so that no worker is left alone with one of them at the end.
+# The slowest files start first, so that no worker runs one of them alone at the end.
 LONGEST = (
     "test_pipeline",
     "test_lost",
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def one_thread():
-    """Sums in one order, and no fight for the cores of a shared machine."""
+    """Sums have a fixed order, and tests do not compete for the cores of a shared machine."""
     import torch
 
     before = torch.get_num_threads()
@@ -50,7 +50,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def store_template(tmp_path_factory) -> Path:
-    """An MLflow store with its tables; making them takes most of the time, so each test copies it."""
+    """An MLflow store with its tables. Each test copies it, since creating the tables is slow."""
     import mlflow
 
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
@@ -80,7 +80,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def new_store(workplace, monkeypatch, store_template):
-    """Call it to switch to an empty SQLite store of its own; it gives the client. Call it again for another one."""
+    """Each call switches to a new, empty SQLite store and returns its client."""
     import mlflow
 
     before = mlflow.get_tracking_uri()
@@ -106,7 +106,7 @@ def store(new_store):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, store_template, one_thread):
-    """A working folder with a store of its own and what the stages before register leave."""
+    """A working folder with its own store and the outputs of the stages before register."""
     import mlflow
 
     from registering import Place
@@ -115,7 +115,7 @@ def place(tmp_path, monkeypatch, store_template, one_thread):
     shutil.copy(store_template, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no Inception here, whatever the machine has cached
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # hides an Inception network that the machine has cached
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "KFP_RUN_ID", "DVC_EXP_NAME", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     yield Place(tmp_path)
@@ -170,7 +170,7 @@ def params():
 
 @pytest.fixture
 def nameless() -> list[str]:
-    """The beginning of a command that runs as a user id without a name, and with the rights of who runs the tests."""
+    """The start of a command that runs under a user id without a name, with the rights of the user of the tests."""
     command = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
         pytest.skip("this machine allows no user namespaces")
@@ -200,7 +200,7 @@ def s3(s3_server_of_session, monkeypatch, tmp_path) -> Server:
 
 @pytest.fixture
 def kubeflow(monkeypatch, tmp_path) -> Iterator[Stub]:
-    """A stub of its API server, asked from this checkout."""
+    """A stub of Kubeflow's API server; the test runs in this checkout."""
     monkeypatch.chdir(Path(__file__).resolve().parents[1])
     monkeypatch.setenv("HOME", str(tmp_path))  # kfp keeps a context file there
     with kubeflow_server() as server:
@@ -209,7 +209,7 @@ def kubeflow(monkeypatch, tmp_path) -> Iterator[Stub]:
 
 @pytest.fixture
 def pipeline(monkeypatch, capsys) -> Pipeline:
-    """`bmask pipeline ...` in this process."""
+    """Runs `bmask pipeline ...` in this process."""
     from commands import bmask
 
     def run(*arguments: str) -> tuple[int, str, str]:

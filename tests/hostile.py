@@ -1,7 +1,7 @@
-"""Files as the world has them: a corpus of some 300, each with what it must be read as or why it must be refused.
+"""A corpus of some 300 difficult files, each with the pixels that it must be read as or the reason to refuse it.
 
-Every picture is drawn from a seed of its own, so that no two are near-duplicates, and pixels are compared with what was
-drawn. `sound` photos are what surrounds them.
+Every picture has its own seed, so that no two are near-duplicates. Tests compare pixels with those that were drawn.
+`sound` adds ordinary photos.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from scipy.ndimage import gaussian_filter
 
 HEIGHT, WIDTH = 40, 48
 EXACT = 0.0
-LOSSY = 6.0  # mean absolute difference in grey levels: JPEG at 90 of these pictures stays below 4
+LOSSY = 6.0  # mean absolute difference in grey levels: JPEG of these pictures at quality 90 stays below 4
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file below a domain folder. It is read as `pixels`, or refused with a reason that holds `reason`; where both
-    are given, either will do, and nothing in between."""
+    """A file below a domain folder. It must be read as `pixels` or refused with a reason that contains `reason`; if
+    both are given, either is right."""
 
     name: bytes
     content: bytes = b""
     pixels: np.ndarray | None = None  # uint8 (H, W, 3)
     reason: str = ""
     tolerance: float = EXACT  # mean absolute difference, grey levels
-    make: Callable[[bytes], None] | None = None  # for what is not made by writing bytes; gets the path
+    make: Callable[[bytes], None] | None = None  # makes the file where `content` cannot; gets the path
 
 
 def picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """uint8 (H, W, 3): noise with the spectrum of a photo, and like there more light than colour."""
+    """uint8 (H, W, 3): noise with a photo's spectrum; as in photos, brightness varies more than colour."""
     noise = np.random.default_rng([77, seed]).normal(size=(3, height, width, 4))
     noise = noise[..., :1] + 0.3 * noise[..., 1:]
     total = sum(gaussian_filter(layer, (s, s, 0)) * s for layer, s in zip(noise, (8, 4, 1), strict=True))
@@ -78,7 +78,7 @@ def corpus() -> list[Case]:
 
 
 def sound(folder: Path, count: int = 60) -> None:
-    """Plain photos in both domains, for a dataset to be made of."""
+    """Writes ordinary photos to both domains, enough for a dataset."""
     for domain, start in (("masked", 200_000), ("unmasked", 300_000)):
         (folder / domain).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -86,7 +86,7 @@ def sound(folder: Path, count: int = 60) -> None:
 
 
 def write(cases: list[Case], folder: Path) -> list[Case]:
-    """Writes the files; those that this system or user cannot make are left out of what is given back."""
+    """Writes the files; returns those that this system and user can make."""
     written = []
     for case in cases:
         path = os.path.join(os.fsencode(folder), case.name)
@@ -122,12 +122,12 @@ def truncated(seeds: Iterator[int]) -> Iterator[Case]:
         for share in (0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.99):
             cut = int(len(content) * share)
             yield Case(f"cut to {share:.0%}.{ending}".encode(), content[:cut], reason=" ")
-        for less in (1, 2, 12):  # what is missing may be no pixel
+        for less in (1, 2, 12):  # the missing bytes may hold no pixels
             yield Case(f"short of {less}.{ending}".encode(), content[:-less], pixels, " ", tolerance)
 
 
 def unwritten(seeds: Iterator[int]) -> Iterator[Case]:
-    """Of full length, and zeros from somewhere on."""
+    """Files of full length that are zeros from some byte on."""
     for ending in ("jpg", "progressive.jpg", "png", "webp", "lossy.webp", "gif", "lzw.tif", "deflate.tif", "avif"):
         form, options, _ = FORMS[ending]
         content = encode(picture(next(seeds)), form, **options)
@@ -205,7 +205,7 @@ def modes(seeds: Iterator[int]) -> Iterator[Case]:
 
 
 def orientations(seeds: Iterator[int]) -> Iterator[Case]:
-    """As a camera held that way lays the picture down; EXIF 2.3, 4.6.4."""
+    """Pictures as cameras store them in each orientation (EXIF 2.3, 4.6.4)."""
     for ending in ("jpg", "png", "webp", "tif", "avif"):
         form, options, tolerance = FORMS[ending]
         for orientation in (*range(1, 9), 0, 9, 4242):
@@ -226,7 +226,7 @@ def orientations(seeds: Iterator[int]) -> Iterator[Case]:
 
 
 def extras(seeds: Iterator[int]) -> Iterator[Case]:
-    """What lies beside the pixels."""
+    """Further frames, colour profiles, thumbnails, EXIF and comments."""
     for ending in ("gif", "webp", "png", "avif"):
         form, options, tolerance = FORMS[ending]
         frames = [picture(next(seeds)) for _ in range(3)]
@@ -253,7 +253,7 @@ def extras(seeds: Iterator[int]) -> Iterator[Case]:
             pixels = picture(next(seeds))
             try:
                 content = encode(pixels, form, icc_profile=icc, **options)
-            except (ValueError, RuntimeError):  # some writers refuse what readers must bear
+            except (ValueError, RuntimeError):  # some writers refuse what readers must accept
                 continue
             yield Case(f"{name}.{ending}".encode(), content, pixels, tolerance=tolerance)
     pixels, other = picture(next(seeds)), picture(next(seeds), 32, 32)
@@ -287,7 +287,7 @@ def extras(seeds: Iterator[int]) -> Iterator[Case]:
 
 
 def bombs(seeds: Iterator[int]) -> Iterator[Case]:
-    """Headers that promise pictures which no memory holds, and shapes that show no face."""
+    """Headers of pictures too large for memory, and shapes that cannot show a face."""
     for side in (8_001, 9_500, 20_000, 60_000, 2**31 - 1):
         yield Case(f"{side}.png".encode(), png(b"", 8, 2, (side, side)), reason=" ")
     for width, height in ((65_535, 65_535), (8_001, 8_001)):
@@ -332,7 +332,7 @@ def bombs(seeds: Iterator[int]) -> Iterator[Case]:
 
 
 def impostors(seeds: Iterator[int]) -> Iterator[Case]:
-    """What is no photo and says so, by whatever name it goes."""
+    """Files that are no photos by their content, but have the names of photos."""
     texts = {
         "empty": b"",
         "zeros": bytes(5000),
@@ -373,7 +373,7 @@ def names(seeds: Iterator[int]) -> Iterator[Case]:
 
 
 def nodes(seeds: Iterator[int]) -> Iterator[Case]:
-    """What is no file at all."""
+    """Pipes, sockets, devices, links, and a sparse file of 1 TiB."""
 
     def bound(path: bytes) -> None:
         place = os.getcwd()
@@ -412,7 +412,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def png(
     pixels: np.ndarray | bytes, bits: int, colour: int, shape: tuple[int, int] | None = None, extra: bytes = b""
 ) -> bytes:
-    """A PNG by hand. `pixels`: rows as they are stored, or b"" for a header alone; `shape`: height, width."""
+    """Builds a PNG. `pixels`: rows as they are stored, or b"" for a header alone; `shape`: height, width."""
     height, width = shape or pixels.shape[:2]
     body = b"".join(b"\0" + row.tobytes() for row in pixels) if len(pixels) else bytes(1000)
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
@@ -426,7 +426,7 @@ def png(
 
 
 def packed(tones: np.ndarray, bits: int) -> np.ndarray:
-    """uint8 (H, W) of few bits -> uint8 (H, W * bits / 8), the first in the high bits."""
+    """uint8 (H, W), values of `bits` bits -> uint8 (H, W * bits / 8); the first pixel is in the high bits."""
     each = tones.reshape(len(tones), -1, 8 // bits)
     return sum(each[..., i] << (8 - bits * (i + 1)) for i in range(8 // bits)).astype(np.uint8)
 

@@ -1,6 +1,6 @@
-"""Requests as the world sends them: some 800, whole bytes on a connection, each of a kind that a table can name.
+"""Some 800 difficult requests, each as the bytes to send and with its kind, for a table.
 
-Whatever they are, a server may answer, refuse or hang up. It may not fail, repeat the photo, or stop for others.
+A server may answer, refuse or hang up. It must not fail, repeat the photo, or stop answering others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import hostile
 
-MARK = b"HIDDEN+PHOTO+BYTES+"  # base64 of nothing in particular: what stands for a photo in a request that holds none
+MARK = b"HIDDEN+PHOTO+BYTES+"  # base64 that is no picture; stands for the photo in requests without one
 SHORT = 60  # characters of a photo's base64 that an answer may not repeat
 PATIENCE, HASTE = 60, 3  # seconds
 
@@ -34,12 +34,12 @@ class Hostile:
 
     @property
     def must_be_answered(self) -> bool:
-        """Whether the request is whole; of another one the server may wait for the rest."""
+        """Whether the request is whole; if not, the server may wait for the rest."""
         return not self.cut and self.patience == PATIENCE
 
 
 class Answered(NamedTuple):
-    status: int  # 0 where none came
+    status: int  # 0: no answer came
     content: bytes
     echoes: bool  # whether it repeats the photo
 
@@ -55,13 +55,13 @@ def asking(photo: object, **params: object) -> bytes:
 
 
 def requests() -> list[Hostile]:
-    """All of them, the same every time."""
+    """All requests; the same every time."""
     makers = (files, deep, broken_json, wrong_types, broken_base64, params, content_types, lengths, heads, cuts, fuzzed)
     return [request for maker in makers for request in maker()]
 
 
 def files() -> Iterator[Hostile]:
-    """Pictures that are whole, cut, lie about their size, or are none."""
+    """Pictures that are whole, cut or wrong about their size, and files that are no pictures."""
     for case in hostile.corpus():
         if case.make is None and 0 < len(case.content) < 1_000_000:
             photo = base64.b64encode(case.content)
@@ -201,11 +201,11 @@ def fuzzed() -> Iterator[Hostile]:
 
 
 def send(port: int, request: Hostile) -> Answered:
-    """Sends a request and reads whatever comes."""
+    """Sends a request and reads the answer as far as it comes."""
     half = len(request.raw) // 2
     content = b""
     with socket.create_connection(("127.0.0.1", port), timeout=request.patience) as connection:
-        with suppress(ConnectionError):  # the server may hang up before all of it came
+        with suppress(ConnectionError):  # the server may hang up before it has the whole request
             connection.sendall(request.raw[:half])
             time.sleep(request.slow)
             if not request.cut:

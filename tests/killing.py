@@ -1,4 +1,4 @@
-"""Processes that are stopped where it hurts, and disks that are full."""
+"""Stops processes at the worst moments and fills disks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PATIENCE = 300  # seconds until something has to happen on a busy machine
+PATIENCE = 300  # seconds to wait for an event on a busy machine
 
 
 @contextlib.contextmanager
 def running(*command: object, **options) -> Iterator[subprocess.Popen]:
-    """A process of Python with these arguments, which does not outlive the block."""
+    """A Python process with these arguments; it is killed when the block ends."""
     child = subprocess.Popen([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True, **options)
     try:
         yield child
@@ -40,13 +40,13 @@ def writing(child: subprocess.Popen, folder: Path) -> dict[str, int]:
 
 
 def freeze(child: subprocess.Popen) -> bool:
-    """Stops the process between two instructions, so that one can look before killing it. False: it had ended."""
+    """Pauses the process, so that a test can inspect its files before killing it. False: it had ended."""
     os.kill(child.pid, signal.SIGSTOP)
     return os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
 
 
 def freeze_when(child: subprocess.Popen, there: Callable[[], bool]) -> bool:
-    """Freezes the process while `there` is true, which is certain: it is asked again of the frozen process."""
+    """Freezes the process while `there()` is true; checks this again once the process is frozen."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -64,14 +64,14 @@ def freeze_when(child: subprocess.Popen, there: Callable[[], bool]) -> bool:
 
 
 def freeze_in_a_write(child: subprocess.Popen, folder: Path, size: int, draws: random.Random) -> bool:
-    """Freezes the process with a random share of a checkpoint of about `size` bytes in `folder` written."""
+    """Freezes the process when it has written a random share of a checkpoint of about `size` bytes to `folder`."""
     share = draws.random()
 
     def half_written() -> bool:
         nonlocal share
         found = max(writing(child, folder).values(), default=-1) >= share * size
         if found:
-            share = 0  # should it be whole when we look again, the next one is caught as it begins
+            share = 0  # if this file is complete at the second check, catch the next one as it begins
         return found
 
     return freeze_when(child, half_written)
@@ -84,7 +84,7 @@ def kill(child: subprocess.Popen) -> None:
 
 
 class Full:
-    """A disk that others fill. `folder` lies on it."""
+    """A disk that the test can fill; `folder` is on it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -103,10 +103,10 @@ class Full:
 
 @contextlib.contextmanager
 def small_disk(size: int) -> Iterator[Full | None]:
-    """A real file system of `size` bytes in memory, or None where nothing may be mounted.
+    """A real file system of `size` bytes in memory, or None where mounting is not permitted.
 
-    It is mounted in a namespace of its own, needs no privilege on most systems, goes with the process that holds it,
-    and is reached through /proc.
+    It is mounted in its own namespace, which needs no privilege on most systems. It is reached through /proc and
+    vanishes with the process that holds it.
     """
     hold = f"mount -t tmpfs -o size={size} none /mnt && echo mounted && exec cat"
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hold]
@@ -115,5 +115,5 @@ def small_disk(size: int) -> Iterator[Full | None]:
     except FileNotFoundError:
         yield None
         return
-    with holder:  # its input closes at the end, and `cat` with it
+    with holder:  # leaving this block closes its input, which ends `cat`
         yield Full(Path(f"/proc/{holder.pid}/root/mnt")) if holder.stdout.readline() else None

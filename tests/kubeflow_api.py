@@ -1,4 +1,4 @@
-"""A stub of Kubeflow's API server, and what people's addresses answer in its place."""
+"""A stub of Kubeflow's API server, and answers of other servers that users may name instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 IMAGE = "registry.example/bmask:0123"
 Pipeline = Callable[..., tuple[int, str, str]]  # `bmask pipeline ...`: exit code, stdout, stderr
 COMMANDS = {"submit": ["submit"], "schedule": ["schedule", "--cron", "0 0 3 * * *"]}
-# What the addresses of others answer, a page or nothing, or what a guard does: status, headers, body.
+# Answers of other servers, and of an authentication proxy: status, headers, body.
 PAGE = (200, {"Content-Type": "text/html"}, b"<!DOCTYPE html><title>Kubeflow Central Dashboard</title>")
 STRANGERS = {
     "a page": PAGE,
@@ -24,15 +24,15 @@ STRANGERS = {
 
 
 class Stub(ThreadingHTTPServer):
-    """Answers like Kubeflow's API server, as far as its published API says, and keeps what it was asked."""
+    """Answers as Kubeflow's published API describes, and keeps the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.refuse = 0  # answer everything with this status
-        self.stranger: tuple[int, dict[str, str], bytes] | None = None  # what answers in place of Kubeflow ...
-        self.known: tuple[str, ...] = ()  # ... but for these paths
-        # Of the run and its tasks, one for each time it is asked for.
+        self.stranger: tuple[int, dict[str, str], bytes] | None = None  # the answer in place of Kubeflow's ...
+        self.known: tuple[str, ...] = ()  # ... except on these paths
+        # States of the run and of its tasks, one entry per request.
         self.states: list[tuple[str, dict[str, str]]] = []
 
     @property

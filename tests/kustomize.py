@@ -1,4 +1,4 @@
-"""As much of kustomize as deploy/ uses, for machines without kubectl. Where kubectl is, a test compares the two."""
+"""The part of kustomize that deploy/ uses, for machines without kubectl. With kubectl, a test compares the two."""
 
 from __future__ import annotations
 

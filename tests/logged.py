@@ -1,4 +1,4 @@
-"""A tiny training here, and what MLflow holds of it."""
+"""Runs a tiny training in this process, and reads what MLflow holds of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pictures_in(client: MlflowClient, run: Run) -> list[tuple[str, int]]:
 
 
 def assert_holds(client: MlflowClient, run: Run, rows: list[dict[str, float]]) -> None:
-    """Every loss of every row, at its step, exactly once."""
+    """Asserts that the run holds every loss of every row at its step, exactly once."""
     for name in set().union(*rows) - {"step"}:
         history = client.get_metric_history(run.info.run_id, name)
         found = sorted((metric.step, metric.value) for metric in history)

@@ -22,7 +22,7 @@ def bands(count: int, size: int) -> np.ndarray:
 
 
 def arrays(copies: int = 2, side: int = LOAD) -> dict[str, np.ndarray]:
-    """What the system's batches are made of: photos of both domains, masks to paste, cut-outs of the masked photos."""
+    """The arrays that batches are made of: photos of both domains, masks to paste, cut-outs of the masked photos."""
     photos = {d: np.stack([pictures(TRAIN, side, d == "a", seed) for seed in (0, 9)[:copies]]) for d in "ab"}
     colours = np.random.default_rng(4).integers(0, 256, (1, 5, 1, 1, 3), np.uint8)
     colours = np.broadcast_to(colours, (1, 5, side, side, 3))
@@ -38,7 +38,7 @@ def frozen_weights() -> dict[str, dict[str, torch.Tensor]]:
 
 
 def write_inputs(masks_folder: Path) -> None:
-    """What the stage reads of results/masks: more arrays, and the frozen network."""
+    """Writes what the train stage reads from results/masks: the other arrays and the frozen network."""
     masks_folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays().items():
         if name not in ("a", "b"):

@@ -1,4 +1,4 @@
-"""Inpainting at a size that trains in a second: its options, what it is handed, the folders of the stages before it."""
+"""Inpainting at a size that trains in a second: its options, its inputs, the folders of the stages before it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def given(side: int = LOAD) -> dict[str, np.ndarray]:
 
 
 def frozen_weights() -> dict[str, dict[str, torch.Tensor]]:
-    """Features that nobody trained, of the face detector's shape: tests need no weights of others."""
+    """Untrained features of the face detector's shape, so that tests need no trained weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         return {"features": FaceFeatures().state_dict()}
 
 
 def write_masks(folder: Path) -> Path:
-    """What trainings read of results/masks."""
+    """Writes what trainings read from results/masks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("masks", "cutouts"):
         np.save(folder / f"{name}_train.npy", given()[name])
@@ -46,14 +46,14 @@ def write_masks(folder: Path) -> Path:
 
 
 def write_folders(results: Path) -> None:
-    """What a training reads, as ingest, augment and masks leave it."""
+    """Writes what a training reads: the outputs of ingest, augment and masks."""
     write_dataset(results / "ingest", load_size=LOAD)
     write_augment(results / "augment", load_size=LOAD)
     write_masks(results / "masks")
 
 
 def params(train: dict[str, Any] | None = None, network: dict[str, Any] | None = None, **schedule: Any) -> Params:
-    """One model, `painter`; 4 epochs of 3 steps, the game from the third on."""
+    """One model, `painter`; 4 epochs of 3 steps, the discriminator from the third epoch on."""
     shared = tiny_params(train=train).model_dump(mode="json", by_alias=True)["train"]
     chosen = {"epochs": 4, "constant_epochs": 2, "batch_size": 4, "lr": 2e-3, **schedule}
     model = {"network": dataclasses.asdict(OPTIONS) | (network or {}), "schedule": chosen}

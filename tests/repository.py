@@ -1,4 +1,4 @@
-"""A throwaway git repository, with DVC in it or without."""
+"""A temporary git repository, with or without DVC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Repository:
-    """It has an identity of its own and is untouched by the settings of whoever runs the tests."""
+    """It has its own author and ignores the git settings of the user."""
 
     def __init__(self, folder: Path):
         self.folder = folder

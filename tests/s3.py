@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS, one binary) on this machine: three identities, throwaway folder, ends with the tests."""
+"""A real S3 server (SeaweedFS, one binary) on this machine, with three identities; it ends with the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 WEED = Path(sys.executable).with_name("weed")
 OWNER, READER = ("owner", "secret-of-the-owner"), ("reader", "secret-of-the-reader")  # access key, secret key
-WRITER = ("writer", "secret-of-the-writer")  # who may neither list nor read
+WRITER = ("writer", "secret-of-the-writer")  # may neither list nor read
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Server:
         return boto3.client("s3", endpoint_url=self.endpoint, **self.keys(who))
 
     def environment(self, who: tuple[str, str] = OWNER) -> dict[str, str]:
-        """What a process needs to find the server and be let in."""
+        """The variables with the server's address and the keys."""
         names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
         keys = {names[key]: value for key, value in self.keys(who).items() if key in names}
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", **keys}
 
     def empty(self, bucket: str) -> None:
-        """The bucket is there and holds nothing."""
+        """Creates the bucket if it is missing, and empties it."""
         client = self.client()
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
             client.create_bucket(Bucket=bucket)
@@ -60,7 +60,7 @@ class Server:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now. SeaweedFS adds 10000 for its own calls, so they are taken from low down."""
+    """Ports that are free now, and so are those 10000 above, which SeaweedFS uses for its own calls."""
     found = []
     for port in range(11000 + time.monotonic_ns() % 9000, 22000):
         with contextlib.ExitStack() as stack:
@@ -77,7 +77,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def s3_server(folder: Path, ports: list[int] | None = None) -> Iterator[Server]:
-    """Runs a server whose data lies in `folder`, and kills it when the block ends; the data stays for the next one."""
+    """Runs a server with its data in `folder`, and kills it when the block ends; the data stays for the next server."""
     folder.mkdir(parents=True, exist_ok=True)
     identities = [
         {"name": access, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": actions}

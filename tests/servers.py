@@ -25,8 +25,8 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(command: list[str], alive: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Runs a server that takes --host and --port, gives its address once `alive`, a path, answers. Fails with its log
-    when it does not."""
+    """Runs a server that takes --host and --port; yields its address once the path `alive` answers. If it never does,
+    fails with the server's log."""
     port, log = free_port(), folder / "server.log"
     address = f"http://127.0.0.1:{port}"
     with open(log, "w") as output:

@@ -1,6 +1,6 @@
 """What each process of test_distributed.py runs: `torchrun --nproc-per-node N share_the_work.py PLANS OUT`.
 
-Plans are (name, system, changed options). Each process writes what it came to, so that they can be held to each other.
+Plans are (name, system, changed options). Each process writes its outcome, so that the test can compare them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bmask.training.distributed import World, joined
 from bmask.training.loop import train
 from tiny import LOOP, SIZE, SYSTEMS, TRAIN, pictures
 
-# An epoch is a step.
+# Each epoch has one step.
 OPTIONS = dataclasses.replace(
     LOOP, epochs=5, constant_epochs=5, epoch_photos=4, lr=1e-3, pool=0, sample_every=99, checkpoint_every=99
 )
 
 
 def outcome(system: str, changes: dict, world: World = World()) -> dict:
-    """The state of a training when it is done: the checkpoint's content, or the error."""
-    if system == "inpainting":  # its game begins with the third step; below 64 px its lowest norms see a few numbers,
-        size, recipe = 64, dataclasses.replace(pasted.OPTIONS, filters=16)  # which they make signs of rounding
+    """Runs a training; returns its final state, or the error."""
+    if system == "inpainting":  # its discriminator starts at the third step; below 64 px its lowest norms see so few
+        size, recipe = 64, dataclasses.replace(pasted.OPTIONS, filters=16)  # numbers that they give signs of rounding
         photos, frozen = pasted.given(side=72), pasted.frozen_weights()
     else:
         size, recipe, frozen = SIZE, SYSTEMS[system], {}

@@ -130,7 +130,7 @@ def tiny_params(models: dict[str, dict] | None = None, train: dict | None = None
 
 
 def write_generator(folder: Path) -> Path:
-    """An untrained generator for 32 px whose weights are large enough to change what it is shown."""
+    """An untrained generator for 32 px whose weights are large enough to change its input."""
     import torch
 
     from bmask.gan.generator_file import save_generator

@@ -32,7 +32,7 @@ TINY = {
             "inpainting": {"system": "inpainting", "filters": 8, "cutouts": 0.5, "game_epoch": 1},
         }.items()
     },
-    # The pipeline is tested here, not the judge: at this size it cannot pass checks that mean something.
+    # Tests here check the pipeline, not the judge, which cannot pass meaningful checks at this size.
     "judge": {"filters": 4, "steps": 4, "batch_size": 4, "min_clean": 0, "min_found": 0, "max_fooled": 1},
     "evaluate": {"bootstrap": 20, "pictures": 2, "min_told": 0},
     "register": {"max_residue_rate": 1, "max_paste_outside": 255, "max_cutout_outside": 255, "max_cutout_area": 99}

@@ -1,4 +1,4 @@
-"""Addresses that are not Kubeflow's, or do not let us in: one sentence with the remedy, exit code 6."""
+"""An address that is not Kubeflow's or denies access gives one sentence with the remedy and exit code 6."""
 
 from __future__ import annotations
 

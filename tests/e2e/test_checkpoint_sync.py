@@ -1,4 +1,4 @@
-"""Checkpoints in a real object storage: a killed training goes on on an empty disk, and failures are told."""
+"""Checkpoints in real object storage: a killed training goes on with an empty disk, and failures are reported."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def on_disk(sync: CheckpointSync) -> dict[str, bytes]:
 
 
 def save(sync: CheckpointSync, epoch: int) -> None:
-    """As the loop and its sample sheets do."""
+    """Writes files as the training loop and its sample sheets do."""
     (sync.folder / "samples").mkdir(parents=True, exist_ok=True)
     (sync.folder / f"samples/epoch-{epoch:04d}.png").write_bytes(b"sheet %d" % epoch)
     if (sync.folder / LATEST).exists():

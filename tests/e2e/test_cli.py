@@ -1,4 +1,4 @@
-"""The command line as people meet it: help, exit codes, one sentence for what they can mend."""
+"""The command line as users see it: help, exit codes, one sentence for each error that they can fix."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_command_and_every_option_of_it_is_explained(name):
 
 def test_help_lists_the_commands_in_the_order_of_the_pipeline():
     shown = CliRunner().invoke(cli.app, ["--help"]).stdout
-    commands = shown.partition("Stages, in the order")[2]  # before them, what they are for
+    commands = shown.partition("Stages, in the order")[2]  # skips the text before the list
     places = [commands.index(f" {stage} ") for stage in STAGES]
     assert places == sorted(places)
 
@@ -179,7 +179,7 @@ def test_logging_a_training_that_is_not_there_ends_with_3(run, monkeypatch, tmp_
 
 def test_an_interrupted_command_ends_with_130_and_promises_no_checkpoint_that_it_has_not(tmp_path):
     drawing = [sys.executable, "-m", "bmask", "draw", "faces", "--masked", "2000", "--unmasked", "2000", "--size", "64"]
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell may ignore it
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # the shell may have set it to be ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     child = subprocess.Popen(drawing, cwd=tmp_path, preexec_fn=heard, **pipes)
     while not list(tmp_path.rglob("*.png")):
@@ -190,7 +190,7 @@ def test_an_interrupted_command_ends_with_130_and_promises_no_checkpoint_that_it
     assert child.returncode == 130
     assert err.endswith("bmask: interrupted; the same command starts again from the beginning\n")
     assert "Traceback" not in err
-    assert not list(tmp_path.iterdir())  # so that is true
+    assert not list(tmp_path.iterdir())  # nothing is left to go on from, as the message says
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The whole pipeline in containers: Docker's API, a real MLflow server, nobody's user, a read-only root.
+"""The whole pipeline in containers: Docker's API, a real MLflow server, a user without rights, a read-only root.
 
-Asked for by `make pipeline-containers`, which builds the image and names it in BMASK_IMAGE; too heavy for every change.
+`make pipeline-containers` builds the image, names it in BMASK_IMAGE and runs this; it is too slow for every change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not IMAGE, reason="BMASK_IMAG
 
 @pytest.fixture
 def kept_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """kfp lets containers vanish and asks for their exit code after; podman 4 then answers 500, not 404."""
+    """Keeps containers until kfp has read the exit code; for removed ones, podman 4 answers 500 instead of 404."""
     from docker.models.containers import Container, ContainerCollection
 
     start, wait = ContainerCollection.run, Container.wait

@@ -1,7 +1,7 @@
 """Several processes train one model, started as a user starts them: torchrun, `train.processes`, the Kubeflow pipeline.
 
-What they compute is what one process computes, to rounding; what they leave is written once; when one of them is lost
-or all are told to stop, the next start ends with the bits of a training that nobody disturbed.
+They compute what one process computes, up to rounding, and write every output once. After one of them is lost or all
+are stopped, the next start ends with the same bits as an undisturbed training.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ REFUSED = {"odd": ("cyclegan", {"batch_size": 3}), "odd parts": ("cyclegan", {"a
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outcomes of all plans by two processes, NAME-RANK; one start for all, since starting is what takes long."""
+    """The outcomes of all plans by two processes, in files NAME-RANK; one start runs all, since starting is slow."""
     out = tmp_path_factory.mktemp("together")
     plans = json.dumps([(name, *plan) for name, plan in (PLANS | REFUSED).items()])
     script = str(Path(__file__).parents[1] / "share_the_work.py")
@@ -60,8 +60,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together, one_thread):
     """Five steps in fp32: losses to 1e-4, pictures to 5e-3 of their range of 2; 2e-5 and 1.7e-3 were seen.
 
-    Weights are not compared: a bias before a norm has a gradient of rounding alone, which Adam turns into whole steps,
-    and no picture depends on it. The pool has 3 places for 4 fakes a step: both draw from what all processes made.
+    Weights are not compared: the gradient of a bias before a norm is a rounding error, which Adam turns into whole
+    steps, but no picture depends on it. The pool has 3 places for 4 fakes a step; it takes those of all processes.
     """
     system, changes = PLANS[name]
     first, second = (checkpoint.read(together / f"{name}-{rank}") for rank in (0, 1))
@@ -70,9 +70,9 @@ def test_two_processes_compute_what_one_does_with_the_whole_batch(name, together
     for row, expected in zip(first["history"], alone["history"], strict=True):
         assert set(row) == set(expected)
         for key, value in expected.items():
-            usual = 1e-4 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2e-3  # 3e-4 was seen without
-            loose = 0.05 if key.startswith("gradient") else usual  # those biases are part of the norm
-            loose = 0.01 if key == "gan" else loose  # inpainting's critic has such biases too, and they move its scores
+            usual = 1e-4 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2e-3  # without it 3e-4 was seen
+            loose = 0.05 if key.startswith("gradient") else usual  # the gradients' norm includes those biases
+            loose = 0.01 if key == "gan" else loose  # such biases move the scores of inpainting's discriminator
             assert row[key] == pytest.approx(value, rel=loose), key
     assert (first["output"] - alone["output"]).abs().max() < 1e-2
     for domain, kept in alone["pools"].items():
@@ -93,7 +93,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_every_process_with_the_fiel
         assert "make it a multiple of 8" in parts
 
 
-# The same files: once, and after a disturbance too.
+# The same files, written once, also after a disturbance.
 
 
 def environment() -> dict[str, str]:
@@ -123,14 +123,14 @@ class Place:
         return subprocess.Popen(command, cwd=self.folder, env=environment(), start_new_session=True, **pipes)
 
     def run(self, command: list[str], code: int = 0) -> str:
-        """What it said."""
+        """Runs the command; returns its stderr."""
         process = self.start(command)
         _, said = process.communicate(timeout=300)
         assert process.returncode == code, said[-5000:]
         return said
 
     def disturb(self, command: list[str], how: signal.Signals, rank: int | None) -> tuple[int, str]:
-        """Sends a signal to a process, or to the launcher, soon after the first checkpoint; its exit code and words."""
+        """Signals a process, or the launcher, soon after the first checkpoint; returns exit code and stderr."""
         process = self.start(command)
         while not self.checkpoints():
             assert process.poll() is None, process.communicate()[1][-5000:]
@@ -156,7 +156,7 @@ class Place:
 
 
 def ranks(below: list[psutil.Process]) -> list[int]:
-    """The training processes among a launcher's, in their order."""
+    """The ids of the training processes of a launcher, in the order of their ranks."""
     workers = [p for p in below if {"spawn_main", "bmask"} & set(" ".join(p.cmdline()).replace("(", " ").split())]
     assert len(workers) == 2, [p.cmdline() for p in below]
     return [p.pid for p in sorted(workers, key=lambda p: (p.create_time(), p.pid))]
@@ -198,7 +198,7 @@ def test_the_first_process_alone_writes_says_and_logs(undisturbed: Place):
 def test_torchrun_that_is_stopped_by_sigterm_saves_once_and_goes_on_to_the_bits_of_train_processes(
     undisturbed: Place, tmp_path: Path, store_template: Path
 ):
-    """So torchrun and `train.processes` are the same training, whole or in two. Torchrun's own exit code is 1."""
+    """Torchrun and `train.processes` are the same training, interrupted or not. Torchrun's own exit code is 1."""
     place = Place(tmp_path, store_template)
     code, said = place.disturb(BY_TORCHRUN, signal.SIGTERM, None)
     assert code == 1, said[-3000:]
@@ -207,7 +207,7 @@ def test_torchrun_that_is_stopped_by_sigterm_saves_once_and_goes_on_to_the_bits_
     (latest,) = place.checkpoints()
     saved = checkpoint.read(latest)
     assert f"step {saved['step']} of 96" == first
-    assert all(value.shape == (2,) for row in saved["window"] for value in row.values())  # one of each process
+    assert all(value.shape == (2,) for row in saved["window"] for value in row.values())  # one value per process
     assert place.mlflow()[1].info.status == "KILLED"
 
     assert "going on from epoch" in place.run(BY_TORCHRUN)
@@ -247,9 +247,9 @@ def test_a_lost_process_stops_all_with_a_message_and_the_next_start_goes_on_to_t
         )
         assert told.endswith("so all were ended; the same command goes on from the last checkpoint")
         assert "Traceback" not in said
-    else:  # by the one that is left
+    else:  # the process that is left says so
         assert "another process of this training is gone or cannot be reached" in said
-    if rank == 1:  # else nobody was left to say so
+    if rank == 1:  # rank 0 was left and could log it
         assert place.mlflow()[1].info.status == "FAILED"
     place.run(command)
     assert place.files() == undisturbed.files()
@@ -260,7 +260,7 @@ def test_a_lost_process_stops_all_with_a_message_and_the_next_start_goes_on_to_t
 def test_sigterm_to_one_process_alone_stops_all_at_one_step_and_saves(
     undisturbed: Place, tmp_path: Path, store_template: Path
 ):
-    """As a node that is drained stops its pod and no other."""
+    """A node that is drained stops its own pod alone."""
     place = Place(tmp_path, store_template)
     code, said = place.disturb(BY_TORCHRUN, signal.SIGTERM, 1)
     assert code == 1
@@ -294,10 +294,10 @@ def notice(said: str) -> str:
 def test_a_killed_training_goes_on_in_another_number_of_processes_to_the_losses_of_an_undisturbed_one(
     before, after, undisturbed: Place, tmp_path: Path, store_template: Path
 ):
-    """To 1e-4 of each loss over the two epochs from there; rounding grows with every step.
+    """Losses agree to 1e-4 over the next two epochs; rounding errors grow with every step.
 
-    A gradient's norm is left out: biases before a norm are part of it, and are but rounding.
-    SIGTERM, so that it goes on amid an epoch, with losses of each process that are not summed up yet.
+    Gradient norms are not compared: they include biases before a norm, whose gradients are rounding errors.
+    SIGTERM saves in the middle of an epoch, before the losses of the processes are summed up.
     """
     place = Place(tmp_path, store_template, processes=before)
     assert place.disturb(BY_PARAMS, signal.SIGTERM, None)[0] == 143
@@ -325,12 +325,12 @@ def rows(path: Path) -> list[dict[str, float]]:
 
 
 def test_auto_starts_a_process_a_core_and_says_so(tmp_path: Path, store_template: Path):
-    """On the cores that it may use: one of them, and as many as photos in a batch."""
+    """With one allowed core, and with as many as a batch has photos, if the machine has them."""
     place = Place(tmp_path, store_template, processes="auto", epochs=1, constant_epochs=1)
     may = len(os.sched_getaffinity(0))
     for cores in {1, min(may, 2)}:
         shutil.rmtree(place.folder / "checkpoints", ignore_errors=True)
-        shutil.copy(store_template, place.folder / "mlflow.db")  # which would give the training back
+        shutil.copy(store_template, place.folder / "mlflow.db")  # else MLflow would return the finished training
         said = place.run(["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores])), *BY_PARAMS])
         (placed,) = json.loads((place.folder / "results/train/unmasker/run.json").read_text())["placed"]
         assert placed["processes"] == cores
@@ -365,7 +365,7 @@ def test_processes_that_do_not_meet_say_where_and_end(tmp_path: Path, store_temp
 
 @pytest.mark.slow
 def test_what_the_first_process_alone_runs_into_is_the_launchers_answer(tmp_path: Path, store_template: Path):
-    """A disk that cannot be written: its sentence and its code, no traceback, and the other process does not wait."""
+    """On an unwritable disk, the launcher gives that process's message and code; the other process does not wait."""
     place = Place(tmp_path, store_template, processes=2)
     (place.folder / "checkpoints").write_text("a file where a folder should be")
     said = place.run(BY_PARAMS, code=1)
@@ -393,7 +393,7 @@ def test_a_batch_that_cannot_be_shared_ends_the_command_with_exit_code_3(
 
 @pytest.mark.slow
 def test_a_pipeline_task_trains_in_as_many_processes_as_the_params_say(tmp_path: Path):
-    """Run here, without the GPUs that a cluster is asked for, to the bits of `bmask train`."""
+    """Runs locally without the GPUs that the params ask for; the result has the bits of `bmask train`."""
     (tmp_path / "workspace").mkdir()
     workspace = Workspace(tmp_path / "workspace")
     one = {**TINY, "models": {"attentiongan": TINY["models"]["attentiongan"]}}
@@ -402,7 +402,7 @@ def test_a_pipeline_task_trains_in_as_many_processes_as_the_params_say(tmp_path:
         workspace.run("bmask", *stage)
     workspace.write(one)
     changes = ["--set", "train.processes=2", "--set", "cluster.gpus=4", "--set", f"train.checkpoints={tmp_path}/others"]
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # of its own, else nothing would be trained
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}  # its own, else MLflow would return the training
     workspace.run("bmask", "pipeline", "run", "--folder", str(tmp_path / "run"), *changes, env=store)
     (trained,) = tmp_path.glob("run/*/*/train/trained")
     for name in ("generator.safetensors", "mask_generator.safetensors", "losses.csv"):

@@ -1,6 +1,6 @@
-"""The edges of dvc.yaml are those of the code: a stage depends on what its function can reach, on nothing else.
+"""Dependencies in dvc.yaml match the code: a stage depends on exactly the files that its function can reach.
 
-DVC itself reads dvc.yaml here. The outputs are made by hand and committed, so that `dvc status` tells what an edit
+DVC itself reads dvc.yaml here. The outputs are made by hand and committed, so that `dvc status` shows what an edit
 would run again.
 """
 
@@ -45,7 +45,7 @@ def locked(committed: Workspace) -> dict[str, dict]:
 
 
 def code_of(stage: dict) -> set[str]:
-    """The files of our package that a stage depends on, less packages' files that hold nothing."""
+    """The files of our package that a stage depends on, without empty `__init__.py` files."""
     found: set[Path] = set()
     for dep in stage["deps"]:
         path = PACKAGE.parents[1] / dep["path"]
@@ -61,7 +61,7 @@ def is_empty(path: Path) -> bool:
 
 
 def reached(name: str) -> set[str]:
-    """What the function of a stage can reach; a training: with its own system and no other."""
+    """The files that a stage's function can reach; for a training, with its own system alone."""
     stage, _, model = name.partition("@")
     own = [f"{SYSTEMS}.{MODELS[model]}"] if model else []
     return {path.as_posix() for path in reach(f"stages.{stage}", *own, without=OBSERVERS)}
@@ -84,7 +84,7 @@ def test_every_file_that_a_stage_can_reach_is_a_dependency(locked, name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_file_that_a_stage_depends_on_can_be_reached(locked, name):
-    """Of gan/ a training depends on what any of the systems uses: dvc.yaml has one list of files for all of them."""
+    """A training depends on the files of gan/ that any system uses: dvc.yaml has one list for all systems."""
     can = reached(name)
     if "@" in name:
         can |= {path for other in MODELS for path in reached(f"train@{other}") if not path.startswith("gan/systems/")}
@@ -100,16 +100,16 @@ def test_every_template_belongs_to_a_stage():
     assert templates == {path for name in STAGES for path in reached(name) if path.endswith(".html")}
 
 
-# Parameters. Sections that code is handed whole count whole.
+# Parameters. A section that is passed as a whole counts as a whole.
 
-HARMLESS = {  # read and no reason to run again
-    "ingest": {"s3"},  # where the photos are fetched does not change what they are
-    "train": {"evaluate.attention_threshold"},  # with which the model is logged
+HARMLESS = {  # read, but no reason to run again
+    "ingest": {"s3"},  # the storage does not change the photos
+    "train": {"evaluate.attention_threshold"},  # logged with the model
 }
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """All fields below a section, by their names in params.yaml; `models` is one."""
+    """All fields below a section, by their names in params.yaml; `models` counts as one."""
     found = set()
     for name, field in model.model_fields.items():
         inside, place = field.annotation, prefix + (field.alias or name)
@@ -126,7 +126,7 @@ def below(place: str) -> set[str]:
 
 
 class Reads(ast.NodeVisitor):
-    """The fields that a file reads of what it calls `params`."""
+    """The fields that a file reads from its variable `params`."""
 
     def __init__(self, path: Path):
         self.found: set[str] = set()
@@ -141,7 +141,7 @@ class Reads(ast.NodeVisitor):
 
 
 def fields_of(names: list[str]) -> set[str]:
-    """train.threads is itself; train.model_dump is all of train; model_dump is all there is."""
+    """train.threads is one field, train.model_dump is all of train, model_dump is all fields."""
     for length in range(len(names), 0, -1):
         if found := below(".".join(names[:length]).replace("register_", "register")):
             return found

@@ -1,4 +1,4 @@
-"""DVC's experiments and MLflow: a queued one runs in a folder that is thrown away, and its runs stay."""
+"""DVC experiments and MLflow: a queued experiment runs in a temporary folder, but its runs stay in MLflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_queued_experiment_works_for_the_repository_it_is_a_copy_of(tmp_path, 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """One training, its champion, all committed."""
+    """A workspace with one training and its champion, all committed."""
     work = Workspace(tmp_path_factory.mktemp("experiments"))
     shutil.copy(ROOT / ".gitignore", work.folder)
     params = copy.deepcopy(TINY)

@@ -1,4 +1,4 @@
-"""Fetching out of a real S3 server that breaks off, dies and comes back: nothing half or stale is taken for whole."""
+"""Fetching from a real S3 server that breaks off, dies and comes back: no partial or stale file counts as complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def own_temporary_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def kept(tmp_path):
-    """The files that are kept, whichever folder they lie in."""
+    """Call it for the fetched files that are kept for the next run."""
     return lambda: [path for path in (tmp_path / "tmp").glob("bmask-*/*/[!.]*") if path.is_file()]
 
 
@@ -55,7 +55,7 @@ def contents(listing: Listing) -> dict[str, bytes]:
 
 @pytest.fixture
 def asked(monkeypatch) -> list[str]:
-    """The names of the objects that are asked for."""
+    """The names of the requested objects."""
     names, save = [], objects.Prefix.save
 
     def noted(self, item, path):
@@ -244,7 +244,7 @@ def restarted(folder: Path, ports: list[int], monkeypatch) -> Server:
 
 @pytest.fixture
 def mortal(tmp_path, monkeypatch):
-    """Call it for a server with the same address and data as the last time."""
+    """Each call starts a server with the same address and data."""
     ports = free_ports(4)
     return lambda: restarted(tmp_path / "mortal", ports, monkeypatch)
 
@@ -253,7 +253,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_gives_everything(mortal
     with mortal() as server:
         server.empty("photos")
         photos = put(server, 40, 300_000)
-        time.sleep(1)  # until its journal is on the disk
+        time.sleep(1)  # the server writes its journal to the disk
     begun, goon, save = threading.Event(), threading.Event(), objects.Prefix.save
 
     def slow(self, item, path):
@@ -273,7 +273,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_gives_everything(mortal
         thread = threading.Thread(target=fetch)
         thread.start()
         assert begun.wait(60)
-    goon.set()  # the server is dead, and they ask
+    goon.set()  # the server is dead while the workers ask
     time.sleep(1)
     with mortal():
         thread.join(120)
@@ -311,12 +311,12 @@ def test_a_server_that_stays_dead_is_told_and_the_next_run_goes_on(mortal, monke
 
 
 def ready(server: Server) -> None:
-    """Waits until a server that has just started gives what it keeps; the client repeats what fails."""
+    """Waits until a server that has just started returns its objects; the client retries."""
     server.client().get_object(Bucket="photos", Key="v1/masked/000.png")
 
 
 def test_an_answer_that_breaks_off_goes_on_where_it_was(s3, tmp_path, monkeypatch):
-    """Through a way that lets no more than 100 000 bytes of an answer pass."""
+    """A proxy passes at most 100,000 bytes of an answer."""
     content = os.urandom(350_000)
     s3.client().put_object(Bucket="photos", Key="v1/masked/a.png", Body=content)
     port = int(s3.endpoint.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Trainings that were finished before: taken back from MLflow, or from a checkpoint at the last epoch."""
+"""Finished trainings are taken back from MLflow, or from a checkpoint of the last epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def lose(folder: Path) -> None:
-    """Another pod: neither results nor checkpoints."""
+    """Deletes results and checkpoints, as in a new pod."""
     shutil.rmtree(folder)
     shutil.rmtree("checkpoints")
 
@@ -124,7 +124,7 @@ def test_a_run_that_is_not_whole_or_another_is_not_taken(trouble, why, store, ca
     assert Path("checkpoints").exists()
     assert contents(folder)["losses.csv"] == before["losses.csv"]
     shutil.rmtree(folder)
-    train_here(tiny_params())  # what was damaged is whole again
+    train_here(tiny_params())  # the outputs in MLflow are complete again
     assert TAKEN in capsys.readouterr().err
     assert contents(folder)["losses.csv"] == before["losses.csv"]
 
@@ -150,7 +150,7 @@ def test_where_only_the_test_photos_changed_it_comes_back_with_their_digest(stor
 
 
 def train_again_alone(folder: Path) -> Path:
-    """The same training, where MLflow knows of none."""
+    """Repeats the training after all runs in MLflow are deleted."""
     for run in runs(mlflow.MlflowClient()):
         mlflow.MlflowClient().delete_run(run.info.run_id)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Files as the world has them go through ingest: each is read right or refused by name, and nothing hangs or breaks."""
+"""Ingest reads each difficult file correctly or refuses it by name, and nothing hangs or breaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bmask.data.split.dataset import Dataset
 from bmask.errors import DataError
 from hostile import HEIGHT, WIDTH, Case, corpus, picture, sound, write
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # pytest undoes our silence
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")  # pytest shows those we hide
 SOUND = 60  # of each domain
 
 
@@ -89,14 +89,14 @@ def params(folder: Path, source: Path | str, max_rejected: float) -> None:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Everything below, with sizes and times of change."""
+    """All paths below a folder, with sizes and modification times."""
     paths = (os.path.join(parent, name) for parent, *names in os.walk(folder) for name in chain(*names))
     return {path: (os.lstat(path).st_size, os.lstat(path).st_mtime_ns) for path in paths}
 
 
 @pytest.fixture(scope="module")
 def ran(cases, tmp_path_factory) -> tuple[Path, list[Case], subprocess.CompletedProcess]:
-    """A run over the whole corpus, in a process of its own: the folder it ran in, what could be made, what it said."""
+    """Runs ingest on the whole corpus in its own process: its folder, the cases that were written, the process."""
     folder = tmp_path_factory.mktemp("hostile")
     sound(folder / "photos", SOUND)
     made = write(cases, folder / "photos/masked")
@@ -144,7 +144,7 @@ def test_what_is_kept_of_the_corpus_shows_what_was_drawn(ran):
                 continue
             case = drawn[name]
             difference = np.abs(square.astype(int) - case.pixels[:, left : left + HEIGHT]).mean()
-            assert difference <= 1.3 * case.tolerance, name  # the middle may be a little worse than the whole
+            assert difference <= 1.3 * case.tolerance, name  # the middle may differ a little more than the whole
             compared += 1
     assert compared >= 150
 
@@ -156,7 +156,7 @@ def test_nothing_but_our_own_lines_reaches_the_screen(ran):
     assert len(done.stderr.splitlines()) < 10
 
 
-@pytest.mark.parametrize("share", [0.05, 0.35])  # seen in the headers, and in the pixels
+@pytest.mark.parametrize("share", [0.05, 0.35])  # found while reading headers, and while reading pixels
 def test_too_many_refused_files_are_a_failure_with_both_numbers(ran, tmp_path, share):
     folder, made, _ = ran
     params(tmp_path, folder / "photos", share)
@@ -207,14 +207,14 @@ def test_an_archive_of_the_corpus_gives_the_same_rows(ran, tmp_path, form):
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user may search: pytest's own belong to one alone."""
+    """A folder that every user may enter; pytest's own are for one user."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
 
 
 def as_nobody(function: Callable[[], list]) -> list:
-    """What the function gives to a user without rights; root may read everything."""
+    """Calls the function as a user without rights, since root may read everything."""
     if os.getuid():
         return function()
     here, there = os.pipe()

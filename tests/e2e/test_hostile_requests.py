@@ -21,13 +21,13 @@ from servers import serving
 from tiny import write_generator
 
 pytestmark = pytest.mark.slow
-SOUND = "files of the corpus"  # the kind of which some are sound photos
+SOUND = "files of the corpus"  # some of this kind are sound photos
 CLIENTS = 4
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> tuple[str, str]:
-    """A packed model's folder, and the store that it is logged to."""
+    """The address of a logged model, and of its store."""
     folder = tmp_path_factory.mktemp("store")
     uri, before = f"sqlite:///{folder}/mlflow.db", mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
@@ -39,7 +39,7 @@ def model(tmp_path_factory) -> tuple[str, str]:
 
 
 def answers(command: list[str], uri: str, folder: Path) -> list[tuple[Hostile, Answered]]:
-    """What a server makes of all requests, four at a time; afterwards it must answer a sound one."""
+    """Sends all requests to a server, four at a time; afterwards it must still answer a sound one."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with serving(command, "/ping", folder, os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": uri}) as address:
         port = urlsplit(address).port
@@ -79,7 +79,7 @@ def test_ours_fails_at_none_and_repeats_nothing(model, tmp_path):
 
 
 def test_mlflows_own_has_the_faults_that_the_docs_list(model, tmp_path):
-    """Where it no longer has them, docs/results.md is to be changed."""
+    """If it no longer has them, change docs/results.md."""
     pairs = answers(["mlflow", "models", "serve", "-m", model[0], "--env-manager", "local"], model[1], tmp_path)
     print_table("`mlflow models serve`", pairs)
     assert any(answered.status >= 500 for _, answered in pairs)

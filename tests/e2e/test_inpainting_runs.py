@@ -1,4 +1,4 @@
-"""Trainings of inpainting by the command's function: their folder, their run in MLflow, and what goes on from them."""
+"""Trainings of inpainting through the command's function: their folders, MLflow runs, and what goes on from them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Nothing derails a training: it is killed, damaged, crowded out and evicted, and ends with the same bits.
+"""A training that is killed, evicted, has damaged files or a full disk still ends with the same bits.
 
-Moments are drawn from a seed that a failure prints; KILL_SEED=... draws them again, to the precision of the clock.
+A failure prints the seed of its random moments; KILL_SEED=... repeats them as exactly as the clock allows.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_a_training_that_was_killed_again_and_again_equals_one_that_was_not(syst
     for kind, step in zip(kinds, steps, strict=True):
         with running(victim.__file__, killed, tmp_path / "out", json.dumps(options)) as child:
             if kind == "start":
-                select.select([child.stdout], [], [], draws.uniform(0, STARTING))  # at its first step at the latest
+                select.select([child.stdout], [], [], draws.uniform(0, STARTING))  # ends at its first step at latest
             else:
                 assert any(int(line) >= step for line in child.stdout), "it ended early"
             if kind == "write":
@@ -94,7 +94,7 @@ RECIPE = {"unmasker": {"system": "attentiongan", "scheme": 2, "discriminator_fil
 
 
 def params(**changes) -> Params:
-    """6 epochs of 7 steps; how often something is saved or shown is no part of a training's identity."""
+    """6 epochs of 7 steps; how often it saves or shows is no part of the fingerprint."""
     train = {"checkpoint_every": 1, "sample_every": 1, "checkpoints": "checkpoints", **changes}
     return tiny_params(RECIPE, train, epochs=6, constant_epochs=4, epoch_photos=21)
 
@@ -142,7 +142,7 @@ def test_the_command_killed_in_a_checkpoint_and_then_in_its_outputs_ends_with_th
     (latest,) = undisturbed.glob(f"checkpoints/*/{LATEST}")
     folder = workplace / latest.parent.relative_to(undisturbed)
     with command(workplace, params()) as child:
-        seen(workplace, f"checkpoints/*/{LATEST}", child)  # so that there is one to go on from
+        seen(workplace, f"checkpoints/*/{LATEST}", child)  # there is a checkpoint to go on from
         assert freeze_in_a_write(child, folder, latest.stat().st_size, draws)
         print(f"half written: {writing(child, folder)}")
         kill(child)
@@ -156,7 +156,7 @@ def test_the_command_killed_in_a_checkpoint_and_then_in_its_outputs_ends_with_th
 
 
 def test_a_terminated_command_saves_says_so_and_goes_on_from_there(undisturbed, store, workplace, draws, capsys):
-    """What a preempted pod gets, with no checkpoint due: what it goes on from was written for the signal."""
+    """A preempted pod gets this signal. No checkpoint is due, so the one to go on from was written for the signal."""
     with command(workplace, params(checkpoint_every=99)) as child:
         sheet = seen(workplace, "checkpoints/*/samples/epoch-0001.png", child)
         time.sleep(draws.uniform(0, 0.1))
@@ -238,10 +238,10 @@ def test_a_checkpoint_of_other_params_or_photos_is_refused_and_the_difference_na
 
 @pytest.fixture(params=["tmpfs", "limit"])
 def full(request, kept, workplace):
-    """full(room): inside, checkpoints can be written up to `room` bytes. They lie in workplace / "disk".
+    """full(room): inside the block, checkpoints in workplace / "disk" can take at most `room` more bytes.
 
-    `tmpfs` is a real file system that is full. Where none can be mounted, `limit` bounds the size of files instead,
-    and the system answers EFBIG for ENOSPC.
+    `tmpfs` is a real file system that is full. Where none can be mounted, `limit` limits the size of files instead,
+    and the error is EFBIG instead of ENOSPC.
     """
     size = sum(path.stat().st_size for path in kept.rglob("*"))
     with small_disk(5 * size) as disk:

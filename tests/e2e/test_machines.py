@@ -1,4 +1,4 @@
-"""What the machines of others bring along: variables of notebooks and launchers, locales, users without a name."""
+"""What differs on other machines: variables of notebooks and launchers, locales, users without a name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTH
 
 
 def run(folder: Path, *command: str, code: int = 0, **variables: str) -> str:
-    """What a process of Python says, on stdout and stderr, under other variables."""
+    """The stdout and stderr of a Python process with further environment variables."""
     environment = {**os.environ, **variables}
     done = subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False
@@ -67,7 +67,7 @@ def test_what_another_launcher_left_behind_makes_no_training_of_several_processe
 
 
 def photos(folder: Path) -> Path:
-    """A source with umlauts in the names of its folders and files, and a file in each that is no photo."""
+    """A source with umlauts in its names of folders and files; each folder has a file that is no photo."""
     rng = np.random.default_rng(0)
     for domain in ("mit Mäske", "ohne"):
         (folder / domain).mkdir(parents=True)
@@ -86,7 +86,7 @@ def packed(folder: Path, archive: Path) -> Path:
 
 
 def ingested(folder: Path, source: str) -> list[tuple[str, str]]:
-    """What ingest refuses where the locale knows nothing but ASCII."""
+    """The files that ingest refuses under an ASCII locale."""
     settings = f"source: {source}, masked: mit Mäske, unmasked: ohne, load_size: 24, validation: 0.3, test: 0.3"
     (folder / "parämeter.yaml").write_text(f"ingest: {{{settings}}}\ntrain: {{image_size: 16}}", encoding="utf-8")
     run(folder, "-m", "bmask", "ingest", "--params", "parämeter.yaml", **ASCII)

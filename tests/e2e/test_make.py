@@ -1,4 +1,4 @@
-"""What `make` does on machines that are not ours: what it needs is said before the work, what pip knows uv is told."""
+"""`make` on other machines: it says what is missing before it starts, and passes pip's settings to uv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A folder with the Makefile and what it reads, set up already; its programs are those that run the tests."""
+    """A folder with the Makefile and what it reads, already set up with the programs that run the tests."""
     for name in ("Makefile", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("requirements.txt", "requirements-dev.txt", "pyproject.toml"):
@@ -28,7 +28,7 @@ def checkout(tmp_path) -> Path:
 
 
 def make(folder: Path, *arguments: str, code: int = 0, before: tuple[str, ...] = (), **variables: str) -> str:
-    """What `make` says, stdout and stderr."""
+    """The stdout and stderr of `make`."""
     inherited = ("MAKE", "MFLAGS", "MLFLOW_", "PIP_", "UV_", "USER", "LOGNAME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
     done = subprocess.run(
@@ -40,7 +40,7 @@ def make(folder: Path, *arguments: str, code: int = 0, before: tuple[str, ...] =
 
 @pytest.fixture
 def pipeline(checkout) -> Path:
-    """A pipeline of one stage in DVC."""
+    """A DVC pipeline of one stage."""
     (checkout / "dvc.yaml").write_text("stages: {one: {cmd: date > out, outs: [out]}}")
     (checkout / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc/config", checkout / ".dvc")
@@ -58,7 +58,7 @@ def test_the_pipeline_runs_under_a_user_without_a_name(pipeline, nameless):
     assert (pipeline / "out").is_file()
 
 
-# uv is told what pip knows.
+# uv gets pip's settings.
 
 PIP_CONF = """
 [global]
@@ -75,7 +75,7 @@ find-links = /wheels /more/wheels
 
 @pytest.fixture
 def uv(tmp_path):
-    """Calls tools/uv.py with a `uv` that tells its arguments and variables, beside the real pip and a pip.conf."""
+    """Calls tools/uv.py with a fake `uv` that prints its arguments and variables, the real pip and a pip.conf."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/python").symlink_to(sys.executable)
     shutil.copy(Path(sys.prefix, "pyvenv.cfg"), tmp_path)

@@ -1,5 +1,5 @@
-"""What takes memory: trainings that do not fit, where the system refuses it as a container's limit or a small machine
-does, and how little of it more photos take."""
+"""Memory: trainings that do not fit, because the system refuses memory as a container's limit or a small machine does,
+and how little memory more photos take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 from tiny import tiny_params, write_augment, write_dataset
 
-# What the program and its libraries map, then so much more: enough to start, too little for the batch.
+# Limits memory to that of the libraries and N MB more: enough to start, too little for the batch.
 LIMITED = """
 import resource, sys
 import torch._dynamo, mlflow, bmask.stages.train, bmask.cli  # what a training imports, before the limit falls
@@ -29,7 +29,7 @@ bmask.cli.main()
 
 @pytest.fixture
 def crowded(workplace: Path) -> Path:
-    """A working folder whose model wants some 500 MB for a batch of 8."""
+    """A working folder whose model needs some 500 MB for a batch of 8."""
     write_dataset(workplace / "results/ingest", load_size=72)
     write_augment(workplace / "results/augment", load_size=72)
     network = {"system": "attentiongan", "scheme": 2, "masks": 4, "filters": 16, "blocks": 2}
@@ -42,7 +42,7 @@ def crowded(workplace: Path) -> Path:
 
 
 def test_a_batch_that_does_not_fit_ends_with_numbers_a_remedy_and_exit_code_4(crowded: Path, store):
-    """Through the command line, in a process of its own that may map 250 MB more than its libraries."""
+    """Through the command line, in its own process, which may map 250 MB more than its libraries."""
     command = [sys.executable, "-c", LIMITED, "250", "train", "large"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 4, done.stderr[-3000:]
@@ -100,7 +100,7 @@ def draw_noise(folder: Path, count: int) -> None:
 
 @pytest.mark.slow
 def test_six_times_as_many_photos_take_hardly_more_memory(tmp_path):
-    """With the rows of the manifest in memory 38 MB more were taken."""
+    """With the rows of the manifest in memory it took 38 MB more."""
     peaks = []
     for count in (2000, 12_000):
         draw_noise(tmp_path / f"{count}", count)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A working folder with this checkout's package, to which the new file was added, and small results of ingest."""
+    """A working folder with small results of ingest, and a copy of the package with the new file."""
     folder = tmp_path_factory.mktemp("newcomer")
     package = folder / "src/bmask"
     shutil.copytree(Path(bmask.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -89,7 +89,7 @@ def test_it_is_scored_registered_and_serves(place, tmp_path):
         command(place, "train", "novel")
     data_page = place / "results/report/ingest/report.html"
     data_page.parent.mkdir(parents=True)
-    data_page.write_text("the report of ingest")  # whose folder is made by hand here
+    data_page.write_text("the report of ingest")  # no ingest ran here
     for stage in (["judge"], ["evaluate"], ["report", "evaluate"], ["register"]):
         command(place, *stage)
     assert json.loads((place / "results/register/decision.json").read_text())["model"] == "novel"

@@ -61,7 +61,7 @@ def by(page, name):
 
 
 def give(page, file: Path) -> str:
-    """What the page says of a file."""
+    """Gives a file to the page; returns the page's message."""
     by(page, "file").send_keys(str(file))
     WebDriverWait(page, 60).until(lambda _: by(page, "said").text not in ("", "Working …"))
     return by(page, "said").text
@@ -97,7 +97,7 @@ def test_what_is_no_photo_is_said_to_be_none_and_the_next_photo_works(page, tmp_
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "black.png")
     page.execute_script("document.getElementById('said').textContent = ''")
     assert give(page, tmp_path / "black.png").startswith(SAID)
-    page.get_log("browser")  # the refusal is in it
+    page.get_log("browser")  # clears the log, which holds the refusal
 
 
 def test_a_photo_can_be_dropped_and_pasted(page):

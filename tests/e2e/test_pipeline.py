@@ -1,4 +1,4 @@
-"""The whole way at a small scale, as a user walks it: `dvc repro` on drawn faces, then again, then with one change."""
+"""The pipeline at a small scale, as a user runs it: `dvc repro` on drawn faces, then again, then with one change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_one_command_leads_from_photos_to_a_champion(workspace: Workspace):
 
 
 def test_kubeflow_gives_the_same_bits_and_the_same_leaderboard(workspace: Workspace, tmp_path: Path):
-    """Side by side from scratch: checkpoints and runs of its own, so nothing is taken over."""
+    """Kubeflow's pipeline has its own checkpoints and store, so it reuses nothing."""
     store = f"sqlite:///{tmp_path}/mlflow.db"
     command = ["bmask", "pipeline", "run", "--folder", str(tmp_path / "run")]
     command += ["--set", f"train.checkpoints={tmp_path}/checkpoints"]

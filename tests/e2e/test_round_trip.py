@@ -20,7 +20,7 @@ from workspace import TINY, Workspace
 
 @pytest.fixture
 def mlflow_server(s3: Server, tmp_path: Path) -> Iterator[str]:
-    """Runs in SQLite, artifacts in the bucket and through the server, as in deploy/."""
+    """Keeps runs in SQLite and artifacts in the bucket, and serves both, as in deploy/."""
     folder = tmp_path / "server"
     folder.mkdir()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
@@ -53,7 +53,7 @@ def test_a_revision_in_s3_becomes_a_champion_in_s3(s3: Server, mlflow_server: st
     commit = photos.commit()
     photos.run("git", "tag", "v1")
     photos.run("dvc", "push", "-q")
-    photos.run("rm", "-rf", "photos", ".dvc/cache")  # what is read now comes out of the bucket
+    photos.run("rm", "-rf", "photos", ".dvc/cache")  # from here on, photos come from the bucket
 
     given = {"MLFLOW_TRACKING_URI": mlflow_server, **s3.environment()}
     settings = {"ingest.repository": str(photos.folder), "ingest.revision": "v1", "ingest.source": "photos"}
@@ -75,6 +75,6 @@ def test_a_revision_in_s3_becomes_a_champion_in_s3(s3: Server, mlflow_server: st
     empty = tmp_path / "somewhere"
     empty.mkdir()
     workspace.run("bmask", "draw", str(empty / "faces"), "--masked", "2", "--unmasked", "1", "--size", "48")
-    workspace.folder = empty  # nothing here but the addresses of MLflow and of the storage behind it
+    workspace.folder = empty  # knows only the addresses of MLflow and of the storage behind it
     workspace.run("bmask", "unmask", "faces/masked", "out", env={"MLFLOW_TRACKING_URI": mlflow_server})
     assert len(list((empty / "out").glob("*.png"))) == 2

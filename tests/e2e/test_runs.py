@@ -1,4 +1,4 @@
-"""Which run a training is and which it hangs under, on a real MLflow server and SQLite, with and without Kubeflow."""
+"""Which run a training gets, and which parent, on a real MLflow server and SQLite, with and without Kubeflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ABOUT = {"model": "unmasker", "fingerprint": "f1", "data_digest": "d", "params":
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, store_template) -> str:
-    """The address of an `mlflow server` that hands out artifacts too, for all tests here."""
+    """The address of an `mlflow server` that also serves artifacts, for all tests here."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(store_template, folder / "mlflow.db")
     command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"]
@@ -48,7 +48,7 @@ def server(tmp_path_factory, store_template) -> str:
 
 @pytest.fixture
 def served_store(server, workplace, monkeypatch):
-    """The client of the server, as empty as a fresh one."""
+    """The client of the server, which is emptied after each test."""
     before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     mlflow.set_tracking_uri(server)
@@ -93,7 +93,7 @@ def parents(client: MlflowClient, view: int = ViewType.ACTIVE_ONLY) -> list[Run]
 
 
 class InStep(MlflowClient):
-    """A client that waits for its rival after it has searched for the first time, and after it has created."""
+    """A client that waits for its rival after its first search and after it has created a run."""
 
     def __init__(self, rivals: threading.Barrier):
         super().__init__()

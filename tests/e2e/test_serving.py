@@ -34,7 +34,7 @@ def generator(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory, generator):
-    """What the server's process gets: a store with a champion, the interpreter's programs, no way to this checkout."""
+    """The server's environment: a store with a champion, the interpreter's programs, no path to this checkout."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("store")
@@ -65,7 +65,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module", params=COMMANDS.values(), ids=COMMANDS)
 def server(request, environment, tmp_path_factory):
-    """Started in a folder that knows nothing of this checkout."""
+    """The address of a server that runs outside this checkout."""
     elsewhere, command = tmp_path_factory.mktemp("elsewhere"), request.param
     with serving(command, "/ping", elsewhere, environment) as address:
         yield f"{address}/invocations"
@@ -143,7 +143,7 @@ def test_questions_at_the_same_time_get_their_own_answers(server):
         ({"dataframe_records": [{"image": encoded(photo(20, 20))}, {}]}, "Row 1 of image is null"),
         ({"inputs": {"image": [encoded(photo(20, 20)), None]}}, "Row 1 of image is null"),
         ({"inputs": [{"image": None}]}, "Row 0 of image is null"),
-        ({"inputs": {"image": [7]}}, "Row 0 of image "),  # MLflow makes a text of it
+        ({"inputs": {"image": [7]}}, "Row 0 of image "),  # MLflow converts it to text
         ({"inputs": {"image": [encoded(np.zeros((20000, 20000), bool))]}}, "Row 0 of image has more than"),
         ({"inputs": {"image": []}}, "The request holds no photos"),
         ({"inputs": {"photo": [encoded(photo(20, 20))]}}, "The request holds no photos"),
@@ -167,7 +167,7 @@ def test_what_is_no_request_at_all_gets_400(server, body):
 
 
 def test_the_model_brings_its_own_code(environment, tmp_path):
-    """Loaded elsewhere, bmask comes out of the model's folder, so an old champion runs the code it was logged with."""
+    """Outside this checkout, bmask is imported from the model's folder, so that an old champion runs its own code."""
     program = (
         "import mlflow, sys\n"
         f"mlflow.pyfunc.load_model('models:/{NAME}@champion')\n"

@@ -1,6 +1,6 @@
-"""The server under full load for a long time: no answer that it broke, nothing of a photo in an error, memory flat.
+"""The server under full load for a long time: no failures, no photo in an error message, constant memory.
 
-BMASK_SOAK_MINUTES is how long; 20 unless it is set.
+BMASK_SOAK_MINUTES sets the duration, 20 by default.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from servers import serving
 
 pytestmark = pytest.mark.slow
 MINUTES = float(os.environ.get("BMASK_SOAK_MINUTES", "20"))
-CLIENTS, GROWTH = 4, 1.1  # memory at the end over that after a quarter of the time
+CLIENTS, GROWTH = 4, 1.1  # GROWTH: of memory, from a quarter of the time to the end
 
 
 def asked(photo: bytes, **params: object) -> bytes:
@@ -40,7 +40,7 @@ def asked(photo: bytes, **params: object) -> bytes:
 
 
 def bodies() -> list[bytes]:
-    """Photos with and without faces, of several sizes; files that are none; JSON that is none, or deep, or large."""
+    """Photos of several sizes with and without faces, files that are no photos, and broken, deep or large JSON."""
     found = []
     for seed, (height, width) in enumerate([(240, 320), (600, 500), (1200, 1600), (64, 64)]):
         scene = np.full((height, width, 3), 100 + seed, np.uint8)
@@ -65,7 +65,7 @@ def address(tmp_path):
 
 
 def cut(address: str, body: bytes) -> None:
-    """A connection that ends in the middle of its request."""
+    """Closes a connection in the middle of its request."""
     parts = urlsplit(address)
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"

@@ -1,4 +1,4 @@
-"""The same photos from a folder, archives, a real S3 server and git revisions give one split; failures are told."""
+"""The same photos from a folder, archives, a real S3 server and git revisions give one split; failures are reported."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def rows(dataset: Dataset) -> list[str]:
 
 
 def packed(photos: Path, path: Path) -> Path:
-    """The folder's content in an archive of the kind that its name says."""
+    """Packs the folder's content into an archive of the kind that `path` names."""
     if path.suffix == ".zip":
         shutil.make_archive(str(path.with_suffix("")), "zip", photos)
     else:
         with tarfile.open(path, f"w:{path.suffix[1:]}" if path.suffix != ".tar" else "w") as archive:
-            archive.add(photos, "photos")  # in a folder of its own, as it is often done
+            archive.add(photos, "photos")  # inside a folder, as is common
     return path
 
 
@@ -149,7 +149,7 @@ def test_what_an_archive_hides_is_refused_by_name_and_the_rest_is_the_split_of_t
 
 def test_photos_below_a_prefix_give_the_split_of_their_folder(s3, photos, expected, tmp_path):
     s3.upload(photos, "photos", "v1")
-    s3.upload(photos / "masked", "photos", "v10/other")  # begins alike, and is not below it
+    s3.upload(photos / "masked", "photos", "v10/other")  # same beginning, but not below the prefix
     s3.client().put_object(Bucket="photos", Key="v1/masked/", Body=b"")  # a folder's marker
     dataset = dataset_of(settings("s3://photos/v1/"), tmp_path)
     assert dataset.digest == expected.digest
@@ -245,7 +245,7 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
         commits.append(repository.commit())
         repository.run("git", "tag", f"v{len(commits)}")
     repository.run("dvc", "push", "-q", "--all-tags")
-    for path in (".dvc/cache", "data/faces"):  # what a fresh clone has not
+    for path in (".dvc/cache", "data/faces"):  # a fresh clone lacks them
         shutil.rmtree(repository.folder / path)
     before = sorted(repository.folder.rglob("*"))
 
@@ -254,7 +254,7 @@ def test_each_revision_of_a_dvc_folder_gives_its_own_split(s3, photos, expected,
     assert dataset.digest == expected.digest
     assert dataset.summary["revision"] == commits[0]
     assert dataset.summary["source"] == "data/faces"
-    monkeypatch.delenv("AWS_ENDPOINT_URL")  # the remote names no server, so the params' one is meant
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # the remote names no server, so that of the params is used
     head = settings("data/faces", {"endpoint": s3.endpoint}, repository=f"file://{repository.folder}")
     other = dataset_of(head, tmp_path)
     assert other.digest != expected.digest
@@ -317,14 +317,14 @@ def test_a_link_in_a_revision_is_not_followed_out_of_it(tmp_path):
 
 @pytest.fixture(scope="module")
 def plain(photos, tmp_path_factory) -> Repository:
-    """Two commits; DVC knows nothing of it."""
+    """A repository of two commits, without DVC."""
     repository = Repository(tmp_path_factory.mktemp("plain") / "repository")
     shutil.copytree(photos, repository.folder / "faces")
     repository.first = repository.commit()
     repository.run("git", "tag", "-a", "v1", "-m", "the first")
     draw(repository.folder / "faces", 1, 3)
     repository.second = repository.commit()
-    draw(repository.folder / "faces", 2, 3)  # in no commit
+    draw(repository.folder / "faces", 2, 3)  # not committed
     return repository
 
 

@@ -1,4 +1,4 @@
-"""Stores that cannot be used, through the command line: one sentence with the remedy, and trainings go on."""
+"""With an unusable store, commands end with one sentence and the remedy, and trainings go on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def run(workplace, monkeypatch, capsys) -> Iterator:
-    """`bmask ARGUMENTS` in a folder with photos and params, and no store."""
+    """Runs `bmask ARGUMENTS` in a folder with photos and params, but no store."""
     before, params = mlflow.get_tracking_uri(), tiny_params(epochs=1, constant_epochs=1)
     Path("params.yaml").write_text(yaml.safe_dump(json.loads(params.model_dump_json(by_alias=True))), encoding="utf-8")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -38,7 +38,7 @@ def run(workplace, monkeypatch, capsys) -> Iterator:
 
 
 def sentence(told: tuple[int, str, str]) -> str:
-    """What a command said last that ended with the code of a store that cannot be used."""
+    """The only line of a command that ended with the exit code of an unusable store."""
     code, out, err = told
     assert code == 5, (out, err)
     assert "Traceback" not in out + err
@@ -49,7 +49,7 @@ def sentence(told: tuple[int, str, str]) -> str:
 
 
 def older(template: Path, path: str) -> str:
-    """The address of a store as an MLflow before this one left it: its tables are marked with another revision."""
+    """The address of a store of an older MLflow: its tables are marked with another revision."""
     shutil.copy(template, path)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '75868b020152'")
@@ -90,7 +90,7 @@ def test_a_photo_cannot_be_unmasked_from_there_and_a_training_goes_on_without(
     assert code == 0
     assert ADDRESSES[address] in err
     assert "`bmask log` will log the training later" in err
-    assert "MLflow failed" not in err  # the sentence says it all
+    assert "MLflow failed" not in err  # the sentence is enough
     assert "Traceback" not in err
     assert "s3cret" not in err
     assert (workplace / "results/train/unmasker" / FILE).exists()
@@ -115,12 +115,12 @@ def test_a_password_with_a_bracket_ends_with_a_sentence_too(run, monkeypatch):
     assert "s3[cret" not in sentence(run("champion"))
 
 
-# Servers that answer, but not as wished.
+# Servers that answer wrongly.
 
 
 @contextlib.contextmanager
 def answering(status: int, body: bytes, kind: str) -> Iterator[str]:
-    """The address of an HTTP server that has one answer for all."""
+    """The address of an HTTP server that gives every request the same answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):

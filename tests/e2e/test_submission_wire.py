@@ -1,4 +1,4 @@
-"""A wire test: the HTTP requests that submitting makes. The server is a stub, so this proves the format and no more."""
+"""The HTTP requests that submitting makes. The server is a stub, so this proves the format alone."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_id_alone_is_on_stdout_for_scripts(kubeflow, pipeline, command: str)
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Repository:
-    """Its branch `main` and its tag `v1` are at the first commit."""
+    """A repository with branch `main` and tag `v1` at the first commit."""
     repository = Repository(tmp_path / "photos")
     for domain in ("masked", "unmasked"):
         (repository.folder / "faces" / domain).mkdir(parents=True)
@@ -113,7 +113,7 @@ def settings(photos: Repository, revision: str) -> list[str]:
 
 
 def sent(kubeflow: Stub, path: str) -> tuple[dict[str, Any], bool]:
-    """The section `ingest` that the pipeline was sent with, and whether the task that reads the photos is cached."""
+    """The section `ingest` of the submitted pipeline, and whether the task that reads the photos is cached."""
     (body,) = kubeflow.bodies("POST", f"/apis/v2beta1/{path}")
     root = body["pipeline_spec"]["pipeline_spec"]["root"]
     caching = root["dag"]["tasks"]["ingest"]["cachingOptions"].get("enableCache", False)

@@ -1,6 +1,6 @@
 """A task as a cluster starts it: command, arguments and environment of the compiled pipeline, in a process of its own.
 
-What kfp's launcher adds around it, downloads and uploads, is not here.
+The downloads and uploads of kfp's launcher are not tested here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The executors' containers of the pipeline that params.yaml compiles to, by task."""
+    """The container of each task of the pipeline that params.yaml compiles to."""
     path = tmp_path_factory.mktemp("pipeline") / "unmask.yaml"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -34,7 +34,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def run(container: dict[str, Any], folder: Path, artifacts: dict[str, str], **parameters: Any) -> tuple[int, str]:
-    """Its exit code and what it said. `artifacts` are the types of inputs, none of which lies anywhere."""
+    """Runs a task; returns exit code and stderr. `artifacts` are the types of its inputs, whose files are missing."""
 
     def listed(kinds: dict[str, str]) -> dict:
         return {

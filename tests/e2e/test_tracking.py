@@ -1,4 +1,4 @@
-"""Trainings in MLflow, on real SQLite stores: what a run holds, once and no more, and what happens without a store."""
+"""Trainings in MLflow, on real SQLite stores: what a run holds, nothing twice, and what happens without a store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CYCLEGAN = {"cyclegan": {"system": "cyclegan"}}
 
 
-# What a run holds. One training, looked at from all sides.
+# What a run holds: many checks of one training.
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +159,11 @@ def test_the_folder_of_a_training_explains_itself(trained):
         assert generator(torch.zeros(1, 3, SIZE, SIZE)).image.shape == (1, 3, SIZE, SIZE)
 
 
-# Not twice.
+# Nothing is logged twice.
 
 
 def snapshot(client: MlflowClient) -> dict:
-    """Everything that a person sees in the store, but times of access."""
+    """Everything that a user sees in the store, without access times."""
     found = {}
     for run in runs(client):
         metrics = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
@@ -202,7 +202,7 @@ def test_training_again_with_nothing_changed_changes_nothing_in_the_store(store)
     assert after["models"] == before["models"]
 
 
-KILLED = "epoch-0005.png"  # while the pictures are ahead of the checkpoints, which come every third epoch
+KILLED = "epoch-0005.png"  # checkpoints come every third epoch, so pictures are ahead of them
 
 
 def test_a_killed_training_that_goes_on_is_one_run_with_every_row_once(store, workplace):
@@ -239,7 +239,7 @@ def test_a_longer_training_is_a_run_of_its_own_with_all_its_rows_and_pictures(st
     assert pictures_in(store, run) == [("samples", epoch) for epoch in sheets]
 
 
-# Again from the outputs alone, as in a clone that got them from the DVC cache.
+# Logged again from the outputs alone, as in a clone that got them from the DVC cache.
 
 
 def test_outputs_logged_into_a_fresh_store_give_the_same_run(new_store):
@@ -381,7 +381,7 @@ def test_no_picture_of_a_private_split_is_written_or_logged(store, workplace):
 def test_a_split_that_became_private_shows_no_picture_from_before(store, workplace):
     train_here(tiny_params(epochs=2, constant_epochs=1))
     write_dataset(workplace / "results/ingest", private=True)
-    for epochs in (2, 3):  # finished already; gone on from before the decay
+    for epochs in (2, 3):  # already finished; continued from before the decay
         folder = train_here(tiny_params(epochs=epochs, constant_epochs=1))
         assert not list((folder / "samples").iterdir())
     assert pictures_in(store, run_of(store, folder)) == []
@@ -409,7 +409,7 @@ def test_a_store_that_is_down_stops_no_training_and_is_told(no_store, new_store,
     assert "bmask log" in told.err
     assert "s3cret" not in told.err + told.out
     assert (folder / GENERATOR).exists()
-    client = new_store("back")  # the store is back: everything is still there to be logged
+    client = new_store("back")  # the store is back, and everything can still be logged
     run = ensure_logged(folder)
     assert_holds(client, run, rows_of(folder))
     assert pictures_in(client, run) == [("samples", 1), ("samples", 2)]
@@ -435,7 +435,7 @@ def test_a_store_that_fails_for_a_while_is_caught_up_with(store, workplace, caps
     tracker.started(0, 4, [])
     tracker.losses(rows[0])
     run_id = tracker.run_id
-    store.delete_run(run_id)  # a store that refuses what is sent
+    store.delete_run(run_id)  # the store now refuses what is sent
     for row in rows[1:]:
         tracker.losses(row)
     assert capsys.readouterr().err.count("MLflow failed") == 1

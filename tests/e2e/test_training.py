@@ -1,4 +1,4 @@
-"""The training loop at 16 px: what a step does, the same bits again, stops, longer trainings, and when it gives up."""
+"""The training loop at 16 px: what a step does, the same bits twice, stops, longer trainings, and when it gives up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FINGERPRINT = {"data": "tiny"}
 
 
 def photos() -> dict[str, np.ndarray]:
-    """18 px for crops of 16; two copies."""
+    """Two copies of photos of 18 px, for crops of 16 px."""
     return {d: np.stack([pictures(TRAIN, 18, d == "a", seed) for seed in (0, 9)]) for d in "ab"}
 
 
@@ -44,7 +44,7 @@ def shown() -> Tensor:
 
 
 class Watch:
-    """An observer that remembers, and can stop the training at a step."""
+    """An observer that records what it gets, and can stop the training at a step."""
 
     def __init__(self, stop_at: int | None = None):
         self.stop_at, self.epochs, self.rows, self.shown, self.saves = stop_at, [], [], [], []
@@ -85,7 +85,7 @@ def whole(tmp_path_factory):
 
 
 def assert_same(one: Trained, other: Trained) -> None:
-    """The same history and the same generators, bit for bit."""
+    """Asserts the same history and generators, bit for bit."""
     assert one.history == other.history
     assert one.steps == other.steps
     weights, others = one.generators.state_dict(), other.generators.state_dict()
@@ -99,7 +99,7 @@ def assert_same(one: Trained, other: Trained) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_loop_trains_as_a_plain_reading_of_the_papers_does(system, tmp_path):
-    """Generators first, then discriminators on pooled fakes, Adam for each: written again without the loop."""
+    """Repeats the training without the loop: generators, then discriminators on pooled fakes, Adam for each."""
     trained = run(tmp_path, system, epochs=3, constant_epochs=1, sample_every=99, checkpoint_every=99)
     torch.manual_seed(OPTIONS.seed)
     plain = build_system(SYSTEMS[system])
@@ -305,7 +305,7 @@ def test_a_training_whose_decay_would_have_begun_earlier_starts_anew(whole, tmp_
 
 
 def test_a_shorter_training_takes_nothing_from_within_the_epoch_after_its_last(whole, tmp_path):
-    """SIGTERM saves amid an epoch; 4 epochs with decay after 2, stopped in the third, then shortened to 2."""
+    """SIGTERM saves in the middle of the third of 4 epochs, the first with decay; then the training has only 2."""
 
     class Terminate(Watch):
         def losses(self, row: dict) -> None:
@@ -356,7 +356,7 @@ ALONE = {
     "w_pixel": 0.0,
     "w_gan": 1.0,
     "curriculum": False,
-}  # else y = x is the easy way out at 16 px
+}  # else copying the input is the easy solution at 16 px
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`bmask unmask` on ten thousand photos: as much memory as on one thousand, and a line for each."""
+"""`bmask unmask` on ten thousand photos: as much memory as for one thousand, and a line in the report for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ finally:
 
 
 def unmask(generator: Path, photos: Path, out: Path, report: Path) -> float:
-    """The most memory that it took, MB."""
+    """The peak memory of `bmask unmask`, MB."""
     command = [sys.executable, "-c", MEASURED, "unmask", str(photos), str(out), "--model", str(generator)]
     done = subprocess.run(
         [*command, "--report", str(report)], capture_output=True, text=True, timeout=1800, check=False

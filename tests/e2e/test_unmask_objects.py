@@ -1,4 +1,4 @@
-"""`bmask unmask` from and to a real S3 server: as from folder to folder, resumable, through a folder of one portion."""
+"""`bmask unmask` from and to a real S3 server: results as between folders, resumable, one portion on disk at a time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def unmasker(tmp_path_factory):
 
 @pytest.fixture
 def given(s3, tmp_path) -> dict[str, bytes]:
-    """Objects below photos/in: seven photos of three formats, some in folders, one in a format that becomes a PNG; a
-    file that is none, clutter, and a video."""
+    """Objects below photos/in: seven photos of four formats, some in folders, one of which becomes a PNG; a file that
+    is no photo, clutter, and a video."""
     found = {}
     rng = np.random.default_rng(3)
     for number, name in enumerate(["a.png", "b/a.jpg", "b/ü.jpg", "c d.webp", "e.gif", "f.png", "g.jpg"]):
@@ -59,7 +59,7 @@ def rows(path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def local(given, unmasker, tmp_path) -> dict[str, bytes]:
-    """What the same photos become from folder to folder."""
+    """The results of the same photos from folder to folder."""
     unmask_files(tmp_path / "in", tmp_path / "expected", unmasker, attention=True)
     found = sorted((tmp_path / "expected").rglob("*"))
     return {path.relative_to(tmp_path / "expected").as_posix(): path.read_bytes() for path in found if path.is_file()}
@@ -105,7 +105,7 @@ def test_it_goes_on_where_it_was_stopped(s3, local, given, unmasker, tmp_path, m
     report = tmp_path / "done.csv"
     with pytest.raises(DataError, match="is gone"):
         objects.unmask_objects("s3://photos/in", "s3://photos/out", unmasker, attention=True, report=report)
-    for row in rows(report):  # what the report tells is there
+    for row in rows(report):  # every result in the report exists
         assert row["outcome"] == "left out" or row["result"].removeprefix("s3://photos/out/") in results(s3, "out/")
     monkeypatch.setattr(objects.Prefix, "send", send)
     fetched: list[str] = []

@@ -19,7 +19,7 @@ IMPORTED = {"source": "dataset", "masked": "with_mask", "unmasked": "without_mas
 
 
 class Versioned(Workspace):
-    """A workspace in git whose remote storage is a bucket."""
+    """A workspace in git whose DVC remote is a bucket."""
 
     def __init__(self, folder: Path, s3: Server, ingest: dict[str, str]):
         folder.mkdir()
@@ -39,7 +39,7 @@ class Versioned(Workspace):
         self.run("git", "tag", tag)
 
     def clone(self, folder: Path) -> Versioned:
-        """A fresh clone elsewhere: what git holds, and nothing of DVC's cache."""
+        """A fresh clone in `folder`: what git holds, without DVC's cache."""
         self.run("git", "clone", "-q", str(self.folder), str(folder))
         other = copy.copy(self)
         other.folder, other.env = folder, {**self.env, "PYTHONPATH": str(folder / "src")}
@@ -55,7 +55,7 @@ def people() -> dict[str, str]:
 
 
 def draw(work: Workspace, folder: Path, count: int, seed: int) -> Path:
-    """Drawn faces without truth, as one's own photos are."""
+    """Draws faces without truth, like a user's own photos."""
     numbers = {"masked": count, "unmasked": count, "size": 40, "seed": seed}
     options = [part for name, number in numbers.items() for part in (f"--{name}", str(number))]
     work.run("bmask", "draw", str(folder), *options)
@@ -125,7 +125,7 @@ def test_a_public_set_is_imported_from_its_plain_git_repository(imported):
 @pytest.mark.slow
 def test_a_fresh_clone_elsewhere_computes_nothing_and_knows_the_champion(imported, tmp_path):
     clone = imported.clone(tmp_path / "clone")
-    clone.run("dvc", "pull", "train")  # DVC pulls outputs that stages need, but no folder of outputs: results/train
+    clone.run("dvc", "pull", "train")  # `repro --pull` does not pull results/train: it is a folder of outputs
     assert clone.ran("dvc", "repro", "--pull", "--allow-missing") == {"register"}
     assert not (clone.folder / "dataset").exists()
     assert clone.json("results/register/decision.json")["data_digest"] == digest(imported)

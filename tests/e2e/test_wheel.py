@@ -1,4 +1,4 @@
-"""The wheel of `make wheel` in an empty environment: masks come off without PyTorch, and it says what is not there."""
+"""The wheel of `make wheel` in an empty environment: it removes masks without PyTorch, and names the missing extras."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CLIENTS, REQUESTS = 4, 80
 
 
 def workers() -> list[psutil.Process]:
-    """The server's processes that answer: children of the one that has this test's generator in its command."""
+    """The server's worker processes: descendants of this process that multiprocessing spawned."""
     found = [child for child in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
     return sorted(found, key=lambda process: process.create_time())
 
@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_loses_its_own_requests_alone_and_is_replaced(tm
         while len({process.pid for process in workers()} - before) < 1:
             assert time.monotonic() < deadline, "no worker took the dead one's place"
             time.sleep(0.5)
-        # Of both processes, the dead one too; it may have counted an answer that was lost on its way.
+        # The count includes that of the dead process, which may have counted an answer that was lost.
         assert sum(answered) <= counted(address) <= sum(answered) + CLIENTS
 
 

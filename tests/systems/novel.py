@@ -1,7 +1,7 @@
-"""A translation system that asks for all that the contract offers: what a newcomer would put into gan/systems/.
+"""A translation system that uses all that the contract offers, as a newcomer would add it to gan/systems/.
 
-It follows no paper: a generator with dropout learns from pasted masks and from cut-outs, a critic compares what it
-paints with unmasked photos of other people, a helper projects features of a frozen network.
+It follows no paper. A generator with dropout learns from pasted masks and cut-outs; a discriminator compares its
+output with unmasked photos of other people; a helper projects features of a frozen network.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class NovelOptions(SystemOptions):
 
 
 class Painter(nn.Module):
-    """(N, 3, H, W) -> Translation: a content where the attention is, the photo elsewhere."""
+    """(N, 3, H, W) -> Translation: the content where the attention mask is high, the photo elsewhere."""
 
     def __init__(self, filters: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A batch in parts: less memory, the same gradients. Instance norm keeps photos apart, so only rounding may differ."""
+"""A batch in parts: less memory, the same gradients. Instance norm never mixes photos, so only rounding may differ."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def engine(system: str, world: World = World(), **changes) -> Engine:
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_gives_the_losses_and_gradients_of_the_whole(system, parts):
-    """To 1e-5. One step: from then on Adam has made steps of full length even where a gradient is but rounding."""
+    """To 1e-5, for one step: Adam then makes full-length steps even where a gradient is only rounding."""
     photos = torch.rand(2, 4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(8)) * 2 - 1
     whole, apart = engine(system), engine(system, accumulate_steps=parts)
     batch = dict(zip("ab", photos, strict=True))

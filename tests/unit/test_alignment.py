@@ -1,4 +1,4 @@
-"""Faces are turned into their place and laid back where they were, and nothing aliases on the way."""
+"""Faces are aligned in their square and laid back where they were, without aliasing."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_detail_too_fine_for_the_square_becomes_its_mean(scale):
 
 
 def test_what_lies_beyond_the_photo_gets_the_colour_of_what_is_nearest_in_it():
-    """A photo of 40 x 30 px lies at (8, 5) of a square of 64 px; each pixel of the square tells its own place."""
+    """A photo of 40 x 30 px lies at (8, 5) of a square of 64 px; each pixel of the square holds its own place."""
     down, across = np.mgrid[:64, :64].astype(np.float32)
     square, transform = np.stack([down, across, np.zeros_like(down)], -1), np.array([[1.0, 0, 8], [0, 1.0, 5]])
     made = extend(square, transform, 30, 40, 2.0)

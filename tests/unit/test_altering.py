@@ -1,4 +1,4 @@
-"""What a discriminator sees is altered: drawn once a photo, alike for fake and true."""
+"""What a discriminator sees is altered: one draw per photo, the same for fake and true."""
 
 from __future__ import annotations
 

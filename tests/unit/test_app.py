@@ -1,4 +1,4 @@
-"""Our own server over real connections: MLflow's protocol behind limits, metrics, headers, hostile requests."""
+"""Our own server over real connections: MLflow's protocol, limits, metrics, headers, hostile requests."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def encoded(pixels):
 
 
 def told(port, body, **kind):
-    """Status and sentence of what is refused."""
+    """Status and message of a refused request."""
     status, content, _ = ask(port, body, **kind)
     tree = json.loads(content)
     assert set(tree) == {"error_code", "message"}
@@ -149,11 +149,11 @@ def test_faces_are_found_or_taken_as_they_are():
         for faces in ("find", "aligned"):
             (record,) = json.loads(ask(port, body | {"params": {"faces": faces, "attention": True}})[1])["predictions"]
             attention = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["attention"]))))
-            assert attention.any() == (faces == "aligned")  # noise shows no face
+            assert attention.any() == (faces == "aligned")  # no face is found in noise
 
 
 def test_the_judge_watches_each_face_as_it_was_left():
-    """Three people, of whom one wears a mask, which becomes green."""
+    """One of three people wears a mask, which the model paints green."""
     from test_unmask_faces import Masked
 
     own = Unmasker(PyTorch(Masked(), {"image_size": 32, "fit": "face", "template": TEMPLATE.tolist()}))
@@ -219,7 +219,7 @@ def test_other_content_types_and_methods_and_paths_are_refused(port):
 def test_a_request_that_is_too_large_is_refused_before_all_of_it_came(port):
     status, message = told(port, b"x" * 2_000_001)
     assert (status, "larger than 2 MB" in message) == (413, True)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:  # in chunks, and its size is not stated
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:  # chunked: no size is stated
         line.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
         line.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(21):
@@ -251,7 +251,7 @@ def test_a_body_that_drips_is_given_up_in_the_end(unmasker):
 
 
 class Slow:
-    """Stands for a model on which a photo takes half a second."""
+    """Stands for a model that takes half a second per photo."""
 
     size, finds_faces, batch = 32, False, 1
 
@@ -275,7 +275,7 @@ class Broken(Slow):
 
 def test_a_failure_of_ours_is_called_ours_and_shows_nothing():
     with running(Broken()) as port:
-        for _ in range(2):  # and the server goes on
+        for _ in range(2):  # the server goes on after a failure
             status, message = told(port, {"inputs": {"image": [encoded(photo())]}})
             assert (status, message) == (500, "The server failed to answer this request; see its log.")
 
@@ -293,7 +293,7 @@ def test_health_model_metrics_and_page(port):
     )
     _, content, headers = ask(port, b"", "/", "GET")
     assert "default-src 'none'" in headers["content-security-policy"]
-    assert b"http://" not in content.replace(b"http://www.w3.org", b"")  # nothing is loaded from elsewhere
+    assert b"http://" not in content.replace(b"http://www.w3.org", b"")  # the page loads nothing from elsewhere
     assert b"https://" not in content
 
 

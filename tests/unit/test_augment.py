@@ -64,7 +64,7 @@ def test_the_first_copy_is_the_photo_itself_and_the_others_are_not(dataset, tmp_
         for one in range(3):
             for other in range(one):
                 assert (copies[one] != copies[other]).any((1, 2, 3)).all()
-        # still the same picture: much nearer to its own photo than photos are to each other
+        # a copy is much nearer to its own photo than photos are to each other
         strange = np.abs(photos[:, None].astype(int) - photos[None]).mean((2, 3, 4))
         assert np.abs(copies[1:].astype(int) - photos).mean() < 0.6 * strange[strange > 0].mean()
 

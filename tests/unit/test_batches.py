@@ -1,4 +1,4 @@
-"""Batches: every photo in turn, a function of the step alone, crops and pixels exact."""
+"""Batches take every photo in turn, depend on the step alone, and hold exact crops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def addressed(copies: int, count: int, side: int) -> np.ndarray:
-    """Photos whose pixels say where they are: red the copy and the photo, green the row, blue the column."""
+    """Photos whose pixels encode their place: red is the copy and the photo, green the row, blue the column."""
     photos = np.zeros((copies, count, side, side, 3), np.uint8)
     photos[..., 0] = (np.arange(copies)[:, None] * count + np.arange(count))[..., None, None]
     photos[..., 1] = np.arange(side)[:, None]
@@ -40,7 +40,7 @@ def where(batch: torch.Tensor, count: int) -> list[tuple[int, int, int, int, boo
 
 
 class Batches(Crops):
-    """Of one domain."""
+    """The crops of one domain."""
 
     def at(self, step: int) -> torch.Tensor:
         return super().at(step)[self.purpose]

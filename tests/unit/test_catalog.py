@@ -1,4 +1,4 @@
-"""The rows of the manifest on the disk are what a list in memory would be."""
+"""The manifest's rows on disk behave like a list in memory."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_rows_can_be_saved_while_they_are_read(monkeypatch):
 
     def turned():
         for photo in catalog.photos(order="row, number"):
-            photo.row = 20 - photo.number  # what they are ordered by
+            photo.row = 20 - photo.number  # the query is ordered by it
             yield photo
 
     with catalog:
@@ -96,7 +96,7 @@ def test_rows_can_be_saved_while_they_are_read(monkeypatch):
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
-    """And many rows lie on the disk, or this would not fail."""
+    """This also proves that rows go to the disk: else nothing would fail."""
     monkeypatch.setattr(module, "CACHE", 64)
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     photos = (Photo(Entry("masked", "n" * 500, str(number))) for number in range(2000))

@@ -1,4 +1,4 @@
-"""The gate: thresholds by lower bounds, then one primary score against the champion of today."""
+"""The gate: thresholds by lower bounds, then one primary score against the current champion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVALUATE = sections.Evaluate(bootstrap=200)
 def made(
     left: float = 0.1, outside: float = 0.5, shift: float = 0.3, n: int = 100, unsound: tuple = (), grade=0.05
 ) -> Scores:
-    """Masks left and change outside are exact; the shift moves the features away from the real ones."""
+    """`left` and `outside` are met exactly; `shift` moves the features away from the real ones."""
     values = (np.arange(n) % 100 < round(100 * left)).astype(float)
     return Scores(
         names=np.array([f"{i}.png" for i in range(n)]),
@@ -88,7 +88,7 @@ def test_the_best_of_those_over_the_thresholds_is_picked():
 
 
 def test_the_gate_stays_shut_when_its_measure_failed_the_ladder():
-    """With the residue unsound a system that leaves every mask, and harms nothing outside, would be promoted."""
+    """Without a sound residue, a system that leaves every mask and harms nothing outside would be promoted."""
     for left in (0.0, 1.0):
         decision = decide(made(left=left, unsound=("residue_rate",)), None, REGISTER, EVALUATE)
         assert not decision.promote and "failed the ladder" in decision.reasons[0]

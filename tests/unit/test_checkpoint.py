@@ -66,7 +66,7 @@ def same(one, other) -> bool:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """For property tests, which share it between examples."""
+    """One folder for all examples of a property test."""
     return tmp_path_factory.mktemp("checkpoints")
 
 
@@ -87,7 +87,7 @@ def test_nested_states_come_back_to_the_bit(folder, tree):
 
 
 def test_special_values_come_back_to_the_bit(tmp_path):
-    """Signed zeros, infinities, NaN and the least numbers of a run that went wrong or nearly."""
+    """Signed zeros, infinities, NaN and the smallest numbers, as a diverging run holds them."""
     values = torch.tensor([0.0, -0.0, float("inf"), float("-inf"), float("nan"), 1e-45, 3.4e38])
     tree = {"moments": [{"step": torch.tensor(3.0), "exp_avg": values}], "loss": float("inf"), "none": None}
     checkpoint.write(tmp_path / "x.npz", tree)
@@ -143,7 +143,7 @@ def test_a_file_cut_anywhere_is_refused(folder, cut):
 
 
 def test_a_file_with_any_bit_turned_is_refused_or_unharmed(tmp_path):
-    """Every bit of a small file; those in times and attributes of the archive may turn without harm."""
+    """Three bits of every byte of a small file; flips in the archive's times and attributes do no harm."""
     path = tmp_path / "x.npz"
     tree = {"system": {"w": torch.tensor([1.5, -2.0])}, "epoch": 3}
     checkpoint.write(path, tree)
@@ -157,7 +157,7 @@ def test_a_file_with_any_bit_turned_is_refused_or_unharmed(tmp_path):
                 assert same(checkpoint.read(path), tree), f"byte {position}, bit {bit} gave garbage"
             except CheckpointError:
                 refused += 1
-    assert refused > 1.5 * len(whole)  # of three times as many
+    assert refused > 1.5 * len(whole)  # of 3 * len(whole) flips
 
 
 def test_a_turned_byte_in_the_weights_is_always_refused(tmp_path):
@@ -192,7 +192,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         checkpoint.read(tmp_path / "x.npz")
 
 
-# Where the disk ends.
+# A full disk.
 
 
 def save_a_large_one(folder) -> None:
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     assert checkpoint.find(tmp_path, {}, 4, 2)[0]["epoch"] == 3
 
 
-# Which one a training goes on from.
+# The checkpoint that a training goes on from.
 
 
 def test_the_latest_is_taken_and_the_one_before_it_kept(tmp_path):
@@ -259,7 +259,7 @@ def test_a_good_checkpoint_survives_until_a_newer_one_is_whole(tmp_path):
 
 
 def killed_at(operation: int, action: Callable[[], None]) -> bool:
-    """Does `action` in a forked process that is killed before its n-th operation on files. False: it needs fewer."""
+    """Runs `action` in a forked process that is killed before the given file operation. False: it needs fewer."""
     child = os.fork()
     if child == 0:
         operations = itertools.count(1)
@@ -289,7 +289,7 @@ def test_a_writer_killed_before_any_of_its_operations_leaves_a_checkpoint_and_th
         found, reasons = checkpoint.find(folder, {"lr": 1e-4}, 4, 3)
         assert found["epoch"] in ((2, 3) if killed else (3,))
         assert not reasons
-        for epoch in range(found["epoch"] + 1, 5):  # as the training that goes on does
+        for epoch in range(found["epoch"] + 1, 5):  # as the resumed training does
             checkpoint.save(folder, state(epoch, (4, 3)), before_decay=epoch == 3)
         assert {path.name for path in folder.iterdir()} == names
         assert checkpoint.read(folder / BEFORE_DECAY)["epoch"] == 3
@@ -351,6 +351,6 @@ def test_a_longer_training_starts_from_before_the_decay(tmp_path):
         checkpoint.save(tmp_path, state(epoch, (4, 2)), before_decay=epoch == 2)
     found, reasons = checkpoint.find(tmp_path, {"lr": 1e-4}, 8, 2)
     assert found["epoch"] == 2
-    assert len(reasons) == 2  # the two from the old decay
+    assert len(reasons) == 2  # both come from the old decay
     assert checkpoint.find(tmp_path, {"lr": 1e-4}, 8, 5)[0]["epoch"] == 2
     assert checkpoint.find(tmp_path, {"lr": 1e-4}, 8, 1)[0] is None

@@ -75,7 +75,7 @@ def test_at_equal_size_without_a_threshold_it_is_the_generators_own_image(size, 
 def test_at_equal_size_it_follows_the_formula_pixel_by_pixel():
     threshold = 0.2
     photo, low, image, attention = scene(16, 16, 16, 3, soft=False)
-    other = np.random.default_rng(1).integers(0, 256, photo.shape, dtype=np.uint8)  # a photo that is not its own frame
+    other = np.random.default_rng(1).integers(0, 256, photo.shape, dtype=np.uint8)  # so that photo and frame differ
     result = composite(other, low, image, attention, threshold)
     for row in range(16):
         for column in range(16):
@@ -95,7 +95,7 @@ def test_it_is_continuous_at_the_threshold():
     x = low / 127.5 - 1
     results = []
     for a in (threshold - step, threshold + step):
-        image = (-1.0) * a + x * (1 - a)  # black is painted
+        image = (-1.0) * a + x * (1 - a)  # paints black
         results.append(composite(photo, low, image, np.full((32, 32), a, np.float32), threshold).astype(int))
     assert np.array_equal(results[0], photo)
     assert np.abs(results[1] - results[0]).max() <= 1
@@ -115,7 +115,7 @@ def test_half_attention_keeps_half_of_the_photos_fine_detail():
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 40), (301, 40), (64, 64), (200, 300)])
 def test_full_attention_replaces_the_square_and_colours_bleed_no_background(shape):
-    """One painted colour arrives as itself wherever attention is full, however strange the photo behind it."""
+    """Where attention is full, a painted colour arrives unchanged, whatever the photo behind it."""
     rng = np.random.default_rng(5)
     photo = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     low = frame(photo, 64)

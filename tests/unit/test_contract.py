@@ -83,7 +83,7 @@ def test_each_discriminator_step_has_photos_and_fakes_of_its_own():
     critic.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     made.step(one, 0, 0, two, three)
     fakes = [given for given in seen if given.shape[1] == 4]
-    assert len(fakes) == 1 + 2 + 2 * (1 + 2)  # the generator's turn; fake and real; two turns more, made anew
+    assert len(fakes) == 1 + 2 + 2 * (1 + 2)  # the generator's turn; fake and real; two more turns with new fakes
     bounds = [parameter.abs().max().item() for parameter in critic.parameters()]
     assert max(bounds) == pytest.approx(0.05)  # clipped
 
@@ -108,7 +108,7 @@ def test_what_is_trained_averaged_kept_and_left_alone():
 
 
 def test_a_batch_in_parts_draws_and_computes_what_the_whole_does():
-    """Dropout and the system's own noise included: all draws are made for the whole batch and cut."""
+    """All draws, dropout and the system's own noise too, are made for the whole batch and then cut."""
     whole, apart = engine(), engine(accumulate_steps=2)
     batch, *others = batches()
     losses, same = whole.step(batch, 0, 0, *others), apart.step(batch, 0, 0, *others)
@@ -196,7 +196,7 @@ def test_the_checkpoint_holds_the_helper_and_not_the_frozen_network(tmp_path):
 
 
 def test_what_is_handed_to_the_system_counts_in_its_fingerprint(tmp_path):
-    """Other masks or another frozen network are another training; arrays that it does not ask for are not."""
+    """Other masks or another frozen network make another training; arrays that it does not ask for do not."""
     recipe = parse_params({"models": {"m": {"network": {"system": "novel"}}}}).models["m"]
     write_inputs(tmp_path)
     frozen, given = {"features": tmp_path / "features.safetensors"}, arrays()

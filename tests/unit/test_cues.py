@@ -1,4 +1,4 @@
-"""Masked and unmasked photos must not be told apart by what is not the mask; the classifier that asks is tested too."""
+"""Only the mask may tell masked from unmasked photos; the classifier that checks this is tested too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bmask.params.sections import Drawn
 from bmask.stages.ingest import ingest
 from bmask.synthetic import draw_set
 
-CHANCE = 0.6  # of two hundred photos; a guess stays below with three standard deviations to spare
+CHANCE = 0.6  # for 200 photos; guessing stays three standard deviations below
 
 
 def accuracies(folder: Path) -> dict[str, float]:

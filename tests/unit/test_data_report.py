@@ -30,7 +30,7 @@ def run(source: Path, out: Path, **options) -> str:
 
 
 def written(params: Params, dataset: Path) -> str:
-    """What the stage makes of the dataset, and of nothing else."""
+    """The report that the stage writes from the dataset alone."""
     report_ingest(params, dataset, dataset.with_name(f"{dataset.name}-report"))
     return (dataset.with_name(f"{dataset.name}-report") / "report.html").read_text(encoding="utf-8")
 
@@ -137,4 +137,4 @@ def test_files_of_one_size_have_their_place_in_the_middle_of_their_chart():
 def test_a_histogram_shows_shares_and_counts_what_lies_outside_to_the_ends():
     svg = histogram({"masked": np.array([-5.0, 0.1, 0.2, 9.0])}, 0, 1, {0.0: "0", 1.0: "1"}, bins=2)
     assert 'class="masked" points="0,96 0.0,0.0 130.0,0.0 130.0,64.0 260.0,64.0 260,96"' in svg
-    assert histogram({"masked": np.array([])}, 0, 1, {}, bins=2).count("96.0") == 4  # nothing is flat
+    assert histogram({"masked": np.array([])}, 0, 1, {}, bins=2).count("96.0") == 4  # no photos: a flat line

@@ -1,4 +1,4 @@
-"""deploy/: valid for Kubernetes, in agreement with itself, and closed to what it should be closed to."""
+"""deploy/ is valid for Kubernetes, agrees with itself, and lets in only what it should."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kustomize import containers, documents, identity, render
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 FOLDERS = [DEPLOY / "base", *sorted((DEPLOY / "overlays").iterdir())]
-# What the pipeline's pods take from the config map and the secret `bmask`; another key would be one that nobody reads.
+# What the pipeline's pods take from the config map and the secret `bmask`; nobody reads any other key.
 _, PLATFORM = documents(ROOT / "pipelines/unmask.yaml")
 TASK = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-ingest"]
 SETTINGS, CREDENTIALS = ({e["envVar"] for e in TASK[key][0]["keyToEnv"]} for key in ("configMapAsEnv", "secretAsEnv"))
@@ -197,7 +197,7 @@ def server(example, tmp_path):
         )
     try:
         end = time.monotonic() + 180
-        while ask(port, "/health", "10.1.2.3:5000") != 200:  # as the probes ask: with the pod's address
+        while ask(port, "/health", "10.1.2.3:5000") != 200:  # probes ask with the pod's address
             assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
             time.sleep(0.3)
         yield port

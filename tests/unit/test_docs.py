@@ -1,4 +1,4 @@
-"""What the documents name is there: files, make's targets, commands and their options."""
+"""Everything that the documents name exists: files, make targets, commands and options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCUMENTS = [
     for path in sorted(ROOT.glob(pattern))
 ]
 FOLDERS = "benchmarks|components|deploy|docs|embedded|pipelines|profiles|src|tests|tools"
-MADE = {"deploy/overlays/mine"}  # by whoever follows the document
+MADE = {"deploy/overlays/mine"}  # by the reader of the document
 
 
 def text_of(document: Path) -> str:
@@ -26,7 +26,7 @@ def text_of(document: Path) -> str:
 
 
 def code_of(document: Path) -> str:
-    """Blocks and spans of code, a line each; comments are none."""
+    """Blocks and spans of code, one per line, without comments."""
     code = re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", text_of(document), re.DOTALL)
     return re.sub(r"(?:^|\s)#.*", "", "\n".join(block or span for block, span in code), flags=re.MULTILINE)
 
@@ -64,7 +64,7 @@ def test_every_command_that_is_named_is_there(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_no_number_hangs_on_a_script_that_nobody_kept(document):
-    """A number stands beside the command that gives it again, and that command is here."""
+    """The command that reproduces a number stands beside it, and is in the repository."""
     assert not re.findall(r"(?i)one-off (?:script|profile)", text_of(document))
 
 

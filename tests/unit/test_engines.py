@@ -1,4 +1,4 @@
-"""Generators on OpenVINO: they paint what PyTorch paints, without it, and say what is wrong with their files."""
+"""Generators on OpenVINO: they paint what PyTorch paints, do not need it, and say what is wrong with their files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Untrained generators, exported beside themselves; large weights make attention and picture differ by place."""
+    """Untrained generators, each with its export beside it; large weights make attention and picture vary by place."""
     made = {}
     for name, options in SYSTEMS.items():
         torch.manual_seed(1)
@@ -59,12 +59,12 @@ def test_both_engines_compute_the_same(files, photos, name, count):
     assert (plain.name, fast.name) == ("pytorch", "openvino")
     (pictures, attention), (ours, found) = plain(photos[:count]), fast(photos[:count])
     assert pictures.std() > 0.05
-    np.testing.assert_allclose(ours, pictures, atol=5e-4)  # of 2
+    np.testing.assert_allclose(ours, pictures, atol=5e-4)  # the range is 2
     if attention is None:
         assert found is None
     else:
         assert found is not None
-        np.testing.assert_allclose(found, attention, atol=5e-4)  # of 2
+        np.testing.assert_allclose(found, attention, atol=5e-4)  # the range is 2
 
 
 def test_weights_in_half_precision_are_exported_as_such(files, tmp_path):
@@ -89,7 +89,7 @@ def test_what_was_exported_is_taken_and_without_it_pytorch(files, tmp_path):
 
 
 def test_who_asks_often_gets_a_conversion_but_of_no_packed_model(files, tmp_path):
-    """What register packed without an export did not agree with PyTorch."""
+    """register packs a model without an export if the export disagrees with PyTorch."""
     bare = tmp_path / FILE
     bare.write_bytes(files["cyclegan"].read_bytes())
     assert Unmasker(bare, engine="fastest").engine.name == "openvino"

@@ -55,7 +55,7 @@ def run(root, out, **sections):
 
 
 def report(root, evaluated, dataset=None):
-    """The folder of the page about what lies in `evaluated`."""
+    """The folder of the report about `evaluated`."""
     out = evaluated.with_name(f"{evaluated.name}-report")
     report_evaluate(parse_params(TREE), dataset or root / "ingest", root / "train", root / "judge", evaluated, out)
     return out
@@ -164,7 +164,7 @@ def test_every_loss_is_a_table_of_its_own_for_dvc(reported):
 
 
 def test_the_report_shows_the_photos_of_whichever_system_leads(folders, done):
-    """Which one does depends on the gate's params, on which evaluate does not."""
+    """The leader depends on the gate's params; evaluate does not."""
     scores = {name: Scores.load(done[0] / "scores" / f"{name}.npz") for name in SYSTEMS}
     kept = Pictures.load(done[0] / "pictures.npz")
     for rows in (1, 2, TREE["evaluate"]["pictures"]):

@@ -1,4 +1,4 @@
-"""What is known of photos outlives runs, kills and other writers, and is no condition of anything."""
+"""The cache of faces outlives runs, kills and other writers, and nothing depends on it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ for n in range(10**6):
     writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert writer.stdout and writer.stdout.readline() == "written\n"
     with Cache(path) as beside:
-        beside.put([("mine", (1.0,))])  # while the other one writes
+        beside.put([("mine", (1.0,))])  # while the other process writes
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()

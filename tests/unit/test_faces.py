@@ -1,4 +1,4 @@
-"""The embedded set: what the pictures promise to those who train and measure on them."""
+"""The embedded set: what training and measuring may rely on."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_another_picture():
 def test_the_same_seed_shows_the_same_person_at_every_size():
     small, large = draw_face(9, 64, "cloth"), draw_face(9, 192, "cloth")
     shrunk = cv2.resize(large.masked, (64, 64), interpolation=cv2.INTER_AREA)
-    assert np.abs(shrunk.astype(float) - small.masked).mean() < 8  # noise, edges
+    assert np.abs(shrunk.astype(float) - small.masked).mean() < 8  # noise and edges differ
     assert np.abs((large.region > 0).mean() - (small.region > 0).mean()) < 0.04
 
 
@@ -129,7 +129,7 @@ def test_two_people_wear_two_masks():
         region = (draw_face(seed, 48, "cloth", "several_people").region > 0).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(region)
         apart += (stats[1:, cv2.CC_STAT_AREA] > 40).sum() >= 2
-    assert apart >= 6  # the rest touch
+    assert apart >= 6  # in the others the masks touch
 
 
 def test_a_skin_coloured_mask_is_nearer_to_the_skin_than_others():
@@ -252,7 +252,7 @@ def test_painting_on_both_pictures_uncovers_what_was_mask():
     soft = 0.03  # opencv's filled polygons are not quite opaque in the picture's outermost pixels
     np.testing.assert_allclose(canvas.coverage[:, :9], 0, atol=soft)
     np.testing.assert_allclose(canvas.coverage[:, 11:], 1, atol=soft)
-    np.testing.assert_array_equal(canvas.images[0][:, :, 12:], 0)  # the twin never saw the mask
+    np.testing.assert_array_equal(canvas.images[0][:, :, 12:], 0)  # the mask never reaches the twin
     np.testing.assert_allclose(canvas.images[0][:, :, :9], canvas.images[1][:, :, :9], atol=soft)
 
 

@@ -1,4 +1,4 @@
-"""What makes a training another one, and what does not."""
+"""What makes another training, and what does not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def other_than(value: object) -> object:
 
 @pytest.mark.parametrize("section", [Train, Schedule], ids=lambda section: section.__name__)
 def test_every_option_counts_but_those_that_are_named_as_harmless(section):
-    """Values are set past the checks: what is asked is whether the fingerprint looks at the field."""
+    """Values bypass the checks: the test only asks whether the fingerprint looks at the field."""
     harmless = {*PLACE, *WATCHED} if section is Train else {*LENGTH}
     params = tiny_params()
     recipe = params.models["unmasker"]

@@ -1,4 +1,4 @@
-"""What lies beyond a photo is told from the photo, and no mask is pasted on it."""
+"""The area beyond a photo is told from the photo, and no mask is pasted there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 32
 
 
 def square(grey: float, flat: float | None = None) -> np.ndarray:
-    """A photo in the left half, noise or of one value, and grey beyond."""
+    """A photo in the left half, noise or one value, and grey in the right half."""
     found = np.full((SIZE, SIZE, 3), grey, np.uint8)
     rng = np.random.default_rng(3)
     found[:, : SIZE // 2] = rng.integers(0, 256, (SIZE, SIZE // 2, 3)) if flat is None else flat

@@ -1,4 +1,4 @@
-"""A generator as one file: what is saved is what is loaded, and what is no such file is refused with a sentence."""
+"""A generator as one file: it loads as it was saved, and any other file is refused with a sentence."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_loading_leaves_the_callers_random_numbers_alone(tmp_path):
 
 
 def test_equal_generators_are_equal_files(tmp_path):
-    files = [tmp_path / f"{n}.safetensors" for n in range(8)]  # an order of chance would differ among eight
+    files = [tmp_path / f"{n}.safetensors" for n in range(8)]  # a random order would differ among eight files
     for path in files:
         saved(path, model="m", data_digest="abc")
     assert len({path.read_bytes() for path in files}) == 1

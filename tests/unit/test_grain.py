@@ -1,4 +1,4 @@
-"""What is painted gets the grain of its photo, and nothing else does."""
+"""Only what is painted gets the grain of its photo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scene(deviation: float, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def rough(picture: np.ndarray) -> float:
-    """Deviation of the second differences along rows, which no shading has; computed in another way than ours."""
+    """Deviation of second differences along rows, which shading leaves at 0; our code measures grain otherwise."""
     return float(np.diff(picture.mean(-1), 2, axis=1).std())
 
 
@@ -58,7 +58,7 @@ def test_what_has_grain_already_gets_no_more():
 
 @pytest.mark.parametrize("wide", [1.0, 2.0])
 def test_detail_of_the_photo_is_no_grain(wide):
-    """Seven tenths of what is not painted are fine texture, as hair and leaves are."""
+    """Fine texture like hair or leaves fills seven tenths of the unpainted area."""
     photo, painted, weight = scene(1.5)
     texture = np.random.default_rng(1).normal(0, 1, (HEIGHT, WIDTH))
     texture = cv2.GaussianBlur(texture, (0, 0), wide)
@@ -90,7 +90,7 @@ def test_it_is_the_same_every_time_and_grey():
 
 @pytest.mark.parametrize("share", [1.0, 0.8])
 def test_without_a_place_to_look_at_nothing_is_done(share):
-    """All is painted, or nothing wholly."""
+    """Everything is painted, or nothing is painted fully."""
     photo, painted, weight = scene(5)
     before = painted.copy()
     match_grain(photo, painted, np.ones_like(weight) if share == 1 else share * weight)

@@ -1,4 +1,4 @@
-"""Copies of one picture are one group, strangers are not, and nothing that is added carries a photo across."""
+"""Near-duplicates are one group, unrelated photos are not, and added photos never move a photo to another split."""
 
 from __future__ import annotations
 

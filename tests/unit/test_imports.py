@@ -17,7 +17,7 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__").replace("__init__", ""): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-SERVED = "serving.served"  # models-from-code: importing it is what makes the model, so MLflow alone does
+SERVED = "serving.served"  # models-from-code: importing it makes the model, so only MLflow imports it
 
 
 def ours(path: Path) -> set[str]:
@@ -82,7 +82,7 @@ def test_a_module_imports_only_what_lies_below_it(name):
 
 
 def test_the_teacher_knows_nothing_of_what_dresses_the_drawn_faces_nor_they_of_it():
-    """Else the embedded set would say how well the teacher's own masks are taken off."""
+    """Else the embedded set would measure how well the teacher's own masks are removed."""
     starts = {room: [name for name in MODULES if part(name) == room] for room in ("pasting", "synthetic")}
     for room, other in (("pasting", "synthetic"), ("synthetic", "pasting")):
         assert starts[room]
@@ -130,7 +130,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used(name):
     assert not {part(target) for target in reach.names_imported(tree, functions=False)} & HEAVY
 
 
-# In processes of their own, since here everything is imported already.
+# In new processes, since this one has imported everything already.
 
 ALONE = """
 import pkgutil, sys

@@ -30,7 +30,7 @@ COUNT = 70  # of each domain
 
 
 def picture(seed: int, height: int, width: int) -> Image.Image:
-    """Something with the spectrum of a photo."""
+    """A picture with the spectrum of a photo."""
     noise = np.random.default_rng(seed).normal(size=(4, height, width, 3))
     total = sum(gaussian_filter(layer, (s, s, 0)) * s for layer, s in zip(noise, (12, 6, 3, 1), strict=True))
     return Image.fromarray(np.uint8(np.clip(128 + 50 * total / total.std(), 0, 255)))
@@ -197,7 +197,7 @@ def sharpness(photos: np.ndarray) -> np.ndarray:
 
 def test_matching_gives_both_domains_the_same_sharpness(tmp_path):
     draw = np.random.default_rng(0)
-    for domain, low in (("masked", 16), ("unmasked", 50)):  # white noise: as sharp as its pixels are small
+    for domain, low in (("masked", 16), ("unmasked", 50)):  # white noise: the smaller its pixels, the sharper
         (tmp_path / "noise" / domain).mkdir(parents=True)
         for number, side in enumerate(draw.integers(low, low + 60, 60)):
             photo = Image.fromarray(draw.integers(0, 256, (side, side + 9, 3), np.uint8))

@@ -72,7 +72,7 @@ def caches(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(caches, monkeypatch) -> Path:
-    """The file where all tests of this module find what the first of them found."""
+    """The cache of faces that all tests of this module share."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
     return caches / "bmask" / "faces.sqlite"
 
@@ -107,7 +107,7 @@ def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp
     assert lost >= set(EMPTY)
     assert len(lost) <= len(EMPTY) + 2
     assert dataset.summary["no_face"] == {"masked": len(lost), "unmasked": 0}
-    assert dataset.summary["rejected"] == 0  # max_rejected is 0 and lets them be
+    assert dataset.summary["rejected"] == 0  # max_rejected is 0 but does not count them
     assert f"faces found in {COUNT + len(EMPTY) - len(lost)} of {COUNT + len(EMPTY)} masked" in capsys.readouterr().err
     report = data_report(settings(source).ingest, tmp_path / "out")
     assert "<th>No face found</th>" in report and f"<td>{len(lost)}</td>" in report
@@ -123,8 +123,8 @@ def test_faces_lie_in_their_place_and_photos_without_one_are_counted(source, tmp
         photo = np.asarray(Image.open(source / row["domain"] / row["name"]))
         if int(row["side"]) == SIZE:
             apart = np.abs(align(photo, transform, SIZE).astype(int) - square)
-            assert apart.max() <= 3 and apart.mean() < 0.02  # the manifest rounds
-        if row["domain"] == "unmasked":  # a mask in a square as tight as this is not always seen again
+            assert apart.max() <= 3 and apart.mean() < 0.02  # the manifest rounds the transform
+        if row["domain"] == "unmasked":  # in so tight a square a masked face is not always found
             (face,) = find_faces(square)
             away.append(np.linalg.norm(face.landmarks - landmarks, axis=1).mean())
     assert np.mean(away) < 3
@@ -148,7 +148,7 @@ def test_truth_is_warped_like_its_photo(source, tmp_path):
 
 
 def test_resolutions_are_matched_by_what_the_faces_bring(source, tmp_path):
-    ingest(settings(source, load_size=108), tmp_path / "matched")  # more than any of the faces brings
+    ingest(settings(source, load_size=108), tmp_path / "matched")  # larger than any of the faces
     ingest(settings(source, load_size=108, match_resolution=False), tmp_path / "own")
     sides = {
         out: {
@@ -175,13 +175,13 @@ def test_what_was_found_is_taken_from_the_cache_and_without_it_found_again(sourc
         )
     assert digest("changed") != first
     cache.unlink()
-    monkeypatch.setattr(workers, "MIN_PHOTOS", 0)  # and by processes
+    monkeypatch.setattr(workers, "MIN_PHOTOS", 0)  # and in processes
     assert digest("again") == first
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
-    """Scenes of two drawn faces, the larger one of its folder's state, the smaller one masked where its name says m."""
+    """Scenes of two drawn faces: the larger one is masked as its folder says, the smaller one where its name says m."""
     folder = tmp_path_factory.mktemp("pairs")
     for number in range(COUNT):
         for domain in ("masked", "unmasked"):
@@ -191,7 +191,7 @@ def pairs(tmp_path_factory) -> Path:
                     style = "surgical" if masked else None
                     drawn = draw_face([number, domain == "masked", wears == "m", beside], side, style)
                     scene[40 : 40 + side, 20 + 170 * beside : 20 + 170 * beside + side] = drawn.masked
-                save(scene, folder, domain, f"{number:02}{wears}#.png")  # a name may hold what marks a further face
+                save(scene, folder, domain, f"{number:02}{wears}#.png")  # a name may contain the mark of further faces
     return folder
 
 
@@ -213,13 +213,13 @@ def test_every_face_is_taken_with_its_photos_group_and_bystanders_of_another_sta
     assert Dataset.open(tmp_path / "out").summary["other_state"] == {
         domain: sum(row["domain"] == domain for row in aside) for domain in ("masked", "unmasked")
     }
-    assert all(row in further for row in aside)  # never the face that the folder speaks of
+    assert all(row in further for row in aside)  # never a photo's first face
     said_masked = {
         wears: np.mean([(row in aside) != (row["domain"] == "masked") for row in further if wears in row["name"][:4]])
         for wears in ("m", "u")
     }
     assert said_masked["m"] > 0.85
-    assert said_masked["u"] < 0.6  # the judge knows photos: of drawn faces that are bare it takes some for masked
+    assert said_masked["u"] < 0.6  # the judge knows photos: it takes some bare drawn faces for masked
     together = {}
     for row in rows:
         if row["group"]:

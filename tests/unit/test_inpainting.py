@@ -123,7 +123,7 @@ def plain(tensor: Tensor) -> np.ndarray:
 
 
 def widened(region: np.ndarray, pixels: int) -> np.ndarray:
-    """The largest value within so many pixels, by scipy."""
+    """The largest value within `pixels`, by scipy."""
     return maximum_filter(region, (1, 1, 2 * pixels + 1, 2 * pixels + 1), mode="constant")
 
 
@@ -168,7 +168,7 @@ def test_the_game_begins_in_its_epoch_with_losses_and_weights_of_its_own():
 
 def test_overlap_is_that_of_each_photo_and_whole_where_there_is_nothing_to_find():
     found, region = torch.zeros(3, 1, 4, 4), torch.zeros(3, 1, 4, 4)
-    found[1, 0, :2], region[1, 0, 1:3] = 1, 1  # a third
+    found[1, 0, :2], region[1, 0, 1:3] = 1, 1  # overlap 1/3
     region[2] = 1  # none of it found
     assert float(_overlap(found, region)) == pytest.approx((1 + 1 / 3 + 0) / 3)
 
@@ -191,7 +191,7 @@ def test_masked_photos_teach_the_attention_alone(epoch):
     assert content
     assert all(torch.allclose(one[name], two[name], rtol=1e-4, atol=1e-7) for name in content)
     assert not torch.allclose(one["attention.0.weight"], two["attention.0.weight"], rtol=1e-2)
-    assert not torch.allclose(one["stem.1.weight"], two["stem.1.weight"], rtol=1e-2)  # which both share
+    assert not torch.allclose(one["stem.1.weight"], two["stem.1.weight"], rtol=1e-2)  # both share the stem
 
     deaf = built(w_region=0.0)
     one, two = gradients(deaf, first, epoch), gradients(deaf, other, epoch)
@@ -244,7 +244,7 @@ def test_a_batch_in_parts_computes_what_the_whole_does(game):
     assert set(losses) == set(same)
     for name, value in losses.items():
         torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5, msg=name)
-    # Not the biases: fake's and true's gradients cancel there, and Adam makes whole steps of the rounding that is left.
+    # Not the biases: their fake and true gradients cancel, and Adam makes full steps of the rounding that is left.
     networks = [each.system.discriminators.state_dict() for each in (whole, apart)]
     for name in [name for name in networks[0] if not name.endswith("bias")]:
         torch.testing.assert_close(networks[1][name], networks[0][name], rtol=1e-3, atol=1e-4, msg=name)
@@ -278,7 +278,7 @@ def run(folder: Path, observers=(), options: InpaintingOptions = OPTIONS, warm=N
 
 
 def test_it_is_stopped_before_at_and_in_the_game_and_resumes_to_the_same_bits(tmp_path):
-    """Epochs of 3 steps; the game begins with the seventh."""
+    """Epochs of 3 steps; the game begins with the seventh step."""
     whole = run(tmp_path / "whole")
     for step in (4, 6, 7, 10):
         with pytest.raises(Stop):

@@ -98,11 +98,11 @@ def test_a_bank_has_pairs_of_which_one_shows_a_mask_and_gives_them_mirrored_as_w
     assert pictures.shape == (60, 3, 32, 32) and truths.shape == (60, 2, 16, 16)
     assert -1 <= pictures.min() < -0.5 and 0.5 < pictures.max() <= 1
     clean, marked = (truths[start::2, 1].flatten(1).amax(1) for start in (0, 1))
-    assert clean.max() == 0 and marked.gt(0).float().mean() > 0.9  # a pair's second shows one, but for very faint ones
+    assert clean.max() == 0 and marked.gt(0).float().mean() > 0.9  # a pair's second shows a mask; some are too faint
     stored = torch.from_numpy(bank.pictures[:, 0]).permute(0, 3, 1, 2) / 127.5 - 1
     ways = [((stored.flip(3) if mirrored else stored) - pictures[0]).abs().amax((1, 2, 3)).min() for mirrored in (0, 1)]
     assert min(ways) == 0
-    # What differs between two of a pair is where a mask is said to be.
+    # The pictures of a pair differ where the truth has a mask.
     where = [np.abs(bank.pictures[:, 0].astype(int) - bank.pictures[:, 1]).mean((3,))[i] for i in range(10)]
     for apart, truth in zip(where, bank.truths[:, :, ..., 1], strict=True):
         shown = np.kron(truth[1] > 30, np.ones((2, 2), bool))

@@ -74,7 +74,7 @@ def test_numbers_alone_are_logged(tree: dict):
 @pytest.mark.parametrize("processes", [{}, {"processes": 3}, {"processes": "auto"}])
 def test_a_task_trains_in_a_process_for_each_gpu_that_it_was_promised(processes: dict, monkeypatch):
     monkeypatch.setattr("bmask.gan.device.gpus", lambda: 4)
-    assert on_gpus({"seed": 2, **processes}) == {"seed": 2, **processes}  # promised none: as the section says
+    assert on_gpus({"seed": 2, **processes}) == {"seed": 2, **processes}  # promised no GPU: the section decides
     for promised in (1, 4):
         monkeypatch.setenv(GPUS, str(promised))
         assert on_gpus({"seed": 2, **processes}) == {"seed": 2, "processes": promised}

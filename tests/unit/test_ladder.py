@@ -1,4 +1,4 @@
-"""The ladder holds measures to an order that anyone sees."""
+"""The ladder checks measures against an order that anyone sees."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_measure_that_turns_two_rungs_round_falls_and_says_which():
     found = climb("wrong", values(order), RUNGS)
     assert not found.passed(0.8) and ("mask at 75 %", "mask at 100 %") in found.inverted
     assert found.worst == ("mask at 75 %", "mask at 100 %") and found.share == 0
-    assert found.passed(0)  # which asks for nothing
+    assert found.passed(0)  # 0 asks for nothing
 
 
 def test_a_measure_that_is_right_on_average_alone_falls_too():

@@ -1,4 +1,4 @@
-"""What one of several processes says of its end, and what the process that started it makes of that."""
+"""How one of several processes reports its error, and how the process that started it reads the report."""
 
 from __future__ import annotations
 

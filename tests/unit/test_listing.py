@@ -1,4 +1,4 @@
-"""Names are only names: what is clutter, what leads out, what can be printed, and which folder is meant."""
+"""Names of files: what is clutter, what leads outside, what can be printed, and which folder is meant."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_is_refused_stands_in_its_domain_or_in_none_and_clutter_nowhere():
     ]
     assert ("", "../y.png", "is bad") in found(packed)
     assert len(found(packed)) == 5
-    packed.refused.append(("masked/a.png", "is in the archive twice"))  # there a third time
+    packed.refused.append(("masked/a.png", "is in the archive twice"))  # a third copy
     assert len(found(packed)) == 6
 
 

@@ -1,4 +1,4 @@
-"""The locks: every package by version and hash, from no index in particular; the image gets what it needs alone."""
+"""The locks pin every package by version and hash and name no index; the image gets only what it needs."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_region_losses_are_their_formulas_pixel_by_pixel():
     assert number(losses.region_entropy(attention, region)) == pytest.approx(entropy, rel=1e-3)
     dead = torch.full((1, 1, 2, 2), 1e-9, requires_grad=True)
     losses.region_entropy(dead, torch.ones(1, 1, 2, 2)).backward()
-    assert (dead.grad < 0).all()  # it is taught to look here
+    assert (dead.grad < 0).all()  # the gradient raises the attention
     assert number(losses.region_entropy(region, region)) < 1e-3  # an attention of 0 and 1 gives no infinity
     assert np.isfinite(number(losses.region_entropy(1 - region, region)))
 

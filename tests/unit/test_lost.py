@@ -1,4 +1,4 @@
-"""Stores that have lost something, been moved or copied: register brings back what its results hold."""
+"""Stores that lost files, were moved or copied: register restores what its results hold."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def weights(place) -> bytes:
 
 
 def unmasks(monkeypatch, capsys) -> None:
-    """`bmask unmask` with the champion."""
+    """Asserts that `bmask unmask` works with the champion."""
     Image.new("RGB", (30, 30), "grey").save("photo.png")
     code, _, err = bmask("unmask", "photo.png", "face.png", monkeypatch=monkeypatch, capsys=capsys)
     assert code == 0, err
@@ -111,7 +111,7 @@ def test_what_is_gone_is_logged_again_and_the_champion_serves(loss, registered, 
     assert "test/unmask_rate" in measured
     unmasks(monkeypatch, capsys)
     before = aliases()
-    assert registered.register(settings("a")) == decision  # and then there is nothing more to mend
+    assert registered.register(settings("a")) == decision  # nothing is left to restore
     assert aliases() == before
 
 
@@ -121,7 +121,7 @@ def held(run, name: str) -> Path:
 
 @pytest.mark.parametrize("lost", [(), ("outputs.json",), ("losses.csv",)], ids=" ".join)
 def test_a_repeated_training_with_other_bits_is_logged_whole_and_not_beside_the_old_one(lost, registered):
-    """Files of one training and the model of another could never be taken back."""
+    """A mixture of one training's files and another's model could never be undone."""
     for name in lost:
         (Path(find_run("f2").info.artifact_uri) / name).unlink()
     registered.train("a", CHANGES_LITTLE, "f2", seed=2)
@@ -130,7 +130,7 @@ def test_a_repeated_training_with_other_bits_is_logged_whole_and_not_beside_the_
     known = read_json(held(run, "outputs.json"))
     assert known[FILE]["sha256"] == hashlib.sha256(weights(registered)).hexdigest()
     assert resolve(f"models:/{run.data.tags[MODEL_ID]}").read_bytes() == weights(registered)
-    assert EVALUATED not in run.data.tags  # scores of the old one
+    assert EVALUATED not in run.data.tags  # the old training's scores
     assert ensure_logged(folder).data.tags == run.data.tags
 
 
@@ -183,19 +183,19 @@ def test_a_champion_whose_training_is_elsewhere_is_named_as_gone(registered, cap
     assert "there is no model" not in str(caught.value)
 
 
-# Another place.
+# Moved and copied stores.
 
 
 @pytest.fixture
 def checkout(registered, monkeypatch, tmp_path_factory):
-    """The working folder with the default store in it, as after `bmask register`, and where it could be instead."""
+    """The working folder with the default store in it, as after `bmask register`, and a path to move or copy it to."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(None)
     return registered.folder, tmp_path_factory.mktemp("elsewhere") / "checkout"
 
 
 def enter(place, folder: Path, monkeypatch) -> None:
-    """Works there as another process would: MLflow remembers where artifacts were."""
+    """Works there as a new process would: MLflow forgets where artifacts were."""
     from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
     _artifact_repos_cache.clear()
@@ -277,13 +277,13 @@ def test_a_database_that_is_moved_alone_keeps_its_files_where_they_are(registere
     told = capsys.readouterr().err
     assert f"the files of its experiment bmask stay in {old}/mlruns/bmask" in told
     assert "its paths are updated" not in told
-    os.rename(old / "mlruns/bmask", new / "mlruns/bmask")  # and when they come after it
+    os.rename(old / "mlruns/bmask", new / "mlruns/bmask")  # the files follow
     enter(registered, new, monkeypatch)
     assert resolve("champion").is_relative_to(new)
 
 
 def test_experiments_of_others_are_left_alone(registered, checkout, monkeypatch):
-    """They have no tag, and a folder of the same name beside the database is no sign that it is theirs."""
+    """They have no tag, and a folder of the same name beside the database need not be theirs."""
     old, new = checkout
     client = connect()
     for name in ("one", "two"):

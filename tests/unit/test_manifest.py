@@ -1,4 +1,4 @@
-"""What the manifest holds comes back from it, whatever a file is called."""
+"""The manifest is read as it was written, whatever a file is called."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_the_same_again_is_the_same_to_the_byte(before, written):
 def test_private_photos_get_no_sheet_pictures_of_any_size_will_do_and_another_seed_is_another_digest(
     before, written, tmp_path
 ):
-    """The finder halves its pictures four times; trainings of other systems may have 20 px."""
+    """The finder halves its pictures four times, but other systems may train at 20 px."""
     shutil.copytree(before / "augment", tmp_path / "augment")
     write_dataset(tmp_path / "ingest", load_size=SIDE, private=True)
     out = run(tmp_path, image_size=20, cut_out=0.0, bare=0.0, seed=14)

@@ -1,4 +1,4 @@
-"""The quick way to turned and cropped copies finds what comparing every photo with every other finds."""
+"""The quick search for turned and cropped copies finds what a comparison of all pairs finds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLANTS = (
 
 @cache
 def planted() -> tuple[np.ndarray, np.ndarray]:
-    """Thumbnails and aspects: pictures, and of each a copy, PICTURES places later."""
+    """Thumbnails and aspects of pictures and, PICTURES places later, of their copies."""
     photos = [picture(seed, 96 + 7 * (seed % 5), 96)[..., 0] for seed in range(PICTURES)]
     photos += [PLANTS[seed % len(PLANTS)](photo) for seed, photo in enumerate(photos)]
     photos = [np.ascontiguousarray(photo) for photo in photos]
@@ -40,7 +40,7 @@ def found(thumbnails: np.ndarray, aspects: np.ndarray) -> set[tuple[int, int]]:
 
 
 class Everyone(Tables):
-    """Brute force: everybody is everybody's neighbour."""
+    """Brute force: all photos are neighbours."""
 
     def neighbours(self, views):
         count, others = len(views), self._codes.shape[1]
@@ -62,7 +62,7 @@ def test_hashing_finds_of_the_planted_copies_what_brute_force_finds(brute_force)
 
 
 def test_fewer_tables_would_not_do(brute_force, monkeypatch):
-    """So the test above can fail."""
+    """This proves that the test above can fail."""
     monkeypatch.setattr(hashing, "TABLES", 2)
     assert len(found(*planted())) < 0.8 * len(brute_force)
 
@@ -122,7 +122,7 @@ def test_spectra_of_views_are_those_of_the_views_made_one_by_one(pictures, aspec
     warps = np.float32(copies._in_pixels(copies._maps(np.array([aspect, 1.0]))))
     plainly = [[copies._warp(np.float32(p), warp) for warp in own] for p, own in zip(pictures, warps, strict=True)]
     expected = copies._spectra(np.float32(plainly), copies._LOW_WAVES)
-    # Views that turn are made of bytes, so rounded to half a grey level.
+    # Turned views are made of bytes, so they are rounded to half a grey level.
     largest = 0.5 * np.abs(copies._LOW_WAVES).sum(1).max()
     got = copies._view_spectra(pictures, warps)
     np.testing.assert_allclose(got[:, ~copies._STRAIGHT], expected[:, ~copies._STRAIGHT], atol=largest + 1)

@@ -198,7 +198,7 @@ def test_one_score_sees_a_square_of_pixels_and_no_more(layers, field):
     torch.manual_seed(0)
     network = build_discriminator(CycleGANOptions(discriminator_filters=2, discriminator_layers=layers)).double()
     for index, module in enumerate(network.body):
-        if isinstance(module, InstanceNorm):  # its statistics join all pixels, which is not the patch
+        if isinstance(module, InstanceNorm):  # its statistics reach beyond the patch
             network.body[index] = nn.Identity()
     x = noise(1, 3, 256, 256).double().requires_grad_()
     scores = network(x)

@@ -1,4 +1,4 @@
-"""Many items on all cores: in order, a few ahead, and with the libraries' own threads out of the way."""
+"""Many items on all cores: in order, a few ahead, and with one thread in each library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parameter file: typed, frozen, strict; whoever mistypes is told where."""
+"""The parameter file: typed, frozen, strict; errors name the place."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_paper_profile_holds_the_published_recipes():
         assert options.guided
         assert options.w_gan == 0.5
         assert options.w_pixel == 1
-        assert options.w_tv == pytest.approx(4 * 256 * 255 * 1e-6, rel=0.05)  # 1e-6 on the published sum
+        assert options.w_tv == pytest.approx(4 * 256 * 255 * 1e-6, rel=0.05)  # published: 1e-6 times the sum
 
 
 def test_the_paper_profile_states_every_weight():
@@ -94,9 +94,8 @@ def test_the_paper_profile_states_every_weight():
     for model in tree["models"].values():
         options = CycleGANOptions if model["network"]["system"] == "cyclegan" else AttentionGANOptions
         weights = {field.name for field in dataclasses.fields(options) if field.name.startswith("w_")}
-        assert weights - {"w_reconstruction", "w_region"} <= set(
-            model["network"]
-        )  # only with pasted masks, which the paper does not have
+        # These two are for pasted masks, which the paper does not have.
+        assert weights - {"w_reconstruction", "w_region"} <= set(model["network"])
         assert not model["network"].get("pasted")
 
 
@@ -115,7 +114,7 @@ def test_the_system_chooses_the_options():
 
 
 def test_numbers_in_yamls_scientific_notation_are_numbers():
-    """YAML 1.1 reads 1e-4 as text, YAML 1.2 as a number; people write both and mean the number."""
+    """YAML 1.1 reads 1e-4 as text, YAML 1.2 as a number; whoever writes it means the number."""
     tree = {**network(system="cyclegan")}
     tree["models"]["m"]["schedule"] = yaml.safe_load("lr: 1e-4")
     assert parse_params(tree).models["m"].schedule.lr == 1e-4
@@ -226,7 +225,7 @@ IMPOSSIBLE = [
             {"w_tv": -0.1},
             {"curriculum_ratio": 1.5},
             {"curriculum_start": -0.5},
-            {"scheme": 1, "filters": 3},  # its pixel shuffle halves them
+            {"scheme": 1, "filters": 3},  # the pixel shuffle halves the filters
         ]
     ],
 ]
@@ -238,7 +237,7 @@ def test_an_impossible_value_is_refused_with_its_place(tree, place):
 
 
 def test_a_discriminator_too_deep_for_the_pictures_is_refused():
-    """Its last norm would see one number a plane, and make 0 of it."""
+    """Its last norm would see one number per plane and turn it into 0."""
     tree = {**network(system="cyclegan", discriminator_layers=3), "train": {"image_size": 16}}
     message = refused(tree)
     assert "discriminator_layers" in message

@@ -1,4 +1,4 @@
-"""Truth under pasted masks: what is perfect scores perfectly, and what is wrong scores worse where it is wrong."""
+"""Truth under pasted masks: a perfect picture scores perfectly, a wrong one scores worse where it is wrong."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_masks_of_real_photos_are_pasted_where_cutouts_are_given(tmp_path, judge
 def test_attention_that_widens_on_real_masks_is_found():
     photos = np.full((3, 40, 40, 3), 100, np.uint8)
     cutouts = np.zeros((3, 40, 40), np.uint8)
-    cutouts[:2, 20:32, 10:30] = 255  # the third photo has none
+    cutouts[:2, 20:32, 10:30] = 255  # the third photo has no cut-out
     wide = np.zeros((3, 40, 40), np.float32)
     wide[:, 4:40] = 1
     whole = measure_cutouts(
@@ -83,5 +83,5 @@ def test_attention_that_widens_on_real_masks_is_found():
     )
     assert right["cutout_area"][:2] == pytest.approx(1) and right["cutout_iou"][:2] == pytest.approx(1)
     assert right["cutout_outside"][0] == 0 and np.isnan(right["cutout_area"][2])
-    without = Rendered(photos, np.full_like(photos, 101), None)  # no attention: what differs counts as attended
+    without = Rendered(photos, np.full_like(photos, 101), None)  # no attention: what changed counts as attended
     assert measure_cutouts(without, cutouts)["cutout_area"][0] == pytest.approx(1600 / 240)

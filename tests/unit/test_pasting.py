@@ -46,7 +46,7 @@ def test_a_drawn_mask_lies_on_the_lower_face_with_soft_edges(style):
 
 
 def test_the_unseen_style_shares_no_outline_and_no_pattern_with_the_taught_one(monkeypatch):
-    """By what is called for each: else a measure on unseen masks would say nothing."""
+    """It compares the functions that each style calls: else a measure on unseen masks would say nothing."""
     assert TAUGHT.outline != UNSEEN.outline
     assert not set(TAUGHT.patterns) & set(UNSEEN.patterns)
     called: dict[str, set[str]] = {}
@@ -83,7 +83,7 @@ def test_a_cutout_is_the_largest_piece_and_covers_it_with_a_margin():
     assert usable
     assert cutout.shape == (SIDE, SIDE)
     assert (cutout[blob(SIDE, 0.5, 0.6, 0.3) > 0] == 255).all()
-    assert not cutout[: SIDE // 4, : SIDE // 4].any()  # the small piece
+    assert not cutout[: SIDE // 4, : SIDE // 4].any()  # the small piece is dropped
     assert (cutout > 0).mean() < 1.5 * np.pi * 0.3**2
 
 
@@ -109,7 +109,7 @@ def test_a_cutout_at_another_size_is_the_same_shape():
 
 
 def test_a_lifted_mask_has_no_colour_from_beyond_the_mask():
-    """Green cloth on a red ground: no pixel that is laid on a face has red in it, half covered ones included."""
+    """Green cloth on a red ground: no pixel that is laid on a face contains red, not even a half covered one."""
     cutouts = np.round(255 * cv2.GaussianBlur(blob(SIDE, 0.5, 0.6, 0.25), (0, 0), 2)).astype(np.uint8)[None]
     photo = np.where(cutouts[0][..., None] > 0, np.uint8((0, 200, 0)), np.uint8((255, 0, 0)))
     masks = lift(photo[None], cutouts, 20, 3)
@@ -117,12 +117,12 @@ def test_a_lifted_mask_has_no_colour_from_beyond_the_mask():
     assert masks.dtype == np.uint8
     shown = masks[..., 3] > 8
     assert shown.mean() > 0.1
-    assert masks[..., 0][shown].max() <= 12  # as the light is changed
+    assert masks[..., 0][shown].max() <= 12  # not 0: the light is changed
     assert masks[..., 1][shown].min() >= 200 * np.exp(-0.25) - 14
 
 
 def test_every_photo_lends_as_many_masks_as_any_other():
-    """Each photo's cloth has a red of its own, told apart whatever the light."""
+    """Each photo's cloth has its own hue, which shows in any light."""
     count = 5
     photos = np.zeros((count, SIDE, SIDE, 3), np.uint8)
     for number, photo in enumerate(photos):
@@ -154,12 +154,12 @@ def finder(settings):
     photos = np.stack([pictures(30, 36, masked=False, seed=seed) for seed in (0, 1)])
     state = torch.random.get_rng_state()
     made = train_finder(photos, draw_masks(60, 36, 4), 32, settings, torch.device("cpu"))
-    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's draws go on as if it had not run
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's random state is unchanged
     return made
 
 
 def test_it_learns_on_drawn_masks_to_find_masks_that_it_has_not_seen(finder):
-    """Of another style, on other photos; photos without one get little."""
+    """It finds masks of another style on other photos, and little on photos without a mask."""
     bare, masks = pictures(20, 32, masked=False, seed=7), draw_masks(20, 32, 9, UNSEEN)
     alpha = masks[..., 3:] / 255
     masked = np.round(bare * (1 - alpha) + masks[..., :3] * alpha).astype(np.uint8)

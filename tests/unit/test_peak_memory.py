@@ -1,4 +1,4 @@
-"""How much memory a process has held, in messages and dry runs."""
+"""The peak memory of a process, in messages and dry runs."""
 
 from __future__ import annotations
 

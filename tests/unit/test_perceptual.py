@@ -1,4 +1,4 @@
-"""The features of faces: those of the detector's own network, as OpenCV computes it from the same file."""
+"""The features of faces are what OpenCV computes from the same file, that of the detector's network."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def test_they_are_what_opencv_gives_before_each_strided_layer(network):
-    """Which layers those are is read off the sizes of OpenCV's outputs."""
+    """The sizes of OpenCV's outputs show which layers those are."""
     theirs = cv2.dnn.readNetFromONNX(str(weights()))
-    theirs.enableFusion(False)  # else an activation is part of the convolution before it
+    theirs.enableFusion(False)  # else activations are merged into convolutions
     layers = [theirs.getLayer(theirs.getLayerId(name)) for name in theirs.getLayerNames()]
     names = [layer.name for layer in layers if layer.type == "Convolution"][:46]
     picture = noise(SIZE)
@@ -47,7 +47,7 @@ def test_they_are_what_opencv_gives_before_each_strided_layer(network):
     assert [f.shape[2] for f in found] == [SIZE // 2, SIZE // 4, SIZE // 8, SIZE // 16]
     for ours, i in zip(found, strided, strict=True):
         size = np.sqrt(np.square(outputs[i].astype(float)).mean(1, keepdims=True)) + 1e-3
-        assert np.abs(ours.numpy() - outputs[i] / size).max() < 1e-3  # of values up to 10; 2e-5 was seen
+        assert np.abs(ours.numpy() - outputs[i] / size).max() < 1e-3  # values reach 10; 2e-5 was measured
 
 
 def test_the_distance_is_that_of_the_region_and_none_between_a_picture_and_itself(network):

@@ -19,7 +19,7 @@ from bmask.data.reading.framing import frame, recompress, resample
 from bmask.errors import DataError
 from bmask.serving import pictures
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata, damaged here on purpose
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # the tests damage metadata on purpose
 SIDES = st.integers(MIN_SIDE, 40)
 COLOUR = st.tuples(SIDES, SIDES, st.just(3)).flatmap(lambda shape: arrays(np.uint8, shape))
 
@@ -31,7 +31,7 @@ def encode(image: Image.Image, form: str, **options) -> bytes:
 
 
 def circle(width: int, height: int) -> np.ndarray:
-    """A white disc in the middle of black, its diameter half of the shorter side."""
+    """A white disc in the middle of a black picture, its diameter half of the shorter side."""
     pixels = np.zeros((height, width, 3), np.uint8)
     return cv2.circle(pixels, (width // 2, height // 2), min(width, height) // 4, (255, 255, 255), -1)
 
@@ -70,7 +70,7 @@ def test_transparent_pixels_lie_on_mid_grey(pixels, alpha):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("clear", [1234, 100, 0])
 def test_the_transparent_colour_of_16_bits_lies_on_mid_grey_and_the_others_are_kept(channels, clear):
-    """As PNG's tRNS states it; written by hand, since Pillow saves no such file."""
+    """PNG's tRNS chunk states it; the test writes the file, since Pillow saves none like it."""
     values = np.full((20, 20, channels), 0x6464, ">u2")
     values[:8] = clear
     kind = {1: 0, 3: 2}[channels]
@@ -119,7 +119,7 @@ def test_the_first_picture_of_an_animation_is_taken():
 def test_exif_orientation_is_applied(orientation, form):
     upright = np.zeros((32, 48, 3), np.uint8)
     upright[:16, :24], upright[:16, 24:], upright[16:, :24] = (240, 0, 0), (0, 240, 0), (0, 0, 240)
-    stored = {  # how a camera held that way lays the picture down; EXIF 2.3, 4.6.4
+    stored = {  # what a camera held that way stores; EXIF 2.3, 4.6.4
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -197,7 +197,7 @@ def test_a_jpeg_is_decoded_no_larger_than_enough_needs_and_no_smaller(width, hei
     photo, size = decode_with_size(encode(Image.new("RGB", (width, height)), "JPEG"), enough)
     assert size == (width, height)
     assert min(photo.shape[:2]) >= min(enough, width, height)
-    assert abs(photo.shape[1] / photo.shape[0] - width / height) < 0.12 * width / height  # whole pixels only
+    assert abs(photo.shape[1] / photo.shape[0] - width / height) < 0.12 * width / height  # sides are whole pixels
 
 
 @given(st.integers(40, 200), st.integers(40, 200), st.sampled_from(["crop", "pad"]), st.integers(32, 96))

@@ -1,4 +1,4 @@
-"""What a cluster is given: the compiled pipeline, its placement, and that it says what dvc.yaml says."""
+"""The compiled pipeline for a cluster, its placement, and its agreement with dvc.yaml."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_readme_names_what_its_component_takes_and_gives(shipped, stage: str):
 
 def test_dvc_and_kubeflow_have_the_same_stages():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    reports = {"report_ingest", "report_evaluate"}  # outputs of the tasks whose work they show
+    reports = {"report_ingest", "report_evaluate"}  # outputs of the tasks that they report on
     assert set(stages) - reports == set(STAGES) == {path.parent.name for path in ROOT.glob("components/*/component.py")}
 
 
@@ -144,7 +144,7 @@ PLACED = (
 
 
 def test_where_trainings_run_and_what_they_may_use_are_constants(tmp_path: Path):
-    """Kubeflow 2.17 sets no limit where a number of GPUs is a parameter: the pod then trains on its CPU."""
+    """Kubeflow 2.17 sets no limit if the number of GPUs is a parameter: the pod then trains on its CPU."""
     spec, platform = compiled(load_params("params.yaml", PLACED), tmp_path)
     found = containers(spec)
     assert {name for name, container in found.items() if "accelerator" in container["resources"]} == {"train"}

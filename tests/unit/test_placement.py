@@ -1,4 +1,4 @@
-"""What `auto` takes: precision by what a processor does fast, processes by cores and photos, threads by both."""
+"""What `auto` takes: the precision that is fast on a processor, processes by cores and photos, threads by both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
     ("amx", "allowed", "avx512_bf16", "vendor", "expected"),
     [
         (True, True, True, "GenuineIntel", "bf16"),  # Sapphire Rapids
-        (True, False, True, "GenuineIntel", "fp32"),  # there, and a sandbox's kernel forbids it
+        (True, False, True, "GenuineIntel", "fp32"),  # Sapphire Rapids in a sandbox whose kernel forbids AMX
         (False, False, True, "GenuineIntel", "fp32"),  # Cooper Lake, or a virtual machine that hides AMX
         (False, False, True, "AuthenticAMD", "bf16"),  # Zen 4
         (False, False, False, "AuthenticAMD", "fp32"),  # Zen 3
@@ -44,7 +44,7 @@ def test_auto_takes_bf16_where_the_processor_is_faster_in_it(
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu\n")
     monkeypatch.setattr(devices, "CPUINFO", tmp_path / "cpuinfo", raising=False)
     assert pick_precision("auto", CPU) == expected
-    assert pick_precision("bf16", CPU) == "bf16"  # a name is a name
+    assert pick_precision("bf16", CPU) == "bf16"  # an explicit choice is kept
     assert pick_precision("fp32", CPU) == "fp32"
 
 
@@ -72,7 +72,7 @@ def placed(monkeypatch, cores: int, gpus: int = 0, batch: int = 4, parts: int = 
     [
         (1, 4, 1, 1, 1),
         (2, 4, 1, 2, 1),
-        (2, 1, 1, 1, 2),  # the published batch cannot be shared
+        (2, 1, 1, 1, 2),  # the published batch of 1 cannot be shared
         (2, 3, 1, 1, 2),
         (3, 4, 1, 2, 1),
         (4, 6, 1, 3, 1),
@@ -93,13 +93,13 @@ def test_on_a_cpu_auto_takes_a_process_a_core_as_far_as_photos_can_be_shared(
 @pytest.mark.parametrize(
     ("gpus", "batch", "device", "processes"),
     [
-        (1, 4, "auto", 1),  # a pod with one GPU, however many cores
+        (1, 4, "auto", 1),  # one GPU: one process, whatever the cores
         (2, 4, "auto", 2),
         (4, 4, "cuda", 4),
         (4, 4, "cuda:1", 1),
         (4, 1, "auto", 1),
         (3, 4, "auto", 2),
-        (8, 4, "cpu", 4),  # told to stay off them
+        (8, 4, "cpu", 4),  # the GPUs are not to be used
     ],
 )
 def test_on_gpus_auto_takes_a_process_each(gpus, batch, device, processes, monkeypatch):
@@ -168,7 +168,7 @@ V1 = "mkdir cpu && echo {} > cpu/cpu.cfs_quota_us && echo 100000 > cpu/cpu.cfs_p
 
 @pytest.mark.parametrize("version", [V1, V2], ids=["v1", "v2"])
 def test_the_limit_of_a_container_counts(version):
-    """In a mount namespace of its own, with the kernel's files as they look inside a container with a limit."""
+    """Runs in its own mount namespace, with the kernel's files as in a container with a limit."""
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
     mounted = "mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup"
     if subprocess.run([*inside, mounted], capture_output=True, check=False).returncode:

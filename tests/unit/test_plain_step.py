@@ -1,4 +1,4 @@
-"""What makes the step fast computes what the papers' step computes: one pass for two, fused Adam, group norm, bf16."""
+"""Each optimisation computes what the papers' step computes: one pass for two, fused Adam, group norm, bf16."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def engine(options, precision: str = "fp32", **changes) -> Engine:
     return Engine(build_system(options), chosen, torch.device("cpu"), precision, World())
 
 
-# Without AVX-512 convolutions of the two arrangements are summed by other algorithms, and ReLUs at 0 flip: 9 % of the
-# largest gradient and 4 % of a later loss were seen.
+# Without AVX-512 the two arrangements sum convolutions by different algorithms, and ReLUs at 0 flip: differences of 9 %
+# of the largest gradient and 4 % of a later loss were measured.
 NOISE = 1 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 200
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_our_step_gives_the_losses_and_the_weights_of_the_plain_step(name):
-    """fp32; sums in another order are all that differs, and Adam divides small gradients by themselves."""
+    """In fp32 only the order of sums differs, but Adam divides small gradients by themselves."""
     ours, plain = engine(OPTIONS[name]), PlainStep(OPTIONS[name], 1, LR)
     for step in range(STEPS):
         batch = pictures(step)
@@ -64,12 +64,10 @@ def test_our_step_gives_the_losses_and_the_weights_of_the_plain_step(name):
     weights = dict(ours.system.named_parameters())
     for key, value in plain.system.named_parameters():
         difference = (weights[key] - value).abs()
-        assert difference.max() <= 2.05 * STEPS * LR, (
-            key
-        )  # as far apart as Adam can move what has no gradient but noise
-        assert difference.mean() < 0.1 * LR * min(NOISE, 8) or ".bias" in key, (
-            key
-        )  # a bias before a norm has no gradient but noise
+        # Adam can move weights this far apart if their gradient is only noise.
+        assert difference.max() <= 2.05 * STEPS * LR, key
+        # A bias before a norm has only noise as its gradient.
+        assert difference.mean() < 0.1 * LR * min(NOISE, 8) or ".bias" in key, key
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -122,7 +120,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole():
 
 
 def _assert_close(gradient: torch.Tensor, expected: torch.Tensor) -> None:
-    """To a thousandth of the largest; the gradient of a bias before a norm is 0 and what is seen of it is rounding."""
+    """To a thousandth of the largest; the gradient of a bias before a norm is 0, and only rounding shows."""
     largest = expected.abs().max().item()
     torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=NOISE * max(1e-3 * largest, 2e-6))
 
@@ -135,5 +133,5 @@ def test_compiled_networks_compute_the_plain_step(name):
         batch = pictures(step)
         losses, expected = ours.step(paired(batch), 0, step), plain.step(*batch)
         for key, value in expected.items():
-            rtol = 1e-3 if step == 0 else 2e-2  # Adam's first step is one of signs, of tiny gradients too
+            rtol = 1e-3 if step == 0 else 2e-2  # Adam's first step uses only signs, even of tiny gradients
             torch.testing.assert_close(losses[key], value, rtol=rtol, atol=1e-5)

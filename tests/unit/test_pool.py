@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fakes(count: int, step: int, channels: int = 3) -> Tensor:
-    """Images that are numbered: all pixels of the i-th of a step are step * 100 + i."""
+    """Numbered images: all pixels of image i of a step are step * 100 + i."""
     return (torch.arange(count).float() + 100 * step)[:, None, None, None].expand(count, channels, 2, 2).clone()
 
 
@@ -70,7 +70,7 @@ def test_no_image_is_lost_or_doubled(size, counts):
         assert out.shape == new.shape
         came += numbers(new)
         left += numbers(out)
-        # The images that filled the pool were shown and kept; every later one is in one place.
+        # Images that filled the pool were shown and kept; every later image is in exactly one place.
         assert Counter(left) + Counter(numbers(pool.kept)) == Counter(came) + Counter(came[:size])
 
 
@@ -114,7 +114,7 @@ def test_what_comes_out_carries_no_gradient_and_shares_no_memory(size):
         assert pool.kept is None or not pool.kept.requires_grad
         held = numbers(pool.kept)
         expected = numbers(out)
-        new.data.fill_(-1)  # what the generator does with its memory later
+        new.data.fill_(-1)  # the generator may reuse its memory
         assert numbers(out) == expected
         out.fill_(-2)  # what a discriminator might do
         assert numbers(pool.kept) == held

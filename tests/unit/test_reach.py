@@ -1,4 +1,4 @@
-"""The reach of a module: what it imports anywhere and what templates it names, and nothing that only watches."""
+"""The reach of a module: all it imports and the templates it names, without what only watches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick way through ingest gives the arrays, manifest and digest of the rules read plainly, one photo at a time."""
+"""Quick ingest gives the arrays, manifest and digest of the rules applied plainly, one photo at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def picture(seed: int, width: int, height: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Small and large, upright and lying by EXIF, of several formats; copies of each other; two with damaged pixels."""
+    """Small and large photos, upright and turned by EXIF, of several formats; near-duplicates; two damaged ones."""
     folder = tmp_path_factory.mktemp("source")
     for number in range(COUNT):
         for domain, width, height in (("masked", 30 + 5 * number, 40 + 4 * number), ("unmasked", 200 - 2 * number, 90)):
@@ -52,7 +52,7 @@ def source(tmp_path_factory) -> Path:
             path = folder / domain / f"{number:02}.{('jpg', 'png', 'webp')[number % 3]}"
             path.parent.mkdir(exist_ok=True)
             photo.save(path, exif=exif)
-    picture(77, 1100, 1300).save(folder / "masked" / "large.jpg")  # decoded at a half, and in full for large squares
+    picture(77, 1100, 1300).save(folder / "masked" / "large.jpg")  # decoded at half size, or in full for large squares
     for domain in DOMAINS:
         content = (folder / domain / "48.jpg").read_bytes()
         (folder / domain / "broken.jpg").write_bytes(content[: len(content) * 2 // 3])  # the header is sound
@@ -65,7 +65,7 @@ def settings(source: Path, **options) -> Params:
 
 
 def decoded(path: Path, enough: int) -> Image.Image:
-    """Pixels as the rules have them: JPEG at the smallest scale that keeps `enough`, and upright."""
+    """The upright photo; a JPEG is decoded at the smallest scale that keeps `enough` px."""
     with Image.open(path) as image:
         shorter = min(image.size)
         image.draft(None, tuple(-(-side * enough // shorter) for side in image.size))
@@ -83,7 +83,7 @@ def manifest(out: Path) -> list[list[str]]:
 
 
 def plainly(source: Path, options: Params, out: Path) -> tuple[dict[str, np.ndarray], list[list[str]], str]:
-    """Arrays, rows of the manifest, digest; slices, no matter of reading, are taken from the dataset `out`."""
+    """Arrays, rows of the manifest, digest; slices do not depend on reading and come from the dataset `out`."""
     slices = {(row[0], row[1]): row[8] for row in manifest(out)}
     wanted, rows, sound = options.ingest, {}, []
     for path in sorted(source.glob("*/*")):
@@ -278,7 +278,7 @@ def test_a_photo_that_kills_its_decoder_is_refused_by_name_and_the_others_are_re
 
 
 def test_a_reader_that_is_killed_while_it_waits_costs_no_photo(source, tmp_path, worker_processes):
-    """As a system short of memory does."""
+    """A system short of memory kills readers like this."""
     entries = [Entry("masked", name, str(source / "masked" / name)) for name in ("00.jpg", "01.png", "02.webp")]
 
     def kill_all():

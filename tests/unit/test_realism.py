@@ -43,7 +43,7 @@ def test_where_no_classifier_can_be_trained_nothing_was_told():
 
 
 def test_a_photo_is_never_told_by_its_own_near_duplicate(faces):
-    """Each fake occurs four times: were copies shared among folds, pure noise would be learned by heart."""
+    """Each photo occurs four times: with copies in several folds, the classifier would learn pure noise by heart."""
     rng = np.random.default_rng(1)
     fake, real = np.repeat(rng.normal(size=(20, 60)), 4, axis=0), np.repeat(rng.normal(size=(20, 60)), 4, axis=0)
     groups = np.repeat([f"f{i}" for i in range(20)], 4), np.repeat([f"r{i}" for i in range(20)], 4)

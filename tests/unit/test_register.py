@@ -1,7 +1,7 @@
 """Registration and promotion on a real SQLite store, with real generators and real scores of a tiny split.
 
-Nothing is trained. The primary score is the likeness of the upper face, so that a generator whose attention keeps out
-of the picture beats one that repaints it; thresholds of 0 let everything through unless a test raises them.
+Nothing is trained. The primary score is the likeness of the upper face, so that a generator with little attention
+beats one that repaints the picture; thresholds of 0 let everything through unless a test raises them.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def test_a_report_of_photos_that_became_private_is_not_logged(place, capsys):
 
 @pytest.fixture
 def pipeline(place, monkeypatch) -> Place:
-    """Two trainings of one pipeline run, evaluated; `evaluate` leaves what it shows to people too."""
+    """Two evaluated trainings of one pipeline run, with the leaderboard and the report for people."""
     monkeypatch.setenv("KFP_RUN_ID", "0a1b2c3d-1111-2222-3333-444455556666")
     place.train("a", REPAINTS, "fa")
     place.train("b", CHANGES_LITTLE, "fb")
@@ -277,7 +277,7 @@ def test_under_kubeflows_plugin_the_run_of_the_task_holds_what_the_pipeline_run_
     decision = pipeline.register(settings("a", "b"))
     assert not parents()
     run = client.get_run(given.info.run_id)
-    assert run.info.status == "RUNNING"  # its end is for the plugin to tell
+    assert run.info.status == "RUNNING"  # the plugin ends the run
     assert run.data.metrics["test/upper_ssim"] == decision["scores"]["upper_ssim"]
     assert artifacts(run) == {"data", "leaderboard.csv", "report.html"}
     trainings = [find_run(fingerprint) for fingerprint in ("fa", "fb")]

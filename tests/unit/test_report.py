@@ -93,10 +93,10 @@ def test_the_table_of_experiments_has_no_more_than_25_columns_and_says_first_wha
         entry.found["upper_ssim"] = entry.found["untouched"] = Interval(1, 1, 1)
     entries += [made(name, 0.1, 9, trained=False) for name in ("identity", "mean_face", "telea")]
     shown = headlines(entries)
-    assert set(shown) == {f"s{i}" for i in range(systems)}  # baselines say the same in every experiment
+    assert set(shown) == {f"s{i}" for i in range(systems)}  # baselines are the same in every experiment
     assert sum(map(len, shown.values())) <= max(25, systems)
     assert all(next(iter(own)) == "residue_rate" for own in shown.values())
-    assert set(headlines(entries[systems:])) == {"identity", "mean_face", "telea"}  # without models
+    assert set(headlines(entries[systems:])) == {"identity", "mean_face", "telea"}  # no models: baselines are shown
 
 
 def test_pictures_survive_the_way_into_the_page():

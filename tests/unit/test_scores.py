@@ -43,7 +43,7 @@ def judge():
 
 @pytest.fixture
 def truth(dataset):
-    """The perfect translation: looks every photo's twin up."""
+    """The perfect translation: it returns every photo's twin."""
     twins, _ = dataset.truth("test")
     photos = np.array(dataset.photos("masked", "test"))
 
@@ -149,7 +149,7 @@ def test_photos_of_one_group_are_drawn_together_and_as_many_groups_as_there_are(
 
 @pytest.mark.parametrize("found", [None, 0, 7])
 def test_a_photo_without_a_cutout_stays_in_the_means(dataset, judge, tmp_path, found):
-    """The masks of the last photos, or of all, were not found: what the judge sees stands in for them."""
+    """The masks of the last photos, or of all, were not found: the judge's output replaces them."""
     untold = write_dataset(tmp_path / "untold", truth=False)
     cutouts = None if found is None else np.zeros((14, 32, 32), np.uint8)
     if found:
@@ -160,7 +160,7 @@ def test_a_photo_without_a_cutout_stays_in_the_means(dataset, judge, tmp_path, f
 
 
 def test_attention_is_measured_as_serving_lays_it_over_the_photo(dataset, judge):
-    """Attention up to the threshold changes nothing, so it is none: neither in a mean nor over a mask's area."""
+    """Attention up to the threshold changes nothing, so it counts as 0 in a mean and in a mask's area."""
     regions = np.array(dataset.truth("test")[1])
     real = reference(dataset, "test", judge, 32, cutouts=regions)
 
@@ -204,8 +204,8 @@ def test_masked_photos_without_a_face_stay_in_every_rate_as_masks_left(tmp_path)
         assert found["unmask_rate"].value == found["unmask_rate"].high == pytest.approx(0.96)
         assert found["residue_rate"].value == found["residue_rate"].low == pytest.approx(0.04)
         assert found["residue_rate"].high > 0.04
-        assert found["upper_ssim"].value == 1  # no rate
-        assert photo_interval(own, "unmask_rate", 50, 0, np.arange(96) < 9).value == 1  # a slice is of photos seen
+        assert found["upper_ssim"].value == 1  # not a rate
+        assert photo_interval(own, "unmask_rate", 50, 0, np.arange(96) < 9).value == 1  # slices have no lost photos
 
 
 def test_copies_of_a_photo_in_one_group_do_not_narrow_the_interval():

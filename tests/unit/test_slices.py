@@ -17,7 +17,7 @@ from bmask.data.split.slices import CROWN, FACE, MASK, RULES, SIZE, Look, labels
 from bmask.params import parse_params
 from bmask.stages.ingest import ingest
 
-RIGHT = {  # least precision and recall on the faces of `embedded`, three in ten of which are hard cases
+RIGHT = {  # minimum precision and recall on the faces of `embedded`, three in ten of which are hard cases
     "skin_coloured_mask": (0.6, 0.6),
     "patterned_mask": (0.5, 0.45),
     "headwear": (0.5, 0.3),

@@ -27,7 +27,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def built(name: str, **changes) -> System:
-    """With weights large enough that every part of the output varies."""
+    """A system with weights so large that every part of the output varies."""
     torch.manual_seed(1)
     system = build_system(dataclasses.replace(SYSTEMS[name], **changes))
     with torch.no_grad():
@@ -66,7 +66,7 @@ def variation(attention: Tensor) -> float:
 
 
 class Seen:
-    """What a network was given, in order; it goes on as before."""
+    """Records a network's inputs in order and changes nothing."""
 
     def __init__(self, network: nn.Module):
         self.inputs: list[Tensor] = []
@@ -314,7 +314,7 @@ def gradient(network: nn.Module, loss: Tensor) -> Tensor:
 
 
 def same_gradient(one: Tensor, other: Tensor) -> None:
-    """Within 1e-5 of the largest: biases before a norm have none at all but for rounding."""
+    """Within 1e-5 of the largest: biases before a norm have no gradient except rounding."""
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * other.abs().max().item())
 
 

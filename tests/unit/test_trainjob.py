@@ -32,7 +32,7 @@ def test_the_job_has_fields_that_the_api_knows_and_no_other(job):
 
 @pytest.mark.parametrize("level", ["spec", "trainer", "pod"])
 def test_the_api_loses_a_field_that_it_does_not_know(job, level):
-    """So the comparison above can fail; podTemplateOverrides is what Trainer 2.0 and 2.1 had."""
+    """This proves that the comparison above can fail; Trainer 2.0 and 2.1 had podTemplateOverrides."""
     broken = copy.deepcopy(job)
     where = {"spec": broken["spec"], "trainer": broken["spec"]["trainer"], "pod": patch(broken)["spec"]}[level]
     where["podTemplateOverrides"] = []

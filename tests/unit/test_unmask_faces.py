@@ -26,7 +26,7 @@ from bmask.serving.unmasker import DETECTOR, Unmasker
 from bmask.synthetic import draw_face
 
 SIZE = 32
-OTHER = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])  # a closer one
+OTHER = np.array([(0.30, 0.33), (0.70, 0.33), (0.50, 0.54), (0.35, 0.73), (0.65, 0.73)])  # a closer framing
 FRAMED = {"fit": "face", "template": TEMPLATE.tolist()}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,7 +79,7 @@ def test_the_face_changes_where_it_is_and_nothing_else(files, scene, name):
 
 
 class Masked(torch.nn.Module):
-    """A generator that takes what is bluish for a mask and paints it green."""
+    """A generator that takes bluish pixels for a mask and paints them green."""
 
     def forward(self, x):
         attention = ((x[:, 2:] - x[:, :1]) > 0.1).float()
@@ -88,7 +88,7 @@ class Masked(torch.nn.Module):
 
 
 class Copies(torch.nn.Module):
-    """A generator that paints over the lower half what it sees there, grey beyond the photo too."""
+    """A generator that paints on the lower half what it sees there, even the grey beyond the photo."""
 
     def forward(self, x):
         attention = torch.zeros_like(x[:, :1])
@@ -138,7 +138,7 @@ def test_every_masked_face_of_a_photo_is_done_and_the_others_stay_bit_for_bit():
 
 
 def test_a_generator_gets_faces_in_the_template_that_its_file_states(scene):
-    """What a network sees; a file that states none was made for another framing than ours, and is refused."""
+    """The network gets faces in it; a file without a template was made for another framing and is refused."""
     (face, *_) = find_faces(scene)
     for template in (TEMPLATE, OTHER):
         network = Masked()

@@ -51,7 +51,7 @@ def pixels(path):
 
 
 def test_what_was_found_is_said(tmp_path, capsys):
-    """A generator of faces, on a wall, a person with a blue lower face, and one without."""
+    """A generator of faces gets a wall, a person with a blue lower face, and one without."""
     from test_unmask_faces import Masked
 
     face = draw_face(3, 120, None).masked
@@ -108,7 +108,7 @@ def test_what_was_stopped_goes_on_and_the_report_grows(tmp_path, unmasker, capsy
     again = {"0.png": "translated", "1.png": "there already", "2.png": "translated", "notes.png": "left out"}
     assert dict(rows[1:]) == again
     unmask_files(source, out, unmasker, attention=True, resume=True)
-    assert (out / "1.png.attention.png").is_file()  # a result without its attention is not there yet
+    assert (out / "1.png.attention.png").is_file()  # a result without its attention counts as missing
 
 
 def test_a_folder_is_mirrored_and_untouched_pixels_stay_bit_for_bit(tmp_path, unmasker):
@@ -253,7 +253,7 @@ def test_damaged_and_overlong_metadata_cost_neither_the_photo_nor_the_mark(tmp_p
 
 
 def test_a_mark_takes_the_place_of_what_was_said_before(tmp_path, unmasker):
-    """In XMP's three forms, whatever the prefix of RDF; Adobe's readers refuse a property that is there twice."""
+    """In XMP's three forms, with any prefix for RDF; Adobe's readers refuse a property that occurs twice."""
     rdf, iptc = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
     own = (
         '<rdf:Description rdf:about="" Iptc4xmpExt:DigitalSourceType="camera"/>',
@@ -334,7 +334,7 @@ def test_photos_of_one_stem_do_not_overwrite_each_other(tmp_path, unmasker):
     stems = {"face": ("jpg", "webp", "gif", "bmp"), "other": ("gif", "png"), "third": ("jpe",)}
     for seed, name in enumerate(f"{stem}.{ending}" for stem, endings in stems.items() for ending in endings):
         picture(seed=seed).save(source / name)
-    for _ in range(2):  # and going on finds each result under its photo's name alone
+    for _ in range(2):  # resuming finds each result by its photo's name alone
         assert unmask_files(source, tmp_path / "out", unmasker, resume=True) == []
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"face.jpg", "face.webp", "face.gif.png", "face.bmp.png", "other.gif.png", "other.png", "third.jpe"}

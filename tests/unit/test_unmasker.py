@@ -63,7 +63,7 @@ def test_every_photo_keeps_its_size_and_its_untouched_pixels(generators, name):
     photos = [photo(64, 64), photo(16, 100, 1), photo(130, 50, 2), photo(33, 32, 3)]
     results = Unmasker(generators[name]).unmask(photos)
     for before, (after, attention, faces) in zip(photos, results, strict=True):
-        assert faces == ()  # nobody looked for any
+        assert faces == ()  # faces were not searched for
         assert after.shape == before.shape
         assert after.dtype == np.uint8
         assert attention.shape == before.shape[:2]

@@ -1,4 +1,4 @@
-"""All files that were found, one row each, in a database on disk: memory holds only a few at a time."""
+"""All files and further faces that were found, one row each, in a database on disk: memory holds a few at a time."""
 
 from __future__ import annotations
 

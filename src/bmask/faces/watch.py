@@ -1,4 +1,7 @@
-"""Measures for a server's metrics how sure the judge is that a mask shows in the results."""
+"""Runs an exported judge, which says how sure it is that a face shows a mask.
+
+Servers use it for their metrics, ingest for further faces.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SIDE = "side"  # entry of the file: the side of the judge's pictures, px
 
 
 class Watch:
-    """An exported judge, as it was when the generator was registered.
+    """An exported judge: that of the training whose generator lies beside it.
 
     Raises DataError where the file is no exported judge, or OpenVINO is not installed.
     """

@@ -63,7 +63,7 @@ class Ingest(Section):
     # Never stretched. crop: the square in the middle; pad: the whole photo with borders; face: its most prominent face,
     # eyes and mouth always in the same place; aligned: the photo is such a face already.
     fit: Literal["crop", "pad", "face", "aligned"] = "crop"
-    faces: Literal["largest", "all"] = "largest"  # all: every face of a photo, with fit: face
+    faces: Literal["largest", "all"] = "largest"  # all: every face found in a look at the whole photo
     match_resolution: bool = True  # give both domains the same distribution of effective resolution
     jpeg_quality: Annotated[int, Field(strict=True, ge=0, le=100)] = 0  # above 0: every photo is compressed again alike
     test: Share = 0.2

@@ -29,7 +29,7 @@ FOLD = 2  # the last layer enlarges by this factor
 # were chosen so that their mean ranks the ladder's pictures, on drawn faces.
 KINDS = ("photo", "other", "blurred", "flat", "distorted", "smeared", "mask")
 GRADES = (0.0, 0.035, 0.15, 0.18, 0.29, 0.19, 0.38)
-OPACITY_WEIGHT = 0.62  # added to the grade of an opaque mask, in proportion to its opacity
+OPACITY_WEIGHT = 0.62  # times the opacity: what a mask adds to the grade of its pixels
 TOP_SHARE = 0.04  # of the picture: the area of a quarter of the smallest masks
 FILE = "judge.safetensors"
 

@@ -210,7 +210,10 @@ def ceiling(real: Reference) -> dict[str, float]:
             real.judge.unmasked(real.dataset.centre(truth[0])) <= 0.5
         )
     told = realism.real_against_real(real.lower, real.groups).accuracy
-    return {**{what: float(share.mean()) for what, share in shares.items()}, "realism of real against real": told}
+    return {
+        **{what: float(share.mean()) for what, share in shares.items()},
+        "accuracy in separating real lower faces from real ones": told,
+    }
 
 
 def _seen_regions(judge: Judge, photos: Photos) -> NDArray[np.bool_]:

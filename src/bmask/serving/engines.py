@@ -86,8 +86,9 @@ def open_engine(file: Path, name: Name = "auto", device: str = "auto", precision
     """Opens a generator's file, .safetensors or exported, with an engine.
 
     `auto` takes CUDA if there is a GPU, else OpenVINO if the generator was exported, else PyTorch. `fastest` also
-    exports a generator that was not, which takes seconds and pays off for many calls. It leaves out packed models:
-    registering exports those for which OpenVINO agrees with PyTorch. `openvino` and `pytorch` use only that engine.
+    exports a generator that was not, which takes seconds and pays off for many calls. It does not export packed
+    models: registering has exported those for which OpenVINO agrees with PyTorch. `openvino` and `pytorch` use only
+    that engine.
 
     Raises:
         DataError: the file is missing or not a bmask generator, it cannot be converted, or the engine is not installed.

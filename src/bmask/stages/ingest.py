@@ -94,8 +94,8 @@ def ingest(params: Params, out: Path) -> None:
 
 
 def _check_refused(catalog: Catalog, settings: Ingest) -> None:
-    found = catalog.count()
-    where = f"NOT {UNREFUSED}"
+    found = catalog.count("face = 1")
+    where = f"NOT {UNREFUSED} AND face = 1"
     refused = catalog.count(where)
     if refused > settings.max_rejected * found:
         few = islice(catalog.photos(where), 4)

@@ -12,7 +12,7 @@ from bmask.gan.draws import generator_for
 from bmask.gan.system import NEEDS
 from bmask.training.distributed import World
 
-# The arrays of each need; of those that `Feed` passes on unchanged, in the order of the tensors in NEEDS.
+# The arrays of each need. Those that `Feed` passes on unchanged are in the order of their tensors in NEEDS.
 SOURCES: dict[str, tuple[str, ...]] = {
     "unpaired": ("a", "b"),
     "pasted": ("b", "masks"),

@@ -38,7 +38,7 @@ def find_all(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
     """
     weights()
     with Cache() as cache:
-        new, further = [], []
+        new = []
         for block in blocks(catalog.column("number", np.int64, SOUND), BATCH):
             known = []
             for photo in catalog.at(block):
@@ -48,14 +48,16 @@ def find_all(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
                 else:
                     known.append(_with_faces(photo, face))
             catalog.save(known, "score", "landmarks", "reason")
-            further += [each for photo in known for each in _further(photo)]
+            if settings.faces == "all":
+                catalog.add(each for photo in known for each in _further(photo))
         with closing(in_chunks(readers.find, catalog.at(np.array(new, np.int64)))) as found:
             for batch in batched(bar(found, len(new), "ingest: looking for faces"), BATCH):
                 catalog.save(batch, "width", "height", "score", "landmarks", "reason")
                 cache.put([(p.sha256, _numbers(p)) for p in batch if p.reason in ("", NO_FACE)])
-                further += [each for photo in batch for each in _further(photo)]
+                if settings.faces == "all":
+                    catalog.add(each for photo in batch for each in _further(photo))
     for domain in DOMAINS:
-        own = f"domain = '{domain}'"
+        own = f"domain = '{domain}' AND face = 1"
         lost = catalog.count(f"{own} AND {FACELESS}")
         total = lost + catalog.count(f"{own} AND {SOUND}")
         if lost and (lost > settings.max_faceless * total or lost == total):
@@ -65,8 +67,6 @@ def find_all(catalog: Catalog, readers: Readers, settings: Ingest) -> None:
                 f" {settings.max_faceless:g} ({', '.join(names)}{', ...' * (lost > len(names))}); if the photos are"
                 " already cropped to faces, set ingest.fit to aligned; if not, remove them or raise ingest.max_faceless"
             )
-    if settings.faces == "all":
-        catalog.add(further)
 
 
 def _numbers(photo: Photo) -> tuple[float, ...]:

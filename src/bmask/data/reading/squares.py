@@ -42,7 +42,7 @@ def read_squares(catalog: Catalog, files: Scratch, readers: Readers, settings: I
     Args:
         files: with a row for each sound photo, in the order of domain and content.
     """
-    numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, name")
+    numbers = catalog.column("number", np.int64, SOUND, "domain, sha256, face, name")
     catalog.assign("row", numbers, np.arange(len(numbers)))
     readers.open(files)
     match_resolutions(catalog, readers, settings)

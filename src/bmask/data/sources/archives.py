@@ -57,7 +57,7 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an archive. `name` is unchanged from the archive; `content` may be read once, or not at all."""
+    """One file of an archive. `name` is not yet checked; `content` may be read once, or not at all."""
 
     name: str
     size: int
@@ -180,9 +180,8 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
             refused = "is encrypted; unpack the archive with its password and name the folder"
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # zipfile unpacks all that it has read of these at once: 4096 bytes of bzip2 can become 6 GB in memory.
-            refused = (
-                "is packed by bzip2, LZMA or the like, whose size has no bound; unpack the archive and name the folder"
-            )
+            how = f"is packed by method {info.compress_type}, only deflate is read"
+            refused = f"{how}; unpack the archive and name the folder"
         yield Member(name, info.file_size, _unzipped(archive, info), refused)
 
 

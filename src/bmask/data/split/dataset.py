@@ -75,7 +75,10 @@ class Dataset:
         return squares[:, margin : squares.shape[1] - margin, margin : squares.shape[2] - margin]
 
     def lost(self, domain: str) -> float:
-        """Share of a domain's usable photos that are in no split because no face was found in them."""
+        """Share of a domain's photos in which no face was found, so that they are in no split.
+
+        With `faces: all`, of its faces, where such a photo counts as one.
+        """
         without = self.summary.get("no_face", {}).get(domain, 0)  # only `fit: face` looks for faces
         return without / (without + sum(self.summary["counts"][domain].values())) if without else 0.0
 

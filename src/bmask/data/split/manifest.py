@@ -1,4 +1,6 @@
-"""Writes and reads the manifest: one row for each file that was found, with its split or the reason why it has none."""
+"""Writes and reads the manifest: one row for each file that was found, and for each further face,
+with its split or the reason why it has none.
+"""
 
 from __future__ import annotations
 
