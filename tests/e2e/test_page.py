@@ -100,6 +100,19 @@ def test_what_is_no_photo_is_said_to_be_none_and_the_next_photo_works(page, tmp_
     page.get_log("browser")  # clears the log, which holds the refusal
 
 
+def test_a_result_that_comes_before_the_models_description_waits_for_it(browser, address, tmp_path):
+    slow = """const own = window.fetch;
+    window.fetch = (what, ...rest) => what === 'model'
+      ? new Promise((done) => setTimeout(done, 3000)).then(() => own(what, ...rest)) : own(what, ...rest);"""
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": slow})
+    try:
+        browser.get(address)
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "black.png")
+        assert give(browser, tmp_path / "black.png").startswith(SAID)
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def test_a_photo_can_be_dropped_and_pasted(page):
     for kind, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
         page.execute_script(
