@@ -9,7 +9,7 @@ from pathlib import Path
 from bmask.data.arrays import ArrayFile
 from bmask.data.catalog import SOUND, Catalog
 from bmask.data.records import OTHER_STATE, Photo
-from bmask.faces.template import CENTRE
+from bmask.faces.template import without_margin
 from bmask.faces.watch import FILE, Watch
 from bmask.parallel import batched
 from bmask.progress import bar
@@ -33,10 +33,8 @@ def set_contradicting_aside(catalog: Catalog, squares: ArrayFile) -> None:
     total = catalog.count(where)
 
     def contradicts(photo: Photo) -> bool:
-        square = squares.read(photo.row)
-        margin = round(len(square) * (1 - CENTRE) / 2)
-        middle = square[margin : len(square) - margin, margin : len(square) - margin]
-        return (judge(middle) > THRESHOLD) != (photo.entry.domain == "masked")
+        (face,) = without_margin(squares.read(photo.row)[None])
+        return (judge(face) > THRESHOLD) != (photo.entry.domain == "masked")
 
     for batch in batched(bar(catalog.photos(where), total, "ingest: looking at further faces"), BATCH):
         catalog.save([replace(photo, reason=OTHER_STATE) for photo in batch if contradicts(photo)], "reason")

@@ -12,7 +12,7 @@ import numpy as np
 
 from bmask.data.records import DOMAINS, SPLITS
 from bmask.errors import DataError
-from bmask.faces.template import CENTRE
+from bmask.faces.template import without_margin
 from bmask.files import read_json
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class Dataset:
         From squares framed by faces, trainings take random crops of that size; everything else uses the middle crop,
         so that faces have the same scale everywhere.
         """
-        margin = round(squares.shape[1] * (1 - CENTRE) / 2) if self.summary["fit"] == "face" else 0
-        return squares[:, margin : squares.shape[1] - margin, margin : squares.shape[2] - margin]
+        return without_margin(squares) if self.summary["fit"] == "face" else squares
 
     def lost(self, domain: str) -> float:
         """Share of a domain's photos in which no face was found, so that they are in no split.
